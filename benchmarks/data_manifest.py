@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.data.downloads import plan_fetch
-from trainer.data.manifest import Lines, parse_manifest
+from trainer.data.manifest import ManifestWriter, parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PACK_BYTES
 
@@ -31,7 +31,7 @@ def make(path: str, files: int) -> None:
     """Write the manifest of a dataset that does not exist."""
     in_pack = PACK_BYTES // SIZE
     packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(files // in_pack + 1)]
-    lines = Lines()
+    lines = ManifestWriter()
     with tempfile.TemporaryFile() as body:
         for number in range(files):
             segment = (number // in_pack, number % in_pack * SIZE, SIZE)

@@ -12,8 +12,8 @@ from trainer.data.declaration import load_dataset
 from trainer.settings.determinism import Level, variables
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.assembly import by_role
-from trainer.training.check_result import Finding, Status
-from trainer.training.checks import CHECKS, Subject, run_checks
+from trainer.training.check_result import CheckStatus, Finding
+from trainer.training.checks import CHECKS, CheckSubject, run_checks
 from trainer.training.experiment import load_experiment
 from trainer.training.readers.synthetic import make_all_synthetic
 
@@ -56,7 +56,7 @@ def run_checks_on(
     origins = Origins(options=parse_options(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, origins)
     declared = [load_dataset(name, root=ROOT) for name in experiment.datasets(resolved.settings)]
-    subject = Subject(
+    subject = CheckSubject(
         experiment=experiment,
         resolved=resolved,
         root=ROOT,
@@ -70,6 +70,6 @@ def run_checks_on(
     with restored_threads():
         for finding in run_checks(subject, checks):
             findings[finding.check] = finding
-            if to_first and finding.status is Status.FAILED:
+            if to_first and finding.status is CheckStatus.FAILED:
                 break
     return findings

@@ -20,7 +20,7 @@ from trainer.runs.record import (
     Knowledge,
     Outcome,
     Record,
-    Status,
+    RunStatus,
     Timing,
     identity_of,
 )
@@ -74,5 +74,5 @@ def record(
         identity=identity_of(ingredients_of_run),
         ingredients=ingredients_of_run,
         circumstances=around or circumstances(),
-        outcome=Outcome(**{"status": Status.COMPLETED} | outcome),
+        outcome=Outcome(**{"status": RunStatus.COMPLETED} | outcome),
     )

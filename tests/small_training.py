@@ -12,15 +12,15 @@ from tests.checking import restored_threads
 from tests.runs.runs import start_run
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, Resolved, parse_options, resolve
-from trainer.training.assembly import FetchedDataset, Job
+from trainer.training.assembly import FetchedDataset, TrainingJob
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
 from trainer.training.fit import train
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +97,7 @@ class Small:
         np.save(folder / "y.npy", y)
         return Dataset(
             name="dots",
-            reader=Arrays(kind="arrays", fields={"x": "x.npy", "y": "y.npy"}),
+            reader=ArraysReader(kind="arrays", fields={"x": "x.npy", "y": "y.npy"}),
             splits=dict(self.splits),
             version=1,
             manifest=NOTHING,
@@ -118,13 +118,13 @@ class Small:
         )
         into = self.place / "attempt"
         into.mkdir(exist_ok=True)
-        job = Job(
+        job = TrainingJob(
             run="small",
             experiment=experiment,
             ledger=Ledger(resolved),
             datasets=[FetchedDataset(declared=self.dataset(), files=FolderFiles(self.place / "data"))],
             into=into,
-            stop=Stop(),
+            stop=StopRequest(),
             say=self.messages.append,
             on_terminal=False,
             device="cpu",

@@ -9,7 +9,7 @@ import pytest
 
 from trainer.base import parallel
 from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreUnreachableError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_results_are_in_the_order_of_their_tasks() -> None:
     first = Event()
 
-    def work(piece: int, _: Stop) -> int:
+    def work(piece: int, _: StopFlag) -> int:
         if piece:
             first.set()
         else:
@@ -35,7 +35,7 @@ def test_no_tasks_have_no_results() -> None:
 def test_the_first_failure_stops_all_tasks_and_is_raised() -> None:
     started: list[int] = []
 
-    def work(piece: int, stop: Stop) -> None:
+    def work(piece: int, stop: StopFlag) -> None:
         started.append(piece)
         if piece == 1:
             raise ObjectMissingError("one")
@@ -69,12 +69,12 @@ def test_transient_errors_are_tried_three_times(
 ) -> None:
     monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
     counted, work = failing(*faults)
-    assert patiently(work, Stop()) == "done"
+    assert patiently(work, StopFlag()) == "done"
     assert len(counted) == tries
 
 
 def test_permanent_errors_are_tried_once() -> None:
     counted, work = failing(ObjectMissingError("gone"))
     with pytest.raises(ObjectMissingError):
-        patiently(work, Stop())
+        patiently(work, StopFlag())
     assert len(counted) == 1

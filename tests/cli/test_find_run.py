@@ -12,7 +12,7 @@ from tests.comparison.compared import make_run
 from tests.runs.runs import finish_run, start_run
 from trainer.cli.find_run import find_run_id
 from trainer.runs.list import local_ids
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import register_attempt
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def rename_run(run: Path, name: str) -> str:
 def make_failed_run(runs: Path, *, steps: int | None) -> str:
     """Make the newest run, which failed after `steps` steps."""
     run = start_run(runs)
-    run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
+    run.close(Outcome(status=RunStatus.FAILED, reason="NameError", steps=steps))
     return rename_run(runs / run.record.run, newest_id(runs))
 
 

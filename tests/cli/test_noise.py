@@ -12,7 +12,7 @@ from trainer.base.errors import ExperimentError, UsageError
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.noise import main
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run
 from trainer.source.capture import capture
 
@@ -32,7 +32,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         around = circumstances().model_copy(update={"origins": {"seed": "command line", "learning_rate": "experiment"}})
         recorded = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
         run = open_run(new_run(runs)[1], ingredients=recorded, circumstances=around)
-        run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, steps=3))
+        run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_loss": loss}, steps=3))
     return runs
 
 

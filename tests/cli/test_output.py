@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.cli import main
-from trainer.cli.output import Output, escaping, guarded_streams, one_line, shown, underlying
+from trainer.cli.output import SafeStream, escaping, guarded_streams, one_line, shown, underlying
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_no_control_character_remains_and_json_keeps_its_value(text: str) -> Non
 def test_a_wrapped_stream_keeps_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream := io.StringIO())
     with guarded_streams(escapes=True):
-        assert cast("Output", underlying(sys.stdout)).stream is stream
-        assert cast("Output", escaping(sys.stdout)).stream is stream
+        assert cast("SafeStream", underlying(sys.stdout)).stream is stream
+        assert cast("SafeStream", escaping(sys.stdout)).stream is stream
         assert not sys.stdout.isatty()
         sys.stdout.write("\x1b[2J")
         sys.stdout.writelines(["\x07", "\n"])

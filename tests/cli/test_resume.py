@@ -12,7 +12,7 @@ from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
 from trainer.cli.trust import TrustDecision
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Record, Status
+from trainer.runs.record import Outcome, Record, RunStatus
 from trainer.runs.resume import check_ingredients, record_with_current_settings
 from trainer.runs.run import record_of
 from trainer.settings.origins import parse_options
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's own source would be executed, and it cannot resume."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    run = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record.run
+    run = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=TrustDecision(command=""))
     with pytest.raises(ResumeError, match="predates --resume"):
         prepare(parse_options(["--resume", run]), admission)
 
 
 def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
-    record = finish_run(tmp_path / "runs", status=Status.PREEMPTED).record
+    record = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED).record
     environ = {
         "PATH": "/bin",
         "REPRISE_SETTING_SEED": "0",
@@ -47,7 +47,7 @@ def test_the_environment_does_not_change_a_resumed_run(tmp_path: Path) -> None:
 def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: Path) -> None:
     run = start_run(tmp_path / "runs")
     assert list(notes(run.record, run.record, typed=())) == []
-    record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
+    record = run.close(Outcome(status=RunStatus.FAILED, reason="idea.py:2: the experiment raised NameError"))
     first, second = notes(record, record, typed=())
     assert first == "attempt 1 failed: idea.py:2: the experiment raised NameError"
     assert "frozen source" in second
@@ -57,10 +57,12 @@ def test_a_failed_last_attempt_is_reported_with_its_reason_and_a_hint(tmp_path: 
 def run_with_allowed_change(tmp_path: Path) -> tuple[Path, Record, Record]:
     """Make a run whose second attempt has an allowed change; return its folder, its record and the effective record."""
     first = start_run(tmp_path / "runs")
-    first.close(Outcome(status=Status.PREEMPTED))
+    first.close(Outcome(status=RunStatus.PREEMPTED))
     around = circumstances().model_copy(update={"changed": ["setting learning_rate: 0.001 -> 0.5"]})
     folder = first.folder.parents[1]
-    open_run(folder, ingredients=first.record.ingredients, circumstances=around).close(Outcome(status=Status.PREEMPTED))
+    open_run(folder, ingredients=first.record.ingredients, circumstances=around).close(
+        Outcome(status=RunStatus.PREEMPTED)
+    )
     return folder, record_of(folder), record_with_current_settings(folder)
 
 

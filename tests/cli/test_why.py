@@ -9,7 +9,7 @@ import pytest
 from tests.comparison.compared import save_trace
 from trainer.base.errors import RunError
 from trainer.cli.why import Explanation, page, require_steps
-from trainer.comparison.attribution import Attribution, Match, Swap
+from trainer.comparison.attribution import Attribution, MatchedRun, Swap
 from trainer.comparison.trace import FILE, Difference, Stream, read_trace
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ DIFFERENCE = Difference(step=1, stream=Stream.FORWARD, a="1", b="2")
 @pytest.mark.parametrize(
     ("dropout", "message"),
     [
-        (Match.NONE, "not all of them can be run alone; together"),
-        (Match.OTHER, "each alone matches neither run; together"),
-        (Match.A, "not all of them alone; together"),
+        (MatchedRun.NONE, "not all of them can be run alone; together"),
+        (MatchedRun.OTHER, "each alone matches neither run; together"),
+        (MatchedRun.A, "not all of them alone; together"),
     ],
 )
 def test_a_hybrid_that_cannot_run_is_distinguished_from_one_that_matches_neither_run(
-    dropout: Match, message: str
+    dropout: MatchedRun, message: str
 ) -> None:
-    matches = {DROPOUT: dropout, SOURCE: Match.OTHER}
+    matches = {DROPOUT: dropout, SOURCE: MatchedRun.OTHER}
     attribution = Attribution(sets=(frozenset(matches),), confirmed=True, matches=matches)
     explanation = Explanation(attribution=attribution, difference=DIFFERENCE, through=3, unswapped=(), notes=())
     lines = list(page(explanation))

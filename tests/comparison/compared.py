@@ -10,11 +10,11 @@ from tests.records import circumstances, ingredients
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.comparison.compare import ComparedRun, load_compared_run
 from trainer.comparison.trace import FILE
-from trainer.comparison.trace_lines import Header, Step, bits_of, layout_of, prints_of
+from trainer.comparison.trace_lines import Step, TraceHeader, bits_of, layout_of, prints_of
 from trainer.comparison.ulp import FORMATS
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_tensors
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run
 from trainer.source.capture import freeze
 
@@ -48,7 +48,7 @@ def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | No
 def save_trace(folder: Path, *losses: float, rate: float = 0.1, slow_from: int = 99) -> None:
     """Write a trace with these losses; from one step on the learning rate is halved."""
     layout = layout_of([("w", "float32", [1])])
-    lines = [Header(algorithm="xxh3-64", layout=layout, tensors=["w"], schedule=["0.lr"]).to_line()]
+    lines = [TraceHeader(algorithm="xxh3-64", layout=layout, tensors=["w"], schedule=["0.lr"]).to_line()]
     for step, loss in enumerate(losses, 1):
         fingerprints = {"data": "0" * 16, "random": "0" * 16, "weights": "0" * 16, "tensors": prints_of([0])}
         numbers = {"schedule": [rate / (1 + (step >= slow_from))], "loss": bits_of(loss), "gradient": bits_of(1.0)}
@@ -76,5 +76,5 @@ def make_run(
         folder, ingredients=ingredients(source=bundle.digest, **other), circumstances=circumstances(**around or {})
     )
     digest = save_weights(run.folder, {"w": float_tensor(1.0, 2.0)} if weights is None else weights)
-    run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
+    run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
     return load_compared_run(folder)

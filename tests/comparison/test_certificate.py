@@ -10,7 +10,7 @@ import pytest
 from tests.certified import make_statement, make_traced_run
 from trainer.base.errors import CertificateError, DocumentError, RepriseError
 from trainer.comparison.certificate import PREDICATE, STATEMENT, Statement
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_the_verdict_must_follow_from_the_records(rerun_statement: Statement, tm
     other = one.model_copy(
         update={
             "outcome": Outcome(
-                status=Status.COMPLETED, metrics={"test_loss": 0.6}, weights=one.outcome.weights, steps=2
+                status=RunStatus.COMPLETED, metrics={"test_loss": 0.6}, weights=one.outcome.weights, steps=2
             )
         }
     )

@@ -13,7 +13,7 @@ from trainer.base.errors import RunError
 from trainer.comparison.certificate import Statement
 from trainer.comparison.certify import LOG, Kill, save_certificate
 from trainer.comparison.trace import FILE
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def test_equal_runs_are_certified_as_a_rerun(tmp_path: Path) -> None:
     a, b = make_traced_run(tmp_path / "runs", 0.5), make_traced_run(tmp_path / "runs", 0.5)
     tested = make_statement(a, b).predicate
-    assert (tested.claim, tested.holds, tested.verdict, tested.lost) == ("rerun", True, Rung.IDENTICAL, None)
+    assert (tested.claim, tested.holds, tested.verdict, tested.lost) == ("rerun", True, VerdictLevel.IDENTICAL, None)
     assert tested.compared == ["weights", "result metrics", FILE, LOG], (
         "there is no state of an optimizer to call equal"
     )

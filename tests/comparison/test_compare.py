@@ -19,7 +19,7 @@ from trainer.comparison.compare import (
     load_compared_run,
     stronger_verdicts,
 )
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.comparison.weights import TENSORS, WEIGHTS
 from trainer.runs.differences import DifferenceKind
 from trainer.runs.run import RECORD
@@ -45,12 +45,12 @@ def test_comparing_a_run_with_itself_is_noted(runs: Path) -> None:
     (runs.parent / "link").symlink_to(runs)
     for again in (a, load_compared_run(runs.parent / "link" / a.folder.name), load_compared_run(a.attempt)):
         found = run_compare(a, again, runs)
-        assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
+        assert (found.verdict.level, found.same_run) == (VerdictLevel.IDENTICAL, True)
 
 
 def test_runs_with_equal_results_are_identical_despite_other_inputs(runs: Path) -> None:
     found = run_compare(make_run(runs), make_run(runs, code="x = 2\n", settings={"seed": 1}), runs)
-    assert (found.verdict.rung, found.same_run, stronger_verdicts(found)) == (Rung.IDENTICAL, False, {})
+    assert (found.verdict.level, found.same_run, stronger_verdicts(found)) == (VerdictLevel.IDENTICAL, False, {})
     assert [each.kind for each in found.candidates] == [
         DifferenceKind.SETTING,
         DifferenceKind.SETTING,
@@ -64,17 +64,17 @@ def test_a_difference_of_one_ulp_in_one_weight_is_found(runs: Path) -> None:
     weights = {"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0000002384185791)}
     a = make_run(runs, weights={"same": float_tensor(3.0), "w": float_tensor(1.0, 2.0)})
     found = run_compare(a, make_run(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
-    assert found.verdict.rung is Rung.DIFFERENT
+    assert found.verdict.level is VerdictLevel.DIFFERENT
     assert found.weights is not None
     (tensor,) = found.weights.differing
     assert tensor.apart is not None
     assert (tensor.name, tensor.apart.differing, tensor.apart.first, tensor.apart.ulp) == ("w", 1, 1, 1)
-    assert "setting seed" in stronger_verdicts(found)[Rung.IDENTICAL]
+    assert "setting seed" in stronger_verdicts(found)[VerdictLevel.IDENTICAL]
 
 
 def test_equal_ingredients_are_noted_as_no_explanation(runs: Path) -> None:
     found = run_compare(make_run(runs), make_run(runs, loss=0.25), runs)
-    assert "no ingredient differs" in stronger_verdicts(found)[Rung.IDENTICAL]
+    assert "no ingredient differs" in stronger_verdicts(found)[VerdictLevel.IDENTICAL]
 
 
 def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
 def test_a_missing_file_is_a_note(runs: Path) -> None:
     a, b = make_run(runs), make_run(runs, code="y\n", loss=0.25)
     remote = run_compare(a, ComparedRun(record=b.record), runs)
-    assert remote.verdict.rung is Rung.DIFFERENT
+    assert remote.verdict.level is VerdictLevel.DIFFERENT
     assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
     assert b.folder is not None
     assert b.attempt is not None

@@ -13,10 +13,10 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DocumentError, IrreproducibleError, StoreUnreachableError
 from trainer.comparison.examine_run import MachineResources, declared_dataset, examine_run, require_reproducible
 from trainer.data.declaration import Dataset, declared
-from trainer.environments.doctor import State
+from trainer.environments.doctor import Severity
 from trainer.environments.engine import ImageFacts
 from trainer.runs.open_run import open_run
-from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Status
+from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, RunStatus
 from trainer.runs.run import new_run
 from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
 from trainer.source.description import Source
@@ -26,7 +26,7 @@ from trainer.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.environments.doctor import Finding
+    from trainer.environments.doctor import Diagnosis
     from trainer.stores.contract import Store
 
 MANIFEST, LAYER = digest_of_bytes(b"manifest"), digest_of_bytes(b"layer")
@@ -47,7 +47,7 @@ class Bench:
     store: MemoryStore
     machine: MachineResources
 
-    def look(self, **other: Any) -> dict[str, Finding]:
+    def look(self, **other: Any) -> dict[str, Diagnosis]:
         changed = self.record.ingredients.model_copy(update=other)
         record = self.record.model_copy(update={"ingredients": changed})
         return {found.about: found for found in examine_run(record, self.folder, machine=self.machine)}
@@ -66,7 +66,7 @@ def bench(tmp_path: Path) -> Bench:
     run = open_run(
         folder, ingredients=given, circumstances=circumstances().model_copy(update={"image": image, "drift": []})
     )
-    record = run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": 1.0}, steps=1))
+    record = run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_loss": 1.0}, steps=1))
     store = MemoryStore()
     store.write(object_key(DATASET.manifest), BODY, sha256=DATASET.manifest)
     machine = MachineResources(
@@ -81,7 +81,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_a_complete_run_passes(bench: Bench) -> None:
     found = bench.look()
-    assert {finding.state for finding in found.values()} == {State.WELL}
+    assert {finding.state for finding in found.values()} == {Severity.WELL}
     assert {"outcome", "record", "image", "source", "dataset", "device", "disk"} <= found.keys()
     require_reproducible(list(found.values()))
 
@@ -91,25 +91,25 @@ def test_drift_from_the_image_is_rejected_by_name_unless_allowed(bench: Bench, f
     around = bench.record.circumstances.model_copy(update={field: ["extra 1.0", "more"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["drift"]
-    assert found.state is State.FAULT
+    assert found.state is Severity.FAULT
     assert "extra 1.0 (and 1 more" in found.found
     bench.machine = replace(bench.machine, exact=False)
-    assert bench.look()["drift"].state is State.NOTE
+    assert bench.look()["drift"].state is Severity.NOTE
 
 
 def test_a_run_that_left_its_determinism_level_is_noted(bench: Bench) -> None:
     around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
     bench.record = bench.record.model_copy(update={"circumstances": around})
     found = bench.look()["level"]
-    assert (found.state, found.found) == (State.NOTE, "off, machine was requested: benchmark is True")
+    assert (found.state, found.found) == (Severity.NOTE, "off, machine was requested: benchmark is True")
 
 
 def test_an_unfinished_run_cannot_be_reproduced(bench: Bench) -> None:
-    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})
-    assert bench.look()["outcome"].state is State.FAULT
-    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED, reason="odd")})
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=RunStatus.RUNNING)})
+    assert bench.look()["outcome"].state is Severity.FAULT
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=RunStatus.FAILED, reason="odd")})
     assert (bench.look()["outcome"].code, "is failed (odd)" in bench.look()["outcome"].found) == (30, True)
-    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.PREEMPTED)})
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=RunStatus.PREEMPTED)})
     assert f"--resume {bench.record.run}" in str(bench.look()["outcome"].remedy)
 
 
@@ -121,7 +121,7 @@ def test_an_edited_record_is_detected(bench: Bench) -> None:
 def test_a_missing_image_is_one_line_with_a_hint(bench: Bench) -> None:
     bench.machine = replace(bench.machine, engine=MemoryEngine())
     found = bench.look()
-    assert found["image"].state is State.FAULT
+    assert found["image"].state is Severity.FAULT
     assert "image build" in str(found["image"].remedy)
     assert f"registry {REFERENCE.partition('/')[0]} does not have it" in found["image"].found
     with pytest.raises(IrreproducibleError, match="image: registry"):
@@ -130,12 +130,12 @@ def test_a_missing_image_is_one_line_with_a_hint(bench: Bench) -> None:
 
 def test_an_image_in_its_registry_passes(bench: Bench) -> None:
     bench.machine = replace(bench.machine, engine=MemoryEngine(registries={REFERENCE: IMAGE}))
-    assert (bench.look()["image"].state, bench.look()["image"].remedy) == (State.NOTE, f"docker pull {REFERENCE}")
+    assert (bench.look()["image"].state, bench.look()["image"].remedy) == (Severity.NOTE, f"docker pull {REFERENCE}")
 
 
 def test_an_altered_source_is_rejected(bench: Bench) -> None:
     found = bench.look(source=digest_of_bytes(b"another"))
-    assert found["source"].state is State.FAULT
+    assert found["source"].state is Severity.FAULT
     (bench.folder / ARCHIVE).unlink()
     assert "does not exist" in bench.look()["source"].found
 
@@ -146,9 +146,9 @@ def test_a_missing_dataset_fails_and_a_cached_dataset_passes(bench: Bench) -> No
         raise StoreUnreachableError("store x does not respond", hint="start it")
 
     bench.machine = replace(bench.machine, open_store=away)
-    assert (bench.look()["dataset"].state, bench.look()["dataset"].remedy) == (State.FAULT, "start it")
+    assert (bench.look()["dataset"].state, bench.look()["dataset"].remedy) == (Severity.FAULT, "start it")
     bench.machine = replace(bench.machine, cached=lambda dataset: dataset.content == DATASET.content)
-    assert bench.look()["dataset"].state is State.NOTE
+    assert bench.look()["dataset"].state is Severity.NOTE
 
 
 def test_a_dataset_that_differs_from_the_sources_declaration_is_rejected(bench: Bench) -> None:
@@ -159,7 +159,7 @@ def test_a_dataset_that_differs_from_the_sources_declaration_is_rejected(bench: 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "absent", "a\nb"])
 def test_a_dataset_with_an_invalid_name_is_rejected(bench: Bench, name: str) -> None:
     found = bench.look(datasets={name: DatasetIngredient(version=1, content=DATASET.content)})
-    assert found["dataset"].state is State.FAULT
+    assert found["dataset"].state is Severity.FAULT
 
 
 def bundle_of(body: bytes) -> SourceBundle:
@@ -187,12 +187,12 @@ def test_another_cpu_is_noted(bench: Bench) -> None:
 
 def test_a_run_on_a_gpu_needs_a_gpu(bench: Bench) -> None:
     cuda = Device(accelerator="cuda", world_size=1, precision="32-true")
-    assert bench.look(device=cuda)["device"].state is State.FAULT
+    assert bench.look(device=cuda)["device"].state is Severity.FAULT
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
     bench.machine = replace(bench.machine, host=bench.machine.host.model_copy(update={"gpus": [gpu]}))
-    assert bench.look(device=cuda)["device"].state is State.NOTE
+    assert bench.look(device=cuda)["device"].state is Severity.NOTE
 
 
 def test_a_full_disk_is_reported_before_anything_runs(bench: Bench) -> None:
     bench.machine = replace(bench.machine, free=1)
-    assert bench.look()["disk"].state is State.FAULT
+    assert bench.look()["disk"].state is Severity.FAULT

@@ -20,7 +20,7 @@ from trainer.comparison.noise import (
     save_noise,
 )
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SOURCE = digest_of_bytes(b"source")
 
 
 def make_trained_run(
-    runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Status.COMPLETED, **other: Any
+    runs: Path, *, seed: int = 0, loss: Any = 0.5, status: RunStatus = RunStatus.COMPLETED, **other: Any
 ) -> Record:
     """Return a run with a seed; `other` changes ingredients."""
     _, folder = new_run(runs)
@@ -43,7 +43,7 @@ def make_trained_run(
 
 def test_completed_runs_are_reused(tmp_path: Path) -> None:
     usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
-    make_trained_run(tmp_path, status=Status.FAILED)
+    make_trained_run(tmp_path, status=RunStatus.FAILED)
     assert find_completed_run(usual, tmp_path) is None
     record = make_trained_run(tmp_path)  # its seed is a default
     assert find_completed_run(usual, tmp_path) == record
@@ -82,7 +82,7 @@ def test_a_metric_that_diverged_for_one_seed_is_omitted(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finite result metric"):
         noise_of(
             {
-                seed: record.model_copy(update={"outcome": Outcome(status=Status.COMPLETED)})
+                seed: record.model_copy(update={"outcome": Outcome(status=RunStatus.COMPLETED)})
                 for seed, record in records.items()
             }
         )

@@ -24,7 +24,7 @@ from trainer.comparison.reproduce import (
 from trainer.environments.engine import ImageFacts, IsolatedContainer
 from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE, capture
 from trainer.source.copy import load_bundle
@@ -84,7 +84,7 @@ def run_honestly(ready: PreparedRerun) -> OpenRun:
     given = ingredients(source=capture(ready.source).digest)
     run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
     (run.folder / "weights").write_bytes(b"weights")
-    run.close(Outcome(status=Status.COMPLETED, metrics={"test_accuracy": 0.1 + 0.2}, steps=10))
+    run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_accuracy": 0.1 + 0.2}, steps=10))
     return run
 
 

@@ -15,10 +15,10 @@ from trainer.comparison.trace import (
     trace_of,
     truncate_trace,
 )
-from trainer.comparison.trace_lines import Evaluation, Header, Step, bits_of, layout_of, prints_of
+from trainer.comparison.trace_lines import Evaluation, Step, TraceHeader, bits_of, layout_of, prints_of
 
 LAYOUT = layout_of([("net.weight", "float32", [2, 3]), ("net.bias", "float32", [2])])
-HEADER = Header(algorithm="xxh3-64", layout=LAYOUT, tensors=["net.weight", "net.bias"], schedule=["0.lr"])
+HEADER = TraceHeader(algorithm="xxh3-64", layout=LAYOUT, tensors=["net.weight", "net.bias"], schedule=["0.lr"])
 NAN = float("nan")
 
 
@@ -36,7 +36,7 @@ def make_step(number: int, **changed: object) -> Step:
     return Step.model_validate({"step": number, "epoch": 0, "batch": number, **values, **changed})
 
 
-def make_trace(*entries: TraceEntry, header: Header = HEADER) -> Trace:
+def make_trace(*entries: TraceEntry, header: TraceHeader = HEADER) -> Trace:
     return trace_of(b"".join(line.to_line() for line in (header, *entries)), where="trace.jsonl")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.comparison.ulp import FORMATS, ArrayDistance, NumberFormat, array_distance, decode_numbers, ordinals
+from trainer.comparison.ulp import FORMATS, ArrayDistance, FloatFormat, array_distance, decode_numbers, ordinals
 
 FLOATS: Final = {"F64": ("<Q", "<d"), "F32": ("<I", "<f"), "F16": ("<H", "<e")}
 
@@ -21,7 +21,7 @@ def ordinal(bits: int, width: int) -> int:
     return -1 - (bits - sign) if bits & sign else bits
 
 
-def expected_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
+def expected_distance(a: bytes, b: bytes, number: FloatFormat) -> ArrayDistance:
     found, width = ArrayDistance(), number.width
     for index in range(len(a) // width):
         one, other = (side[index * width : (index + 1) * width] for side in (a, b))

@@ -6,14 +6,14 @@ import io
 from typing import TYPE_CHECKING
 
 from trainer.base.digest import digest_of_bytes
-from trainer.data.manifest import Lines, parse_manifest
-from trainer.data.manifest_lines import Listing, Pack
+from trainer.data.manifest import ManifestWriter, parse_manifest
+from trainer.data.manifest_lines import ManifestFiles, Pack
 from trainer.data.packing import PACK_BYTES, HashedFile, PackPlan, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.data.manifest_lines import Entry
+    from trainer.data.manifest_lines import ManifestEntry
 
 
 def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedFile:
@@ -27,7 +27,7 @@ def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> Ha
 def pack_files(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
     """Return the slices of each new pack, and the manifest with pack digests made from the slices' digests."""
     written = io.BytesIO()
-    laying = PackPlan(written, known=None if known is None else Listing(known))
+    laying = PackPlan(written, known=None if known is None else ManifestFiles(known))
     for file in files:
         laying.add(file)
     lines = written.getvalue()
@@ -41,9 +41,9 @@ def pack_files(*files: HashedFile, known: bytes | None = None) -> tuple[list[lis
     return plan, raw
 
 
-def manifest_of(entries: Iterable[Entry]) -> bytes:
+def manifest_of(entries: Iterable[ManifestEntry]) -> bytes:
     """Return the manifest of files that have packs."""
-    lines = Lines()
+    lines = ManifestWriter()
     packs: dict[Pack, int] = {}
     body = b"".join(
         lines.line(

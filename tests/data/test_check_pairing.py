@@ -9,7 +9,7 @@ import pytest
 from trainer.base.errors import SettingError
 from trainer.data.check_pairing import check_pairing
 from trainer.data.declaration import load_dataset, sample_fields
-from trainer.data.reader import RawFiles, Text
+from trainer.data.reader import RawFiles, TextReader
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.settings import ClassificationSettings
 
@@ -42,4 +42,4 @@ def test_a_dataset_of_another_task_is_an_error_without_a_guess() -> None:
 
 def test_each_kind_of_reader_has_its_fields() -> None:
     assert sample_fields(RawFiles()) == ("bytes", "length")
-    assert sample_fields(Text(kind="text", file="a.txt", window=8)) == ("text", "next")
+    assert sample_fields(TextReader(kind="text", file="a.txt", window=8)) == ("text", "next")

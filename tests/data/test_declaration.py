@@ -17,7 +17,7 @@ from trainer.data.declaration import (
     load_dataset,
     require_name,
 )
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 
 ROOT = Path(__file__).parents[2]
 DATASET = Dataset(
@@ -29,7 +29,7 @@ DATASET = Dataset(
     bytes=10,
     license='"odd" \\ license [\n    1,\n    2,\n]',
     splits={"train": (0, 8), "test": (8, 10)},
-    reader=Arrays(kind="arrays", fields={"image": "images.npy"}),
+    reader=ArraysReader(kind="arrays", fields={"image": "images.npy"}),
 )
 
 

@@ -14,7 +14,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError
 from trainer.data.declaration import Dataset, Draft
 from trainer.data.files import SourceFolder
-from trainer.data.manifest_lines import Entry, Listing
+from trainer.data.manifest_lines import ManifestEntry, ManifestFiles
 from trainer.data.publish import publish_dataset
 from trainer.data.versions import Change, diff_datasets
 from trainer.stores.contract import object_key
@@ -29,10 +29,12 @@ NAMES = some.sampled_from(["a", "a/b", "a b", 'a"', "ä", "b", "b.txt", "b-", "c
 
 def publish_named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
     """Put the manifest of a version with distinct files, and no packs, into the store."""
-    entries = [Entry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()]
+    entries = [
+        ManifestEntry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()
+    ]
     raw = manifest_of(sorted(entries, key=lambda entry: entry.path.encode()))
     store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))
-    new = {"manifest": digest_of_bytes(raw), "content": Listing(raw).content(), "files": len(entries), "bytes": 0}
+    new = {"manifest": digest_of_bytes(raw), "content": ManifestFiles(raw).content(), "files": len(entries), "bytes": 0}
     return template.model_copy(update=new)
 
 

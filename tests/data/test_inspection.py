@@ -13,7 +13,7 @@ from trainer.data.inspection import (
     FieldValues,
     Inspection,
     Occurrences,
-    Shape,
+    SampleShape,
     SplitValues,
     describe_not_finite,
     require_one_shape,
@@ -85,8 +85,11 @@ def test_a_sample_in_two_splits_counts_once() -> None:
 
 def test_shapes_are_added_up_over_splits() -> None:
     shapes = {
-        "train": (Shape(shape=(3, 4, 4), count=5, row=0, name="a"),),
-        "val": (Shape(shape=(3, 4, 4), count=2, row=5, name="b"), Shape(shape=(3, 5, 4), count=1, row=6, name="c")),
+        "train": (SampleShape(shape=(3, 4, 4), count=5, row=0, name="a"),),
+        "val": (
+            SampleShape(shape=(3, 4, 4), count=2, row=5, name="b"),
+            SampleShape(shape=(3, 5, 4), count=1, row=6, name="c"),
+        ),
     }
     splits = {
         name: SplitValues(samples=9, fields={"image": FieldValues(dtype="uint8", shapes=each)})

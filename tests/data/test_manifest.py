@@ -16,7 +16,7 @@ from trainer.base.errors import ManifestError
 from trainer.base.paths import path_fault
 from trainer.data.file_names import _is_plain
 from trainer.data.manifest import parse_manifest
-from trainer.data.manifest_lines import Listing, Pack, Segment
+from trainer.data.manifest_lines import ManifestFiles, Pack, Segment
 
 
 def rewrite_line(manifest: bytes, line: int, **change: Any) -> bytes:
@@ -28,14 +28,14 @@ def rewrite_line(manifest: bytes, line: int, **change: Any) -> bytes:
 
 
 TWO = pack_files(hashed_file("a", b"one"), hashed_file("b/c", b"three"))[1]
-PACK = Listing(TWO).packs[0]
+PACK = ManifestFiles(TWO).packs[0]
 
 
 def test_a_manifest_has_the_documented_form() -> None:
     head, first, second = [json.loads(line) for line in TWO.splitlines()]
     assert head == {
         "bytes": 8,
-        "content": Listing(TWO).content(),
+        "content": ManifestFiles(TWO).content(),
         "files": 2,
         "format": "reprise.manifest/1",
         "packs": [[PACK.sha256, 8]],
@@ -63,9 +63,9 @@ def test_a_manifest_round_trips(paths: list[str]) -> None:
 def test_the_content_digest_does_not_depend_on_packs() -> None:
     pack = Pack(sha256=digest_of_bytes(b"other"), size=100)
     moved = manifest_of(
-        replace(each, segments=(Segment(pack=pack, offset=9, length=each.size),)) for each in Listing(TWO)
+        replace(each, segments=(Segment(pack=pack, offset=9, length=each.size),)) for each in ManifestFiles(TWO)
     )
-    assert parse_manifest(moved).head["content"] == Listing(TWO).head["content"] == Listing(moved).content()
+    assert parse_manifest(moved).head["content"] == ManifestFiles(TWO).head["content"] == ManifestFiles(moved).content()
     assert moved != TWO
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.data.manifests import hashed_file, pack_files
 from trainer.base.digest import digest_of_bytes
-from trainer.data.manifest_lines import Listing
+from trainer.data.manifest_lines import ManifestFiles
 from trainer.data.packing import PACK_BYTES, DigestIndex, PackPlan, Slice
 
 ONE, OTHER = hashed_file("a", b"one"), hashed_file("b/c", b"three")
@@ -28,7 +28,7 @@ def test_small_files_share_packs_in_path_order() -> None:
 def test_a_large_file_is_split_into_parts() -> None:
     plan, raw = pack_files(hashed_file("a", b"1"), hashed_file("big", size=PACK_BYTES + 5), hashed_file("c", b"2"))
     assert pack_spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
-    assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
+    assert [pack.size for pack in ManifestFiles(raw).packs] == [2, PACK_BYTES, 5]
 
 
 def test_a_file_of_exactly_one_pack_is_not_split() -> None:
@@ -40,7 +40,7 @@ def test_known_repeated_and_empty_files_need_no_pack() -> None:
     files = (ONE, hashed_file("b", b"new"), hashed_file("c", b"new"), hashed_file("d", b""), hashed_file("e", b"three"))
     plan, raw = pack_files(*files, known=before)
     assert pack_spans(plan) == [[("b", 0, 3)]]
-    listing, old = Listing(raw), Listing(before).packs[0]
+    listing, old = ManifestFiles(raw), ManifestFiles(before).packs[0]
     assert [(each.pack == old, each.offset) for file in listing for each in file.segments] == [
         (True, 0),
         (False, 0),
@@ -52,7 +52,7 @@ def test_known_repeated_and_empty_files_need_no_pack() -> None:
 
 def test_equal_parts_are_one_pack() -> None:
     _, raw = pack_files(hashed_file("big", size=3 * PACK_BYTES + 5), hashed_file("c", b"1"))
-    listing = Listing(raw)
+    listing = ManifestFiles(raw)
     assert [pack.size for pack in listing.packs] == [PACK_BYTES, 5, 1]
     assert [listing.packs.index(each.pack) for each in listing[0].segments] == [0, 0, 0, 1]
     assert listing.packs.index(listing[1].segments[0].pack) == 2

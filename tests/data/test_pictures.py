@@ -10,7 +10,7 @@ from trainer.base.document import typed
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Draft
 from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, sort_classes
-from trainer.data.reader import Images
+from trainer.data.reader import ImagesReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def classify(
     splits: dict[str, Any] | None = None,
     **options: object,
 ) -> tuple[list[str], list[int], list[str]]:
-    reader = Images.model_validate({"kind": "images", **options})
+    reader = ImagesReader.model_validate({"kind": "images", **options})
     declared = typed({"name": "small", "splits": splits or {}}, Draft, where="test")
     pictures = find_pictures(reader, paths, table, declared=declared)
     return list(pictures.files), list(pictures.labels), list(pictures.classes)

@@ -16,7 +16,7 @@ from trainer.data.fetch import fetch_dataset, read_manifest
 from trainer.data.files import SourceFolder
 from trainer.data.packing import PACK_BYTES
 from trainer.data.publish import publish_dataset, publish_declared
-from trainer.data.reader import Arrays, Column, Table
+from trainer.data.reader import ArraysReader, TableField, TableReader
 from trainer.data.versions import newest_version, version_document
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
@@ -125,7 +125,7 @@ def test_a_path_that_is_not_a_folder_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_needs_a_missing_file_is_rejected(published: Published) -> None:
-    draft = DRAFT.model_copy(update={"reader": Arrays(kind="arrays", fields={"x": "a.text"})})
+    draft = DRAFT.model_copy(update={"reader": ArraysReader(kind="arrays", fields={"x": "a.text"})})
     with pytest.raises(DatasetError, match=r"a\.text") as caught:
         publish_dataset(draft, source=published.source, store=published.store)
     assert caught.value.hint == "did you mean a.txt?"
@@ -162,7 +162,7 @@ def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
 ) -> None:
     monkeypatch.setattr(check_dataset, "find_spec", lambda _: None)
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1"})
-    table = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
+    table = TableReader(kind="table", files=("t.parquet",), fields={"x": TableField(column="a")})
     draft = Draft(name="small", reader=table, splits={"train": (0, 1)})
     source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
     found = publish_dataset(draft, source=source, store=MemoryStore()).notes

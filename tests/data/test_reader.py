@@ -12,7 +12,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError, DocumentError
 from trainer.data.declaration import Dataset, declared, load_dataset
-from trainer.data.reader import Images, Text, Typed, check_sample
+from trainer.data.reader import ImagesReader, TextReader, Typed, check_sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +108,7 @@ def test_an_invalid_value_is_rejected_by_its_key(options: dict[str, Any], line: 
 
 @given(some.integers(0, 60), some.integers(1, 9), some.integers(1, 9))
 def test_as_many_windows_as_fit_are_counted(size: int, window: int, stride: int) -> None:
-    reader = Text(kind="text", file="a", window=window, stride=stride)
+    reader = TextReader(kind="text", file="a", window=window, stride=stride)
     assert reader.count(size) == sum(start + window < size for start in range(0, size, stride))
 
 
@@ -122,12 +122,12 @@ def test_a_sample_is_compared_with_its_declaration() -> None:
 
 def test_earlier_forms_of_resize_are_read() -> None:
     readers = [
-        Images.model_validate({"kind": "images", "size": [8, 8], "resize": message}) for message in (True, False)
+        ImagesReader.model_validate({"kind": "images", "size": [8, 8], "resize": message}) for message in (True, False)
     ]
     assert [reader.resize for reader in readers] == ["stretch", None]
 
 
 def test_undeclared_picture_options_are_not_written() -> None:
-    written = Images(kind="images").model_dump(mode="json")
+    written = ImagesReader(kind="images").model_dump(mode="json")
     assert written["orientation"] == "apply"
     assert not written.keys() & {"white", "alpha", "frames", "fill"}

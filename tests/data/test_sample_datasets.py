@@ -16,7 +16,7 @@ from trainer.base.errors import DatasetError  # noqa: E402
 from trainer.data.declaration import dataset_names, load_dataset  # noqa: E402
 from trainer.data.files import SourceFolder  # noqa: E402
 from trainer.data.publish import publish_declared  # noqa: E402
-from trainer.data.reader import Arrays  # noqa: E402
+from trainer.data.reader import ArraysReader  # noqa: E402
 from trainer.data.sample_datasets import SAMPLES, make_sample, npy, shuffled  # noqa: E402 - after what it needs
 from trainer.stores.memory import MemoryStore  # noqa: E402
 
@@ -37,7 +37,7 @@ def test_samples_match_their_declaration(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_fields_have_as_many_rows_as_the_splits(name: str) -> None:
     declared, files = load_dataset(name, root=ROOT), load_arrays(SAMPLES[name]())
-    assert isinstance(declared.reader, Arrays)
+    assert isinstance(declared.reader, ArraysReader)
     rows = {len(files[file]) for file in declared.reader.fields.values()}
     assert rows == {max(end for _, end in declared.splits.values())}
 

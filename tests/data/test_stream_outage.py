@@ -19,7 +19,7 @@ from trainer.data import read_ahead
 from trainer.data.cache.streamed import StreamedDataset
 from trainer.data.stream import open_dataset
 from trainer.stores import open_store, s3
-from trainer.stores.address import Access
+from trainer.stores.address import S3Access
 from trainer.stores.patience import Patience
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def streams(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(s3, "_OWN_SERVER", short)
     with bucket(streams.store, gate) as endpoint:
         keys = {"key": "key", "secret": "key", "region": "here"}
-        access = Access(endpoint=endpoint, **keys)
+        access = S3Access(endpoint=endpoint, **keys)
         monkeypatch.setattr(streams, "open_store", lambda: open_store("s3://bucket", access=access))
         yield streams
 

@@ -189,7 +189,7 @@ def test_a_preempted_job_is_requeued_and_has_the_same_bits(cluster: Cluster, alo
     following = cluster.follow(run, "epoch 3/")
     cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
     output, _ = following.communicate(timeout=500)
-    assert "reprise: the tasks ended with exit code 143, that of machine 0 with 75" in output
+    assert "reprise: the tasks ended with exit code 143, that of node 0 with 75" in output
     assert "start 2, on n[1-2]" in output
     assert cluster.results(run, attempt=2) == alone
 
@@ -207,7 +207,7 @@ def test_a_sweep_is_an_array_job_whose_preempted_tasks_resume_their_runs(cluster
     cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
     assert " as job " not in cluster.reprise(*words), "each point has a task that runs or waits, or is finished"
     output, _ = following.communicate(timeout=500)
-    assert "that of machine 0 with 75" in output
+    assert "that of node 0 with 75" in output
     assert f"reprise: job {submitted['job']}_1, start 2, on" in output
     for run in runs[1:]:
         cluster.reprise("logs", run, "--follow")
@@ -236,7 +236,7 @@ def test_a_cancelled_run_is_saved_and_not_requeued(cluster: Cluster) -> None:
     following = cluster.follow(run, "epoch 2/")
     cluster.reprise("cancel", run)
     output, _ = following.communicate(timeout=200)
-    assert "that of machine 0 with 75" in output
+    assert "that of node 0 with 75" in output
     record = cluster.house.record(run)
     assert (record["outcome"]["status"], "FAILED" in record["scheduler"]) == ("preempted", True)
 
@@ -246,7 +246,7 @@ def test_a_killed_machine_ends_the_job_with_a_named_error(cluster: Cluster) -> N
     following = cluster.follow(run, "epoch 2/")
     docker("kill", f"reprise-{run}-1")
     output, _ = following.communicate(timeout=200)
-    assert "that of machine 0 with 92" in output
+    assert "that of node 0 with 92" in output
     assert "FAILED" in cluster.house.record(run)["scheduler"]
 
 
@@ -263,6 +263,6 @@ def test_apptainer_has_the_bits_of_docker(cluster: Cluster, alone: tuple[Any, by
     following = cluster.follow(run, "epoch 3/")
     cluster.slurm("sbatch", "--partition=high", "--nodes=2", "--wrap=true")
     output, _ = following.communicate(timeout=500)
-    assert "that of machine 0 with 75" in output
+    assert "that of node 0 with 75" in output
     assert cluster.results(run, attempt=2) == alone
     assert cluster.house.record(run)["circumstances"]["image"]["known"] == "asserted"

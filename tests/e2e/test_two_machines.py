@@ -37,4 +37,4 @@ def test_two_containers_have_the_bits_of_one_process(house: House) -> None:
     assert one == two, json.dumps(records)[:2000]
     [node] = records[1]["circumstances"]["nodes"]
     assert (node["devices"], node["drift"]) == (1, [])
-    assert f"machine 1 of 2 of run {records[1]['run']}" in texts[1]
+    assert f"node 1 of 2 of run {records[1]['run']}" in texts[1]

@@ -10,7 +10,7 @@ from tests.runs.runs import start_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, NotDeterministicError
 from trainer.launch.smoke_test import SELF_TEST, STEPS, WORDS, smoke_test
-from trainer.runs.record import Distribution, Outcome, Status
+from trainer.runs.record import Distribution, Outcome, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Image:
         around = run.record.circumstances
         torch = {"torch": Distribution(version="2.13.0+cpu", record=None)}
         around = around.model_copy(update={"inventory": around.inventory.model_copy(update={"distributions": torch})})
-        run.close(Outcome(status=Status.COMPLETED, steps=STEPS, weights=weights), circumstances=around)
+        run.close(Outcome(status=RunStatus.COMPLETED, steps=STEPS, weights=weights), circumstances=around)
         return ""
 
 

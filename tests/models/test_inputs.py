@@ -19,7 +19,7 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
-from trainer.data.reader import Table, Treatment, Typed
+from trainer.data.reader import TableReader, Treatment, Typed
 from trainer.data.tables.source_table import SourceColumn
 from trainer.models.inputs import InputReader
 
@@ -78,7 +78,7 @@ def with_source(reader: InputReader, **changes: Any) -> InputReader:
 def with_treatments(reader: InputReader, treatments: dict[str, Treatment]) -> InputReader:
     """Return a reader with other treatments of some columns."""
     assert reader.dataset
-    assert isinstance(reader.dataset.reader, Table)
+    assert isinstance(reader.dataset.reader, TableReader)
     table = reader.dataset.reader
     table = table.model_copy(update={"columns": {**table.columns, **treatments}})
     return replace(reader, dataset=reader.dataset.model_copy(update={"reader": table}))

@@ -18,7 +18,7 @@ from trainer.base.safe_folder import Root
 from trainer.cli.packages import main as packages
 from trainer.cli.verify import main as verify
 from trainer.comparison.retest import Retest, RunIdentity, local_retests
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.models.package import MetricComparison, Package, write_package
 from trainer.models.package_signature import sign_package
 from trainer.models.weights_retest import (
@@ -75,7 +75,7 @@ def written(runs: Path, *, key: Path | None = None, recomputed: float = 0.75) ->
     folder = write_package(package, files, runs=runs)
     run = RunIdentity(run=package.run, attempt=1, identity=package.identity)
     metrics = (metric(recomputed),)
-    verdict = Rung.IDENTICAL if recomputed == 0.75 else Rung.DIFFERENT
+    verdict = VerdictLevel.IDENTICAL if recomputed == 0.75 else VerdictLevel.DIFFERENT
     evidence = Evidence(run=package.run, package=package.digest, verdict=verdict, metrics=metrics)
     retest = Retest(
         original=run,

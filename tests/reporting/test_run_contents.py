@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.comparison.compared import make_run, save_trace
 from tests.runs.runs import start_run
 from trainer.reporting.run_contents import load_run_contents
-from trainer.runs.figure import FILE, Figures, Lines, Pictures, Series
+from trainer.runs.figure import FILE, Figures, LineFigure, PictureFigure, Series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,8 @@ def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
     assert one.folder and one.attempt  # noqa: PT018 - for the types
     (one.attempt / "metrics.jsonl").write_text('{"step":1,"train_loss":0.5}\n')
     save_trace(one.attempt, 0.5)
-    line = Lines(name="roc", title="ROC", x_label="x", y_label="y", series=(Series(name="a", x=(0,), y=(0,)),))
-    pictures = [Pictures(name=name, title="S", file=f"{name}.png") for name in ("samples", "linked")]
+    line = LineFigure(name="roc", title="ROC", x_label="x", y_label="y", series=(Series(name="a", x=(0,), y=(0,)),))
+    pictures = [PictureFigure(name=name, title="S", file=f"{name}.png") for name in ("samples", "linked")]
     (one.attempt / FILE).write_bytes(Figures(figures=(line, *pictures)).to_json())
     (one.attempt / "samples.png").write_bytes(b"png")
     (one.attempt / "linked.png").symlink_to("/etc/hostname")

@@ -13,7 +13,7 @@ from trainer.runs.claims import claim_in_store, hold_claimed_numbers
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_later, pull_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.resume import require_resumable
 from trainer.runs.run import attempts, new_run, pulled_snapshots, recorded_attempts
 from trainer.runs.snapshot import OpenCheckpoint, publish_snapshot
@@ -122,7 +122,7 @@ class Machine:
         finally:
             checkpoint.close()
 
-    def finish(self, status: Status = Status.COMPLETED) -> list[int]:
+    def finish(self, status: RunStatus = RunStatus.COMPLETED) -> list[int]:
         """Close the attempt, publish the run, and return the attempts that are sealed."""
         self.attempt.close(Outcome(status=status, steps=self.step))
         publish_run(self.folder, self.store)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.records import circumstances, ingredients
 from trainer.runs.open_run import OpenRun, open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run
 from trainer.source.capture import freeze
 
@@ -25,7 +25,7 @@ def start_run(runs: Path) -> OpenRun:
     return open_run(folder, ingredients=ingredients(source=bundle.digest), circumstances=circumstances())
 
 
-def finish_run(runs: Path, *, status: Status = Status.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
+def finish_run(runs: Path, *, status: RunStatus = RunStatus.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
     """Make a completed run with a few files."""
     run = start_run(runs)
     (run.folder / "checkpoints").mkdir()

@@ -23,7 +23,7 @@ from trainer.base.errors import ClaimedError
 from trainer.runs.claims import stored_claim
 from trainer.runs.open_run import claim_of
 from trainer.runs.pull import pull_run
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.seal import sealed_key
 from trainer.runs.snapshot import newest_snapshot
 from trainer.stores import open_store
@@ -203,7 +203,7 @@ class Rank:
         is_last = turn == self.size.rounds
         fate = FATES[random.Random(f"{self.report.run} {turn}").randrange(len(FATES))]  # noqa: S311 - reproducible
         if is_last or fate == "preempted":
-            self.report.sealed += self.machine.finish(Status.COMPLETED if is_last else Status.PREEMPTED)
+            self.report.sealed += self.machine.finish(RunStatus.COMPLETED if is_last else RunStatus.PREEMPTED)
         self.stale = fate == "stale" and not is_last
         if not self.stale:
             self._die()
@@ -215,10 +215,10 @@ class Rank:
             return
         attempt = machine.attempt.record.attempt
         try:
-            if machine.attempt.record.outcome.status is Status.RUNNING:
+            if machine.attempt.record.outcome.status is RunStatus.RUNNING:
                 machine.snapshot(machine.train(1))
                 self.report.published[attempt] = machine.step
-            self.report.sealed += machine.finish(Status.FAILED)
+            self.report.sealed += machine.finish(RunStatus.FAILED)
         except ClaimedError:
             self.report.fenced.append(attempt)
 
@@ -288,7 +288,7 @@ def require_sound(reports: list[Report], names: list[str], *, store: Store, size
         assert pulled.keys() == published, (run, pulled.keys(), published)
         sealed = {attempt for report in mine for attempt in report.sealed}
         assert {each for each in pulled if store.size(sealed_key(run, each)) is not None} == sealed
-        assert pulled[size.rounds + 1].outcome.status is Status.COMPLETED
+        assert pulled[size.rounds + 1].outcome.status is RunStatus.COMPLETED
         assert not {attempt for report in mine for attempt in report.fenced} & sealed
 
 

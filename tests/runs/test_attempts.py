@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.records import circumstances, record
 from trainer.runs.attempts import changes, current_settings, failed_before_first_step, total_duration
-from trainer.runs.record import Record, Status
+from trainer.runs.record import Record, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ def attempt_record(
     *,
     changed: Sequence[str] = (),
     seconds: float | None = 2.0,
-    status: Status = Status.PREEMPTED,
+    status: RunStatus = RunStatus.PREEMPTED,
     **out: Any,
 ) -> Record:
     timing = circumstances().timing.model_copy(update={"seconds": seconds})
@@ -51,12 +51,12 @@ def test_the_total_time_states_whether_it_is_complete() -> None:
     assert (both.seconds, both.known, both.attempts) == (4.0, True, 2)
     killed = total_duration([attempt_record(1, seconds=None), attempt_record(2)])
     assert (killed.seconds, killed.known) == (2.0, False)
-    running = total_duration([attempt_record(1), attempt_record(2, seconds=9.0, status=Status.RUNNING)])
+    running = total_duration([attempt_record(1), attempt_record(2, seconds=9.0, status=RunStatus.RUNNING)])
     assert (running.seconds, running.known) == (2.0, False)
     assert not total_duration([attempt_record(2)]).known, "the first attempt's record is not here"
 
 
 def test_only_a_failure_without_steps_counts_as_idle() -> None:
-    assert failed_before_first_step(attempt_record(1, status=Status.FAILED, steps=0))
-    assert not failed_before_first_step(attempt_record(1, status=Status.FAILED))
-    assert not failed_before_first_step(attempt_record(1, status=Status.PREEMPTED, steps=0))
+    assert failed_before_first_step(attempt_record(1, status=RunStatus.FAILED, steps=0))
+    assert not failed_before_first_step(attempt_record(1, status=RunStatus.FAILED))
+    assert not failed_before_first_step(attempt_record(1, status=RunStatus.PREEMPTED, steps=0))

@@ -14,7 +14,7 @@ from trainer.runs.claims import claim_in_store, hold_claimed_numbers, require_la
 from trainer.runs.open_run import claim_of, open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.record import Outcome, Status, identity_of
+from trainer.runs.record import Outcome, RunStatus, identity_of
 from trainer.runs.resume import close_lost
 from trainer.runs.run import ATTEMPTS, attempts, record_of
 from trainer.runs.seal import claim_key, sealed_key
@@ -88,12 +88,12 @@ def test_a_replaced_owner_that_pulls_the_later_attempt_can_publish_beside_it(
     second.train(2)
     second.finish()
     with pytest.raises(ClaimedError):
-        first.finish(Status.FAILED)
+        first.finish(RunStatus.FAILED)
     pull_run(first.run, store, runs=first.runs)
     publish_run(first.folder, store)
     assert [record.outcome.status for record in pull_run(first.run, store, runs=tmp_path / "there")] == [
-        Status.FAILED,
-        Status.COMPLETED,
+        RunStatus.FAILED,
+        RunStatus.COMPLETED,
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_replaced_process_cannot_publish_from_a_folder_that_it_shares(first: M
     first.attempt.release()  # the file system does not carry the lock from one host to another
     close_lost(first.folder)
     second.take_over(first.run)
-    first.attempt.close(Outcome(status=Status.COMPLETED))
+    first.attempt.close(Outcome(status=RunStatus.COMPLETED))
     with pytest.raises(ClaimedError, match="continues it on host second"):
         publish_run(first.folder, store, own=1)
     with pytest.raises(ClaimedError, match="continues it on host second"):
@@ -131,7 +131,7 @@ def test_a_seal_written_after_a_later_claim_changes_nothing_of_the_later_attempt
     first.snapshot(first.train(2))
     first.train(1)
     store.before_seal = lambda: second.take_over(run)
-    first.finish(Status.PREEMPTED)
+    first.finish(RunStatus.PREEMPTED)
     assert (store.size(sealed_key(run, 1)) is not None, second.step) == (True, 2)
     second.train(3)
     second.finish()
@@ -154,7 +154,7 @@ def test_a_folder_whose_attempt_was_made_elsewhere_too_is_rejected(
     first: Machine, tmp_path: Path, store: MemoryStore
 ) -> None:
     """The machine continued without the store; meanwhile another took the number."""
-    first.attempt.close(Outcome(status=Status.PREEMPTED))
+    first.attempt.close(Outcome(status=RunStatus.PREEMPTED))
     open_run(
         first.folder, ingredients=first.attempt.record.ingredients, circumstances=first.attempt.record.circumstances
     )
@@ -164,7 +164,7 @@ def test_a_folder_whose_attempt_was_made_elsewhere_too_is_rejected(
 
 
 def test_claims_that_a_store_missed_are_written_before_the_next(tmp_path: Path, store: MemoryStore) -> None:
-    run = finish_run(tmp_path / "runs", status=Status.PREEMPTED)
+    run = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED)
     folder = run.folder.parents[1]
     (folder / ATTEMPTS / "2").mkdir()  # killed before it had a claim
     third = open_run(folder, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
@@ -189,7 +189,7 @@ def test_a_claim_of_another_attempt_is_rejected(first: Machine, store: MemorySto
 
 
 def test_a_claimed_number_of_an_attempt_that_is_withdrawn_is_kept(first: Machine, store: MemoryStore) -> None:
-    first.attempt.close(Outcome(status=Status.PREEMPTED))
+    first.attempt.close(Outcome(status=RunStatus.PREEMPTED))
     record = record_of(first.folder)
     again = open_run(first.folder, ingredients=record.ingredients, circumstances=record.circumstances)
     claim_in_store(first.folder, store, attempt=2)
@@ -197,14 +197,14 @@ def test_a_claimed_number_of_an_attempt_that_is_withdrawn_is_kept(first: Machine
     again.withdraw()
     later = open_run(first.folder, ingredients=record.ingredients, circumstances=record.circumstances)
     assert later.record.attempt == 3
-    later.close(Outcome(status=Status.COMPLETED))
+    later.close(Outcome(status=RunStatus.COMPLETED))
     assert len(publish_run(first.folder, store)) == 2
 
 
 def test_publishing_again_is_possible_after_another_machine_continued(
     first: Machine, tmp_path: Path, store: MemoryStore
 ) -> None:
-    first.finish(Status.PREEMPTED)
+    first.finish(RunStatus.PREEMPTED)
     machine(tmp_path, store, "second").take_over(first.run)
     lost = next(key for key in store._objects if key.startswith("objects/"))
     del store._objects[lost]

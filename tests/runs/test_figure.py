@@ -11,10 +11,21 @@ from hypothesis import strategies as st
 
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError
-from trainer.runs.figure import Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series, spread_indices
+from trainer.runs.figure import (
+    BarFigure,
+    Figures,
+    Heights,
+    LineFigure,
+    MatrixFigure,
+    PictureFigure,
+    PointFigure,
+    Series,
+    TextFigure,
+    spread_indices,
+)
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-ROC = Lines(
+ROC = LineFigure(
     name="roc",
     title="ROC",
     x_label="false positives",
@@ -22,7 +33,7 @@ ROC = Lines(
     series=(Series(name="all", x=(0.0, 0.5, 1.0), y=(0.0, 0.75, 1.0)),),
     diagonal=True,
 )
-CONFUSION = Matrix(
+CONFUSION = MatrixFigure(
     name="confusion",
     title="Confusion",
     row_label="true class",
@@ -35,8 +46,8 @@ ALL = Figures(
     figures=(
         ROC,
         CONFUSION,
-        Points(name="parity", title="Parity", x_label="true", y_label="predicted", x=(1.0,), y=(-0.0,), of=1),
-        Bars(
+        PointFigure(name="parity", title="Parity", x_label="true", y_label="predicted", x=(1.0,), y=(-0.0,), of=1),
+        BarFigure(
             name="residuals",
             title="Residuals",
             x_label="error",
@@ -44,8 +55,8 @@ ALL = Figures(
             edges=(-1.0, 0.0, 1.0),
             series=(Heights(name="test", y=(3.0, 4.0)),),
         ),
-        Pictures(name="wrong", title="Most wrong", file="most-wrong.png", captions=("a 0.1",)),
-        Passage(name="sample", title="Sample", given="The ", text="statement"),
+        PictureFigure(name="wrong", title="Most wrong", file="most-wrong.png", captions=("a 0.1",)),
+        TextFigure(name="sample", title="Sample", given="The ", text="statement"),
     )
 )
 

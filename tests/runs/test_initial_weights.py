@@ -11,7 +11,7 @@ from tests.runs.runs import start_run
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError
 from trainer.runs.initial_weights import INITIAL, ancestors, keep, stage_again, stage_parent, staged, weights_of
-from trainer.runs.record import Outcome, ParentRun, Record, Status
+from trainer.runs.record import Outcome, ParentRun, Record, RunStatus
 from trainer.runs.run import ATTEMPTS, new_run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ WEIGHTS = b"tensors" * 10
 def make_parent(runs: Path) -> tuple[Path, Record]:
     run = start_run(runs)
     (run.folder / "weights.safetensors").write_bytes(WEIGHTS)
-    return run.folder.parents[1], run.close(Outcome(status=Status.COMPLETED))
+    return run.folder.parents[1], run.close(Outcome(status=RunStatus.COMPLETED))
 
 
 def test_a_parents_weights_are_copied_into_the_first_attempt(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_parents_weights_are_copied_into_the_first_attempt(tmp_path: Path) -> 
     keep(run, attempt=1)
     assert (child.folder / INITIAL).read_bytes() == WEIGHTS
     assert sorted(path.name for path in run.iterdir()) == ["attempts", "source", "source.tar.gz"]
-    assert [file.path for file in child.close(Outcome(status=Status.INTERRUPTED)).outcome.files] == [INITIAL]
+    assert [file.path for file in child.close(Outcome(status=RunStatus.INTERRUPTED)).outcome.files] == [INITIAL]
 
 
 def test_a_later_attempt_gets_a_copy_of_the_earlier_attempts_weights(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def child_of(parent: Record, *, sha256: str = digest_of_bytes(WEIGHTS), run: str
     return record(ingredients(initial_weights=sha256), circumstances(parent=facts), run=run)
 
 
-@pytest.mark.parametrize("status", [Status.FAILED, Status.INTERRUPTED, Status.RUNNING])
-def test_a_run_without_weights_is_no_parent(status: Status) -> None:
+@pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.RUNNING])
+def test_a_run_without_weights_is_no_parent(status: RunStatus) -> None:
     with pytest.raises(RunError, match=f"has no weights: it is {status}"):
         weights_of(record(status=status))
 

@@ -16,7 +16,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DiskFullError, RepriseError, RunError
 from trainer.runs import open_run as open_run_module
 from trainer.runs.open_run import is_alive, open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import attempts, new_run, record_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def test_opening_writes_a_record_with_status_running(tmp_path: Path) -> None:
     run = start_run(tmp_path / "runs")
     record = record_of(run.folder.parents[1])
-    assert (record, record.outcome.status, record.attempt) == (run.record, Status.RUNNING, 1)
+    assert (record, record.outcome.status, record.attempt) == (run.record, RunStatus.RUNNING, 1)
 
 
 def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
 def test_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
     run = start_run(tmp_path / "runs")
     (run.folder / "passwords").symlink_to("/etc/passwd")
-    assert run.close(Outcome(status=Status.COMPLETED)).outcome.files == []
+    assert run.close(Outcome(status=RunStatus.COMPLETED)).outcome.files == []
 
 
 def test_an_attempt_with_other_ingredients_is_rejected(tmp_path: Path) -> None:
-    folder = finish_run(tmp_path / "runs", status=Status.PREEMPTED).folder.parents[1]
+    folder = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED).folder.parents[1]
     same = record_of(folder).ingredients
     with pytest.raises(RunError, match="its ingredients have changed"):
         open_run(folder, ingredients=ingredients(experiment="other"), circumstances=circumstances())
@@ -93,7 +93,7 @@ def test_a_visible_record_always_has_a_live_process(tmp_path: Path) -> None:
 
 def test_a_run_cannot_be_closed_as_running(tmp_path: Path) -> None:
     with pytest.raises(RunError):
-        start_run(tmp_path / "runs").close(Outcome(status=Status.RUNNING))
+        start_run(tmp_path / "runs").close(Outcome(status=RunStatus.RUNNING))
 
 
 @pytest.fixture
@@ -119,10 +119,10 @@ def test_the_record_can_be_closed_on_a_full_disk(full_disk: Path) -> None:
     run = start_run(full_disk / "runs")
     fill_disk(full_disk)
     with pytest.raises(DiskFullError):
-        run.update(outcome=Outcome(status=Status.RUNNING, reason="x" * 5000))
+        run.update(outcome=Outcome(status=RunStatus.RUNNING, reason="x" * 5000))
     assert record_of(run.folder.parents[1]).outcome.reason is None
-    run.close(Outcome(status=Status.FAILED, reason="no space left"))
-    assert record_of(run.folder.parents[1]).outcome.status is Status.FAILED
+    run.close(Outcome(status=RunStatus.FAILED, reason="no space left"))
+    assert record_of(run.folder.parents[1]).outcome.status is RunStatus.FAILED
 
 
 def test_too_many_files_are_an_error_and_the_record_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,5 +131,5 @@ def test_too_many_files_are_an_error_and_the_record_is_closed(tmp_path: Path, mo
     for name in "abc":
         (run.folder / name).write_bytes(b"x")
     with pytest.raises(RunError, match="has 3 files; its record lists the first 2"):
-        run.close(Outcome(status=Status.COMPLETED))
+        run.close(Outcome(status=RunStatus.COMPLETED))
     assert [file.path for file in record_of(run.folder.parents[1]).outcome.files] == ["a", "b"]

@@ -16,7 +16,7 @@ from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.runs import publish as publishing
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run, source_of
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.seal import claim_key, sealed_key
 from trainer.source.capture import ARCHIVE
 from trainer.stores.contract import object_key
@@ -51,7 +51,7 @@ def test_the_number_of_an_attempt_without_a_record_is_claimed(run: OpenRun, *, h
     if not has_claim:
         (run.folder / "claim.json").unlink()
     second = open_run(run_root(run), ingredients=run.record.ingredients, circumstances=run.record.circumstances)
-    second.close(Outcome(status=Status.COMPLETED))
+    second.close(Outcome(status=RunStatus.COMPLETED))
     store = MemoryStore()
     assert len(publish_run(run_root(run), store)) == 1
     claim = json.loads(b"".join(store.read(claim_key(run.record.run, 1))))

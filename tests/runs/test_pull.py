@@ -16,7 +16,7 @@ from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.record import Outcome, Status, identity_of
+from trainer.runs.record import Outcome, RunStatus, identity_of
 from trainer.runs.run import record_of
 from trainer.runs.seal import Sealed, claim_key, sealed_key
 from trainer.source.capture import ARCHIVE, COPY, capture, read_archive
@@ -58,7 +58,7 @@ def test_every_attempt_is_pulled_and_local_attempts_stay(run: OpenRun, tmp_path:
     publish_run(home, store)
     pull_run(run.record.run, store, runs=tmp_path / "there")
     second = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
-    second.close(Outcome(status=Status.COMPLETED))
+    second.close(Outcome(status=RunStatus.COMPLETED))
     publish_run(home, store)
     mark = tmp_path / "there" / run.record.run / "attempts" / "1" / "mine.txt"
     mark.write_text("kept")

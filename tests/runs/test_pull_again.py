@@ -18,7 +18,7 @@ from trainer.base.safe_folder import Root
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
-from trainer.runs.record import Outcome, Status, identity_of
+from trainer.runs.record import Outcome, RunStatus, identity_of
 from trainer.runs.seal import Sealed, claim_key, sealed_key
 from trainer.source.capture import ARCHIVE, COPY, archive, capture
 from trainer.stores.contract import object_key
@@ -72,7 +72,7 @@ def test_k06_a_valid_bundle_of_other_code_is_rejected(run: OpenRun, tmp_path: Pa
 def test_a_claimed_attempt_without_a_seal_is_skipped(run: OpenRun, tmp_path: Path) -> None:
     store, home = MemoryStore(), run.folder.parents[1]
     second = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
-    second.close(Outcome(status=Status.COMPLETED))
+    second.close(Outcome(status=RunStatus.COMPLETED))
     publish_run(home, store)
     del store._objects[sealed_key(run.record.run, 1)]
     assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [2]

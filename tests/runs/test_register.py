@@ -14,7 +14,7 @@ from tests.flushed import record_flushes
 from tests.runs.runs import finish_run
 from trainer.base.errors import MachineError, NotWritableError
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import is_own, own_attempts, register_attempt
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ME = {os.getuid()}
 
 @pytest.fixture
 def run(tmp_path: Path) -> OpenRun:
-    run = finish_run(tmp_path / "runs", status=Status.PREEMPTED)
+    run = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED)
     register_attempt(run.folder)
     return run
 
@@ -38,7 +38,7 @@ def test_only_registered_attempts_belong_to_the_user(run: OpenRun) -> None:
     folder = run.folder.parents[1]
     assert is_owned(run)
     again = open_run(folder, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
-    again.close(Outcome(status=Status.PREEMPTED))
+    again.close(Outcome(status=RunStatus.PREEMPTED))
     assert own_attempts(folder, runs=folder.parent, users=ME) == [1]
 
 

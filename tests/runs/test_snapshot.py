@@ -15,7 +15,7 @@ from trainer.runs.initial_weights import INITIAL
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_later, pull_run
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.resume import require_resumable
 from trainer.runs.run import SNAPSHOT, pulled_snapshots
 from trainer.runs.seal import claim_key, read_snapshot, snapshot_key
@@ -45,7 +45,7 @@ def test_a_snapshot_has_what_another_machine_needs_to_resume(first: Machine, tmp
     attempt.mkdir()
     saved = restore_checkpoint(attempt, say=pytest.fail)
     assert saved is not None
-    assert (saved.step, record.outcome.status) == (3, Status.RUNNING)
+    assert (saved.step, record.outcome.status) == (3, RunStatus.RUNNING)
     assert (attempt / "checkpoints" / saved.path).read_bytes() == weights(3)
     assert (attempt / "metrics.jsonl").read_text().count("\n") == 3
     assert (attempt.parents[1] / "source.tar.gz").read_bytes() == (first.folder / "source.tar.gz").read_bytes()
@@ -121,7 +121,7 @@ def test_a_pulled_snapshot_is_resumable_and_never_closed_or_published(first: Mac
     first.snapshot(first.train(2))
     runs = tmp_path / "runs"
     pull_run(first.run, first.store, runs=runs)
-    assert require_resumable(runs / first.run, host="another").outcome.status is Status.RUNNING
+    assert require_resumable(runs / first.run, host="another").outcome.status is RunStatus.RUNNING
     assert not local_run(runs, first.run).died
     with pytest.raises(RunError, match="was pulled while it was running on another machine"):
         publish_run(runs / first.run, first.store)

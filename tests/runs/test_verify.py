@@ -11,7 +11,7 @@ from trainer.base.errors import DigestMismatchError
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import pull_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import record_of
 from trainer.stores.memory import MemoryStore
 
@@ -57,12 +57,12 @@ def test_a_record_edited_after_publishing_is_named(tmp_path: Path) -> None:
 
 
 def test_an_attempt_without_a_record_is_skipped(tmp_path: Path) -> None:
-    run, store = finish_run(tmp_path / "runs", status=Status.PREEMPTED), MemoryStore()
+    run, store = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED), MemoryStore()
     home = run.folder.parents[1]
     (home / "attempts/2").mkdir()
     assert record_of(home).attempt == 1
     third = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
-    third.close(Outcome(status=Status.COMPLETED))
+    third.close(Outcome(status=RunStatus.COMPLETED))
     (home / "attempts/4").mkdir()
     assert len(publish_run(home, store)) == 2
     pulled = pull_run(run.record.run, store, runs=tmp_path / "there")

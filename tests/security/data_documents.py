@@ -75,11 +75,11 @@ def npy(folder: Path) -> Kind:
     import numpy as np
 
     from trainer.data.files import FolderFiles
-    from trainer.data.reader import Arrays
+    from trainer.data.reader import ArraysReader
     from trainer.training.readers.arrays import ArrayRows
 
     files: Any = FolderFiles(folder, ["a.npy"])
-    reader = Arrays.model_validate({"kind": "arrays", "fields": {"x": "a.npy"}})
+    reader = ArraysReader.model_validate({"kind": "arrays", "fields": {"x": "a.npy"}})
 
     def read(body: bytes) -> None:
         (folder / "a.npy").write_bytes(body)
@@ -102,11 +102,13 @@ def parquet(folder: Path) -> Kind:
     import pyarrow.parquet as pq
 
     from trainer.data.files import FolderFiles
-    from trainer.data.reader import Table
+    from trainer.data.reader import TableReader
     from trainer.training.readers.tables import TableRows
 
     files: Any = FolderFiles(folder, ["t.parquet"])
-    reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": ["a", "b"]}}})
+    reader = TableReader.model_validate(
+        {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": ["a", "b"]}}}
+    )
 
     def read(body: bytes) -> None:
         (folder / "t.parquet").write_bytes(body)

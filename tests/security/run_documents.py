@@ -24,7 +24,7 @@ from trainer.comparison.retest import Retest, run_identity, save_retest
 from trainer.comparison.trace import read_trace, truncate_trace
 from trainer.reporting.curves import read_curves, read_schedule
 from trainer.runs.checkpoint_pointer import Saved, restore_checkpoint
-from trainer.runs.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
+from trainer.runs.figure import FILE, Figures, LineFigure, MatrixFigure, PointFigure, Series, TextFigure
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Knowledge
 from trainer.runs.run import ATTEMPTS
@@ -271,10 +271,14 @@ def figures(folder: Path) -> Kind:
     path = attempt_of(found) / FILE
     good = Figures(
         figures=(
-            Lines(name="a", title="t", x_label="x", y_label="y", series=(Series(name="s", x=(0, 1), y=(1e-3, 2)),)),
-            Matrix(name="b", title="t", row_label="r", column_label="c", rows=("x",), columns=("y",), counts=((3,),)),
-            Points(name="c", title="t", x_label="x", y_label="y", x=(0.5, 1), y=(1, 2), of=9),
-            Passage(name="d", title="t", text="words"),
+            LineFigure(
+                name="a", title="t", x_label="x", y_label="y", series=(Series(name="s", x=(0, 1), y=(1e-3, 2)),)
+            ),
+            MatrixFigure(
+                name="b", title="t", row_label="r", column_label="c", rows=("x",), columns=("y",), counts=((3,),)
+            ),
+            PointFigure(name="c", title="t", x_label="x", y_label="y", x=(0.5, 1), y=(1, 2), of=9),
+            TextFigure(name="d", title="t", text="words"),
         )
     )
 

@@ -24,7 +24,7 @@ from trainer.runs.list import list_runs
 from trainer.runs.open_run import OpenRun, close_killed, files_of, is_alive, open_run
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import pull_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.resume import archive_observed_image, require_resumable, require_source
 from trainer.runs.run import abandon, attempts, record_of
 from trainer.stores.memory import MemoryStore
@@ -50,10 +50,10 @@ class Scene:
         self.record = self.run.record
 
     def update(self) -> None:
-        OpenRun(folder=self.attempt, record=self.record).update(outcome=Outcome(status=Status.RUNNING))
+        OpenRun(folder=self.attempt, record=self.record).update(outcome=Outcome(status=RunStatus.RUNNING))
 
     def close(self) -> None:
-        OpenRun(folder=self.attempt, record=self.record).close(Outcome(status=Status.COMPLETED))
+        OpenRun(folder=self.attempt, record=self.record).close(Outcome(status=RunStatus.COMPLETED))
 
 
 VERBS: dict[str, Callable[[Scene], object]] = {

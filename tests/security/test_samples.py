@@ -18,7 +18,7 @@ from tests.training.readers.picture_files import png, save_picture
 from trainer.base.errors import DatasetError
 from trainer.data.file_formats import parse_head
 from trainer.data.files import Files
-from trainer.data.reader import MOST_PIXELS, Images, Table
+from trainer.data.reader import MOST_PIXELS, ImagesReader, TableReader
 from trainer.training.readers import tables
 from trainer.training.readers.images import decode_pixels
 from trainer.training.readers.tables import TableRows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["typed"]
 pytestmark = pytest.mark.torch
-PICTURES = Images.model_validate({"kind": "images"})
+PICTURES = ImagesReader.model_validate({"kind": "images"})
 
 
 def npy_header(shape: Any, *, kind: Any = "<f8") -> bytes:
@@ -100,7 +100,7 @@ class OneFile(Files):
 
 def open_table(body: bytes, *columns: str) -> TableRows:
     fields = {name: {"column": name} for name in columns}
-    reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": fields})
+    reader = TableReader.model_validate({"kind": "table", "files": ["t.parquet"], "fields": fields})
     return TableRows(reader, OneFile(body))
 
 

@@ -19,7 +19,7 @@ from trainer.base.digest import digest_of_file
 from trainer.base.errors import DotenvError
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import is_own
 from trainer.runs.run import record_of
 from trainer.stores import open_store
@@ -140,7 +140,7 @@ def sealed_by_a_stranger(checkout: Checkout, run: Path, harm: Path, aside: Path)
     path.write_bytes(b"PK" + pickle.dumps(Harm(harm)))
     pointer |= {"path": path.name, "sha256": digest_of_file(path), "logs": {}}
     (folder / "latest.json").write_text(json.dumps(pointer))
-    second.close(Outcome(status=Status.PREEMPTED))
+    second.close(Outcome(status=RunStatus.PREEMPTED))
     publish_run(home, open_store(str(checkout.store)))
 
 

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, SecretStr, ValidationError
 
 from trainer.base.errors import ExperimentError
 from trainer.settings.declarations import require_fields
-from trainer.settings.fields import Access, LaunchSettings, Role, author_of, roles, settings_document
+from trainer.settings.fields import LaunchSettings, Role, SettingAccess, author_of, roles, settings_document
 from trainer.settings.values import typed_default
 from trainer.training import settings as training_settings
 
@@ -71,7 +71,7 @@ def test_secrets_are_never_written_and_never_part_of_the_identity() -> None:
 def test_a_read_is_reported_and_serializing_is_not_a_read() -> None:
     settings, reads = Experiment(), list[tuple[str, str]]()
 
-    def reader(access: Access) -> None:
+    def reader(access: SettingAccess) -> None:
         reads.append((access.name, access.function))
 
     settings.observe(reader)

@@ -110,7 +110,7 @@ def test_hostile_words_and_variables_reach_the_container_unchanged(tmp_path: Pat
     assert not [*tmp_path.rglob("stolen")]
 
 
-def test_machine_0_has_the_run_and_the_engines_word_about_the_image(tmp_path: Path) -> None:
+def test_node_0_has_the_run_and_the_engines_word_about_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / RUN
     submission = written(folder, words=["train"], variables={})
     (folder / "attempts" / "1").mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_another_machine_has_the_source_in_a_folder_of_its_own(tmp_path: Path) -
         ((0, 75), False, 0, False),
     ],
 )
-def test_only_machine_0_ending_with_75_requeues_the_job(
+def test_only_node_0_ending_with_75_requeues_the_job(
     tmp_path: Path, codes: tuple[int, int], *, is_cancelled: bool, code: int, is_requeued: bool
 ) -> None:
     submission = written(tmp_path / "runs" / RUN, words=["train"], variables={})
@@ -168,7 +168,7 @@ def test_only_machine_0_ending_with_75_requeues_the_job(
     assert (asked.read_text() if asked.exists() else "") == ("requeue 7\n" if is_requeued else "")
 
 
-def test_machines_that_wait_for_a_failed_machine_0_are_stopped(tmp_path: Path) -> None:
+def test_machines_that_wait_for_a_failed_node_0_are_stopped(tmp_path: Path) -> None:
     submission = written(tmp_path / "runs" / RUN, words=["train"], variables={})
     waits = f"until [ -e {tmp_path}/asked ]; do :; done; exit 143"
     waiting = f'[ "$1" = run ] || exit 0; [ "$SLURM_NODEID" != 0 ] || exit 41; {waits}'
@@ -179,7 +179,7 @@ def test_machines_that_wait_for_a_failed_machine_0_are_stopped(tmp_path: Path) -
     assert (done.returncode, (tmp_path / "asked").read_text()) == (41, "--signal=TERM 7\n"), done.stderr
 
 
-def test_a_machine_0_that_cannot_start_the_image_ends_the_job_with_its_code(tmp_path: Path) -> None:
+def test_a_node_0_that_cannot_start_the_image_ends_the_job_with_its_code(tmp_path: Path) -> None:
     submission = written(tmp_path / "runs" / RUN, words=["train"], variables={})
     environ = programs(tmp_path / "bin", docker="exit 1") | {"SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
     assert subprocess.run(["bash", submission / NODE], env=environ, check=False).returncode == 1

@@ -37,7 +37,7 @@ from trainer.data.versions import push_dataset
 from trainer.runs.pull import pull_run
 from trainer.runs.push import push_run
 from trainer.stores import open_store
-from trainer.stores.address import Access
+from trainer.stores.address import S3Access
 from trainer.stores.contract import Store, object_key
 from trainer.stores.memory import MemoryStore
 
@@ -69,7 +69,7 @@ def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callabl
 @pytest.mark.parametrize(("tries", "is_equal"), [(1, True), (None, False)])
 def test_a_store_that_tries_once_draws_no_random_number_of_the_process(tries: int | None, *, is_equal: bool) -> None:
     """A thread beside a training uses such a store: the training's own random numbers are in the same generator."""
-    access = Access(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}", key="key", secret="key", region="here")  # noqa: S106
+    access = S3Access(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}", key="key", secret="key", region="here")  # noqa: S106
     store = open_store("s3://bucket", access=access, tries=tries)
     before = random.getstate()
     with pytest.raises(StoreUnreachableError):

@@ -13,7 +13,7 @@ from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import RunError
 from trainer.comparison.noise import RequestedRun
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run, record_of
 from trainer.runs.run_id import new_run_id
 from trainer.source.capture import capture, take_placed_source
@@ -100,13 +100,13 @@ def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "stand"),
     [
-        (Status.COMPLETED, PointState.FINISHED),
-        (Status.FAILED, PointState.FAILED),
-        (Status.INTERRUPTED, PointState.STOPPED),
-        (Status.PREEMPTED, PointState.STOPPED),
+        (RunStatus.COMPLETED, PointState.FINISHED),
+        (RunStatus.FAILED, PointState.FAILED),
+        (RunStatus.INTERRUPTED, PointState.STOPPED),
+        (RunStatus.PREEMPTED, PointState.STOPPED),
     ],
 )
-def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: Status, stand: PointState) -> None:
+def test_the_status_of_a_point_comes_from_its_record(runs: Path, status: RunStatus, stand: PointState) -> None:
     sweep, _ = make_sweep(runs)
     run = finish_run(runs, status=status).record.run
     assert point_state(sweep_with_run(sweep, run), 0, runs=runs) is stand
@@ -155,7 +155,7 @@ def test_an_equal_run_has_the_same_settings_image_and_device(
 ) -> None:
     recorded = ingredients(settings={"seed": 0, "learning_rate": 0.01}, layers=["sha256:" + "1" * 64])
     run = open_run(new_run(runs)[1], ingredients=recorded, circumstances=circumstances())
-    run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
+    run.close(Outcome(status=RunStatus.COMPLETED, metrics={}, steps=1))
     record = record_of(run.folder.parents[1])
     expected = RequestedRun(experiment="digits", source=recorded.source, settings=settings)
     found = equal_run(expected, [record], layers=layers, accelerator=accelerator)

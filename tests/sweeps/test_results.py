@@ -9,13 +9,13 @@ import pytest
 
 from tests.records import circumstances, ingredients
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import new_run, record_of
 from trainer.runs.run_id import new_run_id
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import PointState
-from trainer.sweeps.results import Results, summarize_sweep
+from trainer.sweeps.results import SweepResults, summarize_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 
-def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> Results:
+def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> SweepResults:
     """Summarize points with these metrics; None is an unfinished point."""
     points = [point for point, _ in results]
     sweep = Sweep(
@@ -42,7 +42,7 @@ def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any]
 
 def make_record(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
     run = open_run(new_run(runs)[1], ingredients=ingredients(settings=settings), circumstances=circumstances())
-    run.close(Outcome(status=Status.COMPLETED, metrics=metrics, steps=1))
+    run.close(Outcome(status=RunStatus.COMPLETED, metrics=metrics, steps=1))
     return record_of(run.folder.parents[1])
 
 

@@ -16,7 +16,7 @@ import pytest
 from trainer.data.declaration import Draft, declared
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 from trainer.runs.run import load_record
 from trainer.stores import open_store
 
@@ -111,7 +111,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     labels = random.integers(0, 2, 80)
     np.save(data / "images.npy", (random.random((80, 1, 4, 4)) + labels[:, None, None, None]).astype(np.float32))
     np.save(data / "labels.npy", labels)
-    reader = Arrays(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
+    reader = ArraysReader(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
     draft = Draft(name="dots", splits={"train": (0, 50), "val": (50, 60), "test": (60, 80)}, reader=reader)
     published = publish_dataset(draft, source=SourceFolder(root=data), store=open_store(str(store)))
     (root / "datasets/dots.toml").write_text(declared(published.dataset))

@@ -21,15 +21,15 @@ from tests.training.killing import Skip, start_counting
 from trainer.base.errors import StoppedError
 from trainer.data.declaration import Dataset
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 from trainer.runs.checkpoint_pointer import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve
-from trainer.training.assembly import FetchedDataset, Job
+from trainer.training.assembly import FetchedDataset, TrainingJob
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import train
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 EXPERIMENT = """
 import os, signal
@@ -105,7 +105,7 @@ def prepare(place: Path) -> Dataset:
     images = (random.random((80, 1, 4, 4)) + labels[:, None, None, None]).astype(np.float32)
     np.save(place / "data/images.npy", images)
     np.save(place / "data/labels.npy", labels)
-    reader = Arrays(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
+    reader = ArraysReader(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
     splits: Any = {"train": (0, 50), "val": (50, 60), "test": (60, 80)}
     nothing = "sha256:" + "0" * 64
     return Dataset(
@@ -122,13 +122,13 @@ def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
     words = parse_options([*order["settings"], "--no-tensorboard", "--no-progress"])
     saved = restore_checkpoint(into, say=logging.getLogger("campaign").warning)
-    job = Job(
+    job = TrainingJob(
         run=run.name,
         experiment=experiment,
         ledger=Ledger(resolve(experiment.settings, Origins(options=words, environ={}))),
         datasets=[FetchedDataset(declared=dataset, files=FolderFiles(place / "data"))],
         into=into,
-        stop=Stop(),
+        stop=StopRequest(),
         say=lambda _: None,
         on_terminal=False,
         device="cpu",

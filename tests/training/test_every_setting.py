@@ -18,12 +18,12 @@ from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training import settings as ours
-from trainer.training.assembly import FetchedDataset, Job
+from trainer.training.assembly import FetchedDataset, TrainingJob
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import placement, train
 from trainer.training.logs.loggers import loggers
 from trainer.training.readers.synthetic import make_synthetic
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 from trainer.training.shards.place import RankPlace
 
 if TYPE_CHECKING:
@@ -176,13 +176,13 @@ def trained(name: str, words: list[str], into: Path) -> ShortTraining:
     into.mkdir()
     ledger = Ledger(resolve(experiment.settings, Origins(options=parse_options(words), environ={})))
     messages: list[str] = []
-    job = Job(
+    job = TrainingJob(
         run="every",
         experiment=experiment,
         ledger=ledger,
         datasets=[FetchedDataset(declared=dataset, files=data)],
         into=into,
-        stop=Stop(),
+        stop=StopRequest(),
         say=messages.append,
         on_first_step=lambda: None,
         on_terminal=False,

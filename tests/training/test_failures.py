@@ -13,7 +13,7 @@ import pytest
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.base.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Column, Table
+from trainer.data.reader import TableField, TableReader
 from trainer.training import failures, unused_settings
 from trainer.training.failures import attributed, hide_missing_compiler, own_failure
 from trainer.training.readers import Pick
@@ -361,7 +361,7 @@ def test_a_pyarrow_error_in_a_reader_names_the_file(tmp_path: Path) -> None:
     body = bytearray(file.read_bytes())
     body[4:40] = b"\xff" * 36
     file.write_bytes(body)
-    reader = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
+    reader = TableReader(kind="table", files=("t.parquet",), fields={"x": TableField(column="a")})
     with pytest.raises(DatasetError, match=r"t\.parquet cannot be decoded"):
         TableRows(reader, FolderFiles(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])
 

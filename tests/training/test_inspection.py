@@ -12,8 +12,8 @@ from trainer.base.errors import DatasetError, ExperimentError, NotFiniteError, S
 from trainer.data.declaration import Draft, declared
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.reader import Arrays
-from trainer.runs.record import Status
+from trainer.data.reader import ArraysReader
+from trainer.runs.record import RunStatus
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def publish_spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | 
         numbers[row] = label
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", numbers)
-    reader = Arrays(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
+    reader = ArraysReader(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
     draft = Draft(name="spots", splits={"train": (0, 50), "val": (50, 60), "test": (60, 80)}, reader=reader)
     published = publish_dataset(draft, source=SourceFolder(root=folder), store=open_store(str(checkout.store)))
     (checkout.root / "datasets/spots.toml").write_text(declared(published.dataset))
@@ -123,7 +123,7 @@ def test_a_non_finite_value_ends_the_run_before_the_first_step(checkout: Checkou
 def test_a_net_that_replaces_missing_values_trains(checkout: Checkout, tmp_path: Path) -> None:
     publish_spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (3, 0, 0, 0): np.inf})
     code, _, err = checkout.train(*write_experiment(checkout, images="images.nan_to_num(0, 0, 0)"))
-    assert (code, checkout.last()[1].outcome.status) == (0, Status.COMPLETED), err
+    assert (code, checkout.last()[1].outcome.status) == (0, RunStatus.COMPLETED), err
 
 
 @pytest.mark.parametrize("dtype", ["float64", "uint8"])
@@ -185,11 +185,11 @@ def test_a_nan_validation_loss_fails_the_run(checkout: Checkout, tmp_path: Path)
     words = write_experiment(checkout, images="images) * (1 if self.training or len(images) == 2 else float('nan')")
     code, _, err = checkout.train(*words)
     record = checkout.last()[1]
-    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err
     assert record.outcome.reason == "the validation loss after step 7 is nan"
     assert "if the training diverges, try a lower --learning-rate" in err
     code, _, err = checkout.train(*words, "--no-terminate-on-nan")
     record = checkout.last()[1]
-    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err
     assert record.outcome.metrics["test_loss"] == "NaN"
     assert record.outcome.steps == 7

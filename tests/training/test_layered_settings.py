@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.plain.test_plain_runs import TEMPLATE, theirs
 from tests.training.test_stopped_runs import attempt_record, interrupt_training
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -73,7 +73,7 @@ def test_the_record_names_the_file_of_each_value_and_keeps_it_through_a_resume(
     finally:
         (checkout.root / "gone.toml").rename(checkout.root / "base.toml")
     record = attempt_record(run, 2)
-    assert (record.outcome.status, record.circumstances.settings_files) == (Status.COMPLETED, files)
+    assert (record.outcome.status, record.circumstances.settings_files) == (RunStatus.COMPLETED, files)
     assert record.outcome.ledger["seed"].file == "base.toml"
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.checking import run_checks_on
 from trainer.base.errors import DatasetError, ExperimentError, NotWritableError
 from trainer.data.declaration import load_dataset
-from trainer.training.check_result import Status
+from trainer.training.check_result import CheckStatus
 from trainer.training.new_experiment import check_name, dataset_settings, new_experiment, renamed_copy
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_a_copy_for_another_dataset_needs_no_change(
     shape = [*dataset.twin["image"].shape]
     assert (written.filled["input_shape"], written.changes) == (shape, [])
     findings = run_checks_on(tmp_path / "mine.py", tmp_path, monkeypatch, words=["--batch-size=16"])
-    assert not [finding for finding in findings.values() if finding.status is Status.FAILED]
+    assert not [finding for finding in findings.values() if finding.status is CheckStatus.FAILED]
 
 
 THEIRS = """

@@ -11,7 +11,7 @@ import pytest
 from trainer.data.declaration import Draft, declared
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.reader import Lines
+from trainer.data.reader import LinesReader
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def test_the_documents_experiment_trains_and_no_worker_changes_a_bit(checkout: C
     (checkout.root / "mine.py").write_text(found[1])
     (tmp_path / "topics.txt").write_text("".join(f"line {number} of the manual\n" for number in range(60)))
     splits = {"train": (0, 40), "val": (40, 50), "test": (50, 60)}
-    draft = Draft(name="topics", splits=splits, reader=Lines(kind="lines", file="topics.txt"))
+    draft = Draft(name="topics", splits=splits, reader=LinesReader(kind="lines", file="topics.txt"))
     published = publish_dataset(draft, source=SourceFolder(root=tmp_path), store=open_store(str(checkout.store)))
     (checkout.root / "datasets/topics.toml").write_text(declared(published.dataset))
     weights = []

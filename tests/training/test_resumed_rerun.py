@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import PreemptedError
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import load_record
 from trainer.runs.run_id import new_run_id
 
@@ -45,6 +45,6 @@ def test_a_stopped_rerun_is_resumed_by_the_same_words_and_compared(checkout: Che
     result = json.loads(done.stdout)["retest"]
     assert (result["verdict"], result["retest"]["run"]) == ("identical", new)
     record = load_record(checkout.root / "runs" / new / "attempts" / "2" / "record.json")
-    assert (record.outcome.status, record.circumstances.retest_of) == (Status.COMPLETED, original)
+    assert (record.outcome.status, record.circumstances.retest_of) == (RunStatus.COMPLETED, original)
     again = checkout.reprise(*words)
     assert (again.returncode, f"{new} is completed: it is compared" in again.stderr) == (0, True), again.stderr

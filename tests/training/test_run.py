@@ -12,7 +12,7 @@ import pytest
 
 from trainer.base.errors import ExperimentError, ExperimentFailedError, NotFiniteError
 from trainer.runs.image_file import IMAGE_FILE
-from trainer.runs.record import EvaluatedWeights, Record, Status
+from trainer.runs.record import EvaluatedWeights, Record, RunStatus
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def test_a_terminated_run_finishes_its_step(checkout: Checkout) -> None:
     _, err = process.communicate(timeout=60)
     folder, record = checkout.last()
     assert process.returncode == 75, err
-    assert record.outcome.status is Status.PREEMPTED
+    assert record.outcome.status is RunStatus.PREEMPTED
     pointer = json.loads((folder / "checkpoints/latest.json").read_bytes())
     assert (folder / "checkpoints" / pointer["path"]).is_file()
     assert pointer["step"] >= 14
@@ -135,7 +135,7 @@ def test_a_run_terminated_as_it_opens_closes_its_record(checkout: Checkout) -> N
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     record = load_record(found.pop())
-    ends = {(143, Status.PREEMPTED), (75, Status.PREEMPTED), (130, Status.INTERRUPTED)}
+    ends = {(143, RunStatus.PREEMPTED), (75, RunStatus.PREEMPTED), (130, RunStatus.INTERRUPTED)}
     assert (process.returncode, record.outcome.status) in ends, err
     assert record.circumstances.host.name == "lab-3"
 
@@ -162,7 +162,7 @@ def test_an_experiment_that_exits_is_a_failed_run_with_its_line(checkout: Checko
     number, _, err = checkout.train("--exp", "leaves.py")
     assert number == ExperimentFailedError.code, err
     assert "the experiment raised SystemExit: 0" in err
-    assert checkout.last()[1].outcome.status is Status.FAILED
+    assert checkout.last()[1].outcome.status is RunStatus.FAILED
 
 
 @pytest.mark.long
@@ -193,7 +193,7 @@ def test_invalid_input_is_one_line_with_its_exit_code(
 def test_a_non_finite_loss_ends_the_run_at_its_step(checkout: Checkout) -> None:
     code, _, err = checkout.train("--optimizer", "sgd", "--learning-rate", "1e30", "--no-publish")
     folder, record = checkout.last()
-    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err
     assert "reprise: the training loss of step " in err
     assert "the last finite one was 0." in err
     assert "--learning-rate, --clip-norm" in err
@@ -205,7 +205,7 @@ def test_a_training_may_continue_after_a_non_finite_loss(checkout: Checkout) -> 
     words = ("--optimizer", "sgd", "--learning-rate", "1e30", "--max-epochs", "2", "--no-publish")
     code, _, err = checkout.train(*words, "--no-terminate-on-nan")
     record = checkout.last()[1]
-    assert (code, record.outcome.status, record.outcome.steps) == (NotFiniteError.code, Status.FAILED, 14), err
+    assert (code, record.outcome.status, record.outcome.steps) == (NotFiniteError.code, RunStatus.FAILED, 14), err
     assert record.outcome.metrics["val_loss"] in {"NaN", "Infinity"}
 
 

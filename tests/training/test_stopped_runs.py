@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.runs.record import Record, Status
+from trainer.runs.record import Record, RunStatus
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def uninterrupted_attempt(checkout: Checkout) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, Status.PREEMPTED), (signal.SIGKILL, Status.INTERRUPTED)]
+    ("number", "status"), [(signal.SIGTERM, RunStatus.PREEMPTED), (signal.SIGKILL, RunStatus.INTERRUPTED)]
 )
 def test_a_stopped_run_resumes_to_identical_bits(
-    checkout: Checkout, uninterrupted_attempt: Path, number: signal.Signals, status: Status
+    checkout: Checkout, uninterrupted_attempt: Path, number: signal.Signals, status: RunStatus
 ) -> None:
     run = interrupt_training(checkout, number, "--no-publish")
     experiment = checkout.root / "dots.py"
@@ -61,7 +61,10 @@ def test_a_stopped_run_resumes_to_identical_bits(
     finally:
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
-    assert [attempt_record(run, 1).outcome.status, attempt_record(run, 2).outcome.status] == [status, Status.COMPLETED]
+    assert [attempt_record(run, 1).outcome.status, attempt_record(run, 2).outcome.status] == [
+        status,
+        RunStatus.COMPLETED,
+    ]
     assert attempt_record(run, 2).identity == attempt_record(run, 1).identity
     first, second = (attempt_record(run, each).circumstances for each in (1, 2))
     assert (second.origins, second.execution) == (first.origins, first.execution)

@@ -17,7 +17,7 @@ from tests.training.conftest import ROOT, Checkout
 from trainer.data.declaration import Draft, declared
 from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.reader import Images
+from trainer.data.reader import ImagesReader
 from trainer.data.splits import Below
 from trainer.runs.run import load_record
 from trainer.stores import open_store
@@ -77,7 +77,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     splits = {part: Below(prefix=f"{part}/") for part in ("train", "val", "test")}
     for name, count, side, least in (("noise", COUNT, SIDE, 4), ("small", SMALL_COUNT, SMALL_SIDE, 1.4)):
         files = {f"{parts[each % 10]}/{each % 2}/{each:04}.png": picture(random, side) for each in range(count)}
-        draft = Draft(name=name, splits=splits, reader=Images(kind="images", classes=("0", "1")))
+        draft = Draft(name=name, splits=splits, reader=ImagesReader(kind="images", classes=("0", "1")))
         source = SourceFolder(root=fill(place / name, files))
         published = publish_dataset(draft, source=source, store=open_store(str(store)))
         assert published.dataset.bytes > least * LIMIT

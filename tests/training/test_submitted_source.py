@@ -12,7 +12,7 @@ import pytest
 from tests.sites.pods import Pod
 from tests.training.conftest import Checkout
 from trainer.base.errors import PreemptedError, SourceError
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import load_record
 from trainer.runs.run_id import new_run_id
 from trainer.runs.submitted_source import upload_source
@@ -69,7 +69,7 @@ def test_a_run_that_is_stopped_in_one_pod_and_resumed_in_another_has_the_bits_of
     )
     assert resumed == 0, err
     record = load_record(second.project / "runs" / run / "attempts" / "2" / "record.json")
-    assert (record.outcome.status, record.outcome.weights) == (Status.COMPLETED, expected)
+    assert (record.outcome.status, record.outcome.weights) == (RunStatus.COMPLETED, expected)
 
 
 def test_a_run_whose_submitted_source_was_not_fetched_does_not_start(checkout: Checkout) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import attempts, record_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_a_killed_sweep_continues_from_its_frozen_source(checkout: Checkout) -> 
     document: dict[str, Any] = json.loads(done.stdout)
     first, second = (checkout.root / "runs" / point["run"] for point in document["points"])
     assert (attempts(first), attempts(second)) == ([1], [1, 2])
-    assert [record_of(run).outcome.status for run in (first, second)] == [Status.COMPLETED] * 2
+    assert [record_of(run).outcome.status for run in (first, second)] == [RunStatus.COMPLETED] * 2
     assert record_of(first).ingredients.source == record_of(second).ingredients.source == document["source"]
     assert Path(document["plot"]).read_text().startswith("<?xml")
     again = run_sweep(checkout, *GRID, "--json")

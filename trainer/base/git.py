@@ -35,7 +35,7 @@ _REACH: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class CheckoutFiles:
     """The files of a checkout as git lists them: tracked, and untracked but not ignored."""
 
     paths: tuple[str, ...]
@@ -48,7 +48,7 @@ class Listing:
     """Submodules whose files are not checked out."""
 
 
-def listing(checkout: Path) -> Listing | None:
+def listing(checkout: Path) -> CheckoutFiles | None:
     """List the files of `checkout` and its submodules, regardless of their owner; None if git fails."""
     own, links = _own(checkout)
     if own is None:
@@ -58,14 +58,14 @@ def listing(checkout: Path) -> Listing | None:
     return replace(own, paths=tuple(sorted(own.paths)))
 
 
-def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> Listing:
+def _with_submodule(whole: CheckoutFiles, checkout: Path, path: str, commit: str) -> CheckoutFiles:
     """Return a listing extended by the files of a submodule, which the checkout refers to by a commit."""
     if not (checkout / path / ".git").exists():
         return replace(whole, not_initialized=(*whole.not_initialized, path))
     inner = listing(checkout / path)
     if inner is None:  # the submodule's files exist, but git cannot read its repository
         files = without_ignored(checkout / path, walk(checkout / path))
-        inner = Listing(paths=tuple(files), commit=None, dirty=True)
+        inner = CheckoutFiles(paths=tuple(files), commit=None, dirty=True)
     here = {path: inner.commit or "unknown"} | {f"{path}/{name}": each for name, each in inner.submodules.items()}
     return replace(
         whole,
@@ -86,7 +86,7 @@ def _path_of(entry: str) -> str:
     return entry.split(" ", _FIELDS.get(entry[0], 0))[-1]
 
 
-def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
+def _own(checkout: Path) -> tuple[CheckoutFiles | None, dict[str, str]]:
     """Return the listing of `checkout` without submodules, and the commits of its submodules by path."""
     tracked = _git(checkout, "ls-files", "-z", "--cached", "--stage")
     status = _git(
@@ -114,7 +114,7 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
     links = {path: named for mode, named, _, path in staged if mode == _SUBMODULE}
     paths = {path for *_, path in staged if path not in links and not _is_bytecode(path)} | set(untracked)
     dirty = any(not entry.startswith("# ") for entry in entries)
-    return Listing(paths=tuple(paths), commit=commit, dirty=dirty), links
+    return CheckoutFiles(paths=tuple(paths), commit=commit, dirty=dirty), links
 
 
 def changed_paths(checkout: Path, *below: str) -> list[str] | None:

@@ -28,7 +28,7 @@ class StoppedPieceError(Exception):
     """Raised inside a piece after another piece has failed; never leaves this module."""
 
 
-class Stop:
+class StopFlag:
     """A stop flag that pieces check between blocks."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Stop:
         self.check()
 
 
-def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:
+def in_parallel(work: Callable[[T, StopFlag], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:
     """Run `work` on every piece and return the results in order; raise the first failure after all threads have ended."""
-    job = _Job(work, pieces)
+    job = _PieceQueue(work, pieces)
     try:
         for _ in range(threads):
             Thread(target=job.run, daemon=True).start()
@@ -69,11 +69,11 @@ def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: i
     return job.result()
 
 
-class _Job(Generic[T, R]):
+class _PieceQueue(Generic[T, R]):
     """A list of pieces of work, from which each of several threads takes the next piece."""
 
-    def __init__(self, work: Callable[[T, Stop], R], pieces: Iterable[T]) -> None:
-        self.stop = Stop()
+    def __init__(self, work: Callable[[T, StopFlag], R], pieces: Iterable[T]) -> None:
+        self.stop = StopFlag()
         self._work, self._pieces, self._taking = work, enumerate(pieces), Lock()
         self._results: dict[int, R] = {}
         self._failures: list[BaseException] = []
@@ -120,7 +120,7 @@ class _Job(Generic[T, R]):
         return [self._results[number] for number in range(len(self._results))]
 
 
-def patiently(work: Callable[[], R], stop: Stop, *, on: tuple[type[StoreError], ...] = PASSING) -> R:
+def patiently(work: Callable[[], R], stop: StopFlag, *, on: tuple[type[StoreError], ...] = PASSING) -> R:
     """Call `work` up to three times if bytes are wrong or a connection breaks; raise the last failure."""
     for pause in PAUSES_S:
         try:

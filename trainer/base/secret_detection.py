@@ -53,7 +53,7 @@ _EXAMPLES: Final = re.compile(r"(?i)(.*[._-])?(example|sample|template|dist)s?(\
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _SecretFormat:
     """The format of a kind of secret: `pattern` is matched only near one of the `signs`, in lower case."""
 
     what: str
@@ -71,54 +71,54 @@ class _Shape:
 
 _VALUE: Final = rb"""(?P<quote>\\?['"`]?) (?P<value>[a-z0-9/+_.~=-]{16,200}) (?P=quote) (?= [\s'"`,;)\]}\\] | $ )"""
 _SHAPES: Final = (
-    _Shape("a private key", "-----begin", rb"-----BEGIN [A-Z ]{0,24}PRIVATE KEY( BLOCK)?-----(\s|\\[nr])"),
-    _Shape(
+    _SecretFormat("a private key", "-----begin", rb"-----BEGIN [A-Z ]{0,24}PRIVATE KEY( BLOCK)?-----(\s|\\[nr])"),
+    _SecretFormat(
         "an AWS access key",
         "akia asia",
         rb"(?<![A-Za-z0-9])(?:AKIA|ASIA)(?![A-Z2-7]{9}EXAMPLE)[A-Z2-7]{16}(?![A-Za-z0-9])",
     ),
-    _Shape(
+    _SecretFormat(
         "a GitHub token",
         "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
         rb"gh[pousr]_[A-Za-z0-9]{36}\b|github_pat_[A-Za-z0-9_]{60,}",
     ),
-    _Shape(
+    _SecretFormat(
         "a GitLab token",
         "glpat- gldt- glrt- glcbt- glptt- glsoat-",
         rb"gl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_-]{20,}",
     ),
-    _Shape("a Hugging Face token", "hf_ api_org_", rb"(?<![A-Za-z0-9_])(?:hf_|api_org_)[A-Za-z]{34}\b"),
-    _Shape("a Weights & Biases key", "wandb_v1_", rb"wandb_v1_[A-Za-z0-9_]{30,}"),
-    _Shape(
+    _SecretFormat("a Hugging Face token", "hf_ api_org_", rb"(?<![A-Za-z0-9_])(?:hf_|api_org_)[A-Za-z]{34}\b"),
+    _SecretFormat("a Weights & Biases key", "wandb_v1_", rb"wandb_v1_[A-Za-z0-9_]{30,}"),
+    _SecretFormat(
         "an OpenAI key",
         "sk-",
         rb"(?<![A-Za-z0-9])sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}\b)",
     ),
-    _Shape("an Anthropic key", "sk-ant-", rb"sk-ant-[A-Za-z0-9_-]{20,}"),
-    _Shape("a Google API key", "aiza", rb"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"),
-    _Shape("an npm token", "npm_", rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}\b"),
-    _Shape("a PyPI token", "pypi-age", rb"pypi-AgE[A-Za-z0-9_-]{50,}"),
-    _Shape("a Slack token", "xox xapp-", rb"xox[abeoprs]-[0-9A-Za-z-]{20,}|xapp-[0-9]-[A-Za-z0-9-]{20,}"),
-    _Shape(
+    _SecretFormat("an Anthropic key", "sk-ant-", rb"sk-ant-[A-Za-z0-9_-]{20,}"),
+    _SecretFormat("a Google API key", "aiza", rb"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"),
+    _SecretFormat("an npm token", "npm_", rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}\b"),
+    _SecretFormat("a PyPI token", "pypi-age", rb"pypi-AgE[A-Za-z0-9_-]{50,}"),
+    _SecretFormat("a Slack token", "xox xapp-", rb"xox[abeoprs]-[0-9A-Za-z-]{20,}|xapp-[0-9]-[A-Za-z0-9-]{20,}"),
+    _SecretFormat(
         "a Slack webhook", "hooks.slack.com/", rb"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,}"
     ),
-    _Shape("a Discord webhook", "/api/webhooks/", rb"/api/webhooks/[0-9]{10,}/[A-Za-z0-9_-]{40,}"),
-    _Shape(
+    _SecretFormat("a Discord webhook", "/api/webhooks/", rb"/api/webhooks/[0-9]{10,}/[A-Za-z0-9_-]{40,}"),
+    _SecretFormat(
         "an Azure storage key",
         "accountkey= sig=",
         rb"(?i:AccountKey=[A-Za-z0-9/+]{40,}|sig=[A-Za-z0-9%/+]{40,}(?:%3d|=))",
     ),
-    _Shape("a Stripe key", "sk_live_ rk_live_", rb"[rs]k_live_[A-Za-z0-9]{20,}"),
-    _Shape("a SendGrid key", "sg.", rb"(?<![A-Za-z0-9])SG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{40,}"),
-    _Shape("a JSON web token", "eyj", rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
-    _Shape("a registry's password", '"auth"', rb'"auth"\s*:\s*"[A-Za-z0-9+/]{16,}={0,2}"'),
-    _Shape("a key of a cluster", "client-key-data:", rb"client-key-data:\s*[A-Za-z0-9+/]{40,}"),
-    _Shape(
+    _SecretFormat("a Stripe key", "sk_live_ rk_live_", rb"[rs]k_live_[A-Za-z0-9]{20,}"),
+    _SecretFormat("a SendGrid key", "sg.", rb"(?<![A-Za-z0-9])SG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{40,}"),
+    _SecretFormat("a JSON web token", "eyj", rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
+    _SecretFormat("a registry's password", '"auth"', rb'"auth"\s*:\s*"[A-Za-z0-9+/]{16,}={0,2}"'),
+    _SecretFormat("a key of a cluster", "client-key-data:", rb"client-key-data:\s*[A-Za-z0-9+/]{40,}"),
+    _SecretFormat(
         "a password in an address",
         "://",
         rb"://[^\s/:@'\"{}$<>]{1,64}:(?![^\s/@]*[{}$<>*])(?!(?i:password|passwd|secret|word|pw|pass)@)[^\s/:@'\"]{6,128}@[^\s/@]",
     ),
-    _Shape(
+    _SecretFormat(
         "a key assigned to its variable",
         "secret password passwd passphrase credential bearer key token",
         rb"""(?: secret | passw(?:or)?d | passphrase | credential | bearer | (?<=[a-z0-9_-])key | token(?![a-z]) )
@@ -127,7 +127,7 @@ _SHAPES: Final = (
         + _VALUE,
         must_be_random=True,
     ),
-    _Shape(
+    _SecretFormat(
         "a key in a call of login",
         "login(",
         rb"""login\( [^()\n]{0,80}? \b(?:key|token|password)\s*=\s*""" + _VALUE,
@@ -167,7 +167,7 @@ def secret_by_content(data: bytes) -> str | None:
     return next((f"it contains {shape.what}" for shape in _SHAPES if _stands_in(shape, text, lower)), None)
 
 
-def _stands_in(shape: _Shape, text: bytes, lower: bytes) -> bool:
+def _stands_in(shape: _SecretFormat, text: bytes, lower: bytes) -> bool:
     for sign in shape.signs.encode().split():
         at = lower.find(sign)
         while at >= 0:

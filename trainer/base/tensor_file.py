@@ -45,7 +45,7 @@ class _HeaderEntry(Document):
     data_offsets: tuple[Count, Count]
 
 
-class _Header(RootModel[dict[str, _HeaderEntry]]):
+class _TensorHeader(RootModel[dict[str, _HeaderEntry]]):
     """The header's tensors, by name."""
 
 
@@ -87,7 +87,7 @@ def _entries(path: Path, text: bytes) -> tuple[dict[str, _HeaderEntry], dict[str
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         _reject(path, "its metadata are not a table of strings")
-    return typed(header, _Header, where=f"the header of {path}").root, metadata
+    return typed(header, _TensorHeader, where=f"the header of {path}").root, metadata
 
 
 def _tensor(path: Path, name: str, entry: _HeaderEntry, offset: int) -> Tensor:

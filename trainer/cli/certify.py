@@ -25,7 +25,7 @@ from trainer.comparison.certify import Kill, certify, save_certificate
 from trainer.comparison.compare import EvidenceSources, compare, load_compared_run
 from trainer.comparison.trace import FILE, last_written_step, read_trace
 from trainer.runs.checkpoint_pointer import Saved
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
 from trainer.settings.origins import given_settings, parse_options
 from trainer.settings.shards import FSDP
@@ -236,9 +236,9 @@ def _train_and_kill(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
         sleep(_POLL)
     training.kill()
     status = load_record(attempt / RECORD).outcome.status
-    if status is Status.COMPLETED:
+    if status is RunStatus.COMPLETED:
         return training.folder.name, None
-    if status is not Status.RUNNING or not saved.is_file():
+    if status is not RunStatus.RUNNING or not saved.is_file():
         raise RunError(f"run {training.run} ended before it was killed: {status}", hint="see the output above")
     step = read_run_json(saved, Saved).step
     return training.folder.name, Kill(after=read_trace(attempt / FILE).steps, resumed_from=step)

@@ -23,7 +23,7 @@ from trainer.data.cache import CACHE_LIMIT
 from trainer.environments.dotenv import all_values, read_block, user_values
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.stores import open_store
-from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
+from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, S3Access, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,14 +170,14 @@ def _open_with_own_key(address: str) -> Store:
     return open_store(address, access=access) if access.endpoint else store_at(address)
 
 
-def _access(address: str, dotenv: Mapping[str, str]) -> Access:
+def _access(address: str, dotenv: Mapping[str, str]) -> S3Access:
     """Return endpoint and key of the store that `.env` names; for another store, leave both to boto3."""
     endpoint = dotenv.get("AWS_ENDPOINT_URL_S3")
     if address.rstrip("/") != dotenv.get("REPRISE_STORE") or not endpoint:
-        return Access(shown=_shown_endpoint())
+        return S3Access(shown=_shown_endpoint())
     names = ("REPRISE_STORE_KEY", "REPRISE_STORE_SECRET", "AWS_DEFAULT_REGION")
     key, secret, region = (dotenv.get(name) or None for name in names)
-    return Access(endpoint=endpoint, key=key, secret=secret, region=region)
+    return S3Access(endpoint=endpoint, key=key, secret=secret, region=region)
 
 
 def _shown_endpoint() -> str | None:

@@ -21,7 +21,7 @@ from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.list import local_ids, local_run, remote_ids
 from trainer.runs.names import LATEST, full_run_id, resolve_run, start_time
 from trainer.runs.pull import pull_later, pull_run
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import ATTEMPTS, read_publication, record_of
 from trainer.runs.run_id import is_run_id
 
@@ -75,7 +75,7 @@ def _skip_reason(run: str) -> str | None:
 def _description(run: str, newer: Collection[str]) -> str:
     """Describe `latest` if it is not the newest run or did not complete; else return an empty string."""
     reason, listed = _skip_reason(run), local_run(runs_folder(), run)
-    completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
+    completed = listed.record is not None and listed.record.outcome.status is RunStatus.COMPLETED
     if completed and not newer and reason is None:
         return ""
     state = reason or status(listed)

@@ -29,7 +29,7 @@ class NodePlace:
     node: int
     nodes: int
     host: str
-    """The name or address of machine 0, at which the others reach it."""
+    """The name or address of node 0, at which the others reach it."""
     port: int
 
     def devices_here(self, devices: int) -> int:
@@ -65,7 +65,7 @@ def _own(found: Mapping[str, str], environ: Mapping[str, str]) -> NodePlace:
     del environ
     host, _, port = found["REPRISE_MAIN_ADDRESS"].rpartition(":")
     if not host or not port.isdecimal():
-        message = f"REPRISE_MAIN_ADDRESS is {found['REPRISE_MAIN_ADDRESS']!r}; expected HOST:PORT of machine 0"
+        message = f"REPRISE_MAIN_ADDRESS is {found['REPRISE_MAIN_ADDRESS']!r}; expected HOST:PORT of node 0"
         raise UsageError(message, hint="REPRISE_MAIN_ADDRESS=node0:29500")
     number = _numbers(found)
     return NodePlace(node=number("REPRISE_NODE"), nodes=number("REPRISE_NODES"), host=host, port=int(port))

@@ -76,7 +76,7 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-class Output:
+class SafeStream:
     """A text stream that removes secrets and, if it `escapes`, escapes control characters; other attributes are the stream's."""
 
     def __init__(self, stream: TextIO, *, escapes: bool) -> None:
@@ -110,8 +110,8 @@ def underlying(stream: TextIO) -> TextIO:
 
 
 def _guarded(stream: TextIO, *, escapes: bool) -> TextIO:
-    inner = stream.stream if isinstance(stream, Output) else stream
-    return cast("TextIO", Output(inner, escapes=escapes))
+    inner = stream.stream if isinstance(stream, SafeStream) else stream
+    return cast("TextIO", SafeStream(inner, escapes=escapes))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from trainer.data.declaration import Dataset
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_file import IMAGE_FILE
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.resume import (
     archive_observed_image,
     parse_allowed,
@@ -236,7 +236,7 @@ def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterato
     outcome, name = record.outcome, record.ingredients.experiment
     inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{COPIED_EXPERIMENT}/")
     experiment = f"PATH/OF/{inside}" if inside != name else name
-    if outcome.status is Status.FAILED:
+    if outcome.status is RunStatus.FAILED:
         yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
         yield (
             "  -> the run resumes with its own frozen source, without later edits;"

@@ -28,7 +28,7 @@ from trainer.base.file_entry import File
 from trainer.base.paths import path_fault
 from trainer.base.safe_folder import Root
 from trainer.cli.output import print_json
-from trainer.data.manifest import Lines, parse_manifest
+from trainer.data.manifest import ManifestWriter, parse_manifest
 from trainer.data.manifest_lines import Pack
 from trainer.runs.seal import read_claim
 from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, read_archive
@@ -175,7 +175,7 @@ def _tar(names: list[str], *, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 
 def _manifests() -> Iterator[Case]:
-    lines = Lines()
+    lines = ManifestWriter()
     row = lines.line("a.png", size=len(DATA), sha256=SHA256, segments=[(0, 0, len(DATA))])
     good = lines.head([Pack(sha256=SHA256, size=len(DATA))]) + row
     yield "a manifest", lambda: len(parse_manifest(good)), 1

@@ -53,7 +53,7 @@ _PLAN: Final = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _SubmitRequest:
     """A checked command line."""
 
     site: Site
@@ -107,7 +107,7 @@ def _parser() -> Arguments:
     return parser
 
 
-def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
+def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _SubmitRequest:
     """Check everything that can be wrong before a job waits in a queue, and capture the source."""
     if args.nodes < 1:
         raise UsageError(f"--nodes is {args.nodes}; expected 1 or more", hint="--nodes 2")
@@ -135,16 +135,16 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _Request:
         devices=train.settings.devices,
         source=bundle.digest,
     )
-    return _Request(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
+    return _SubmitRequest(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
 
 
-def _describe(request: _Request, site: SlurmSite, *, as_json: bool) -> int:
+def _describe(request: _SubmitRequest, site: SlurmSite, *, as_json: bool) -> int:
     """Print the files of the job, and what Slurm says about it."""
     files = job_files(request.plan, site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
     return print_job(files, {"run": request.plan.run}, as_json=as_json)
 
 
-def _write(request: _Request, site: SlurmSite, folder: Path) -> None:
+def _write(request: _SubmitRequest, site: SlurmSite, folder: Path) -> None:
     """Create the run's folder, with its source and its job."""
     files = job_files(request.plan, site, folder=folder, mounts=request.mounts)
     with disk_faults(folder), Root.at(folder.parent, make=True) as runs:

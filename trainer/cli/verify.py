@@ -23,7 +23,7 @@ from trainer.cli.formatting import columns
 from trainer.cli.output import one_line, print_json
 from trainer.comparison.certificate import FOLDER, Statement, is_envelope, read_signed
 from trainer.comparison.retest import Retest
-from trainer.comparison.verdict import EXIT_CODES, Rung
+from trainer.comparison.verdict import EXIT_CODES, VerdictLevel
 from trainer.models.package import PACKAGE as PACKAGE_DOCUMENT
 from trainer.models.package import SIGNED as PACKAGE
 from trainer.models.package import open_package, read_package
@@ -122,7 +122,7 @@ def _verify_retest(text: bytes, args: Namespace) -> int:
         print(one_line(f"retest of the {retest.tested} of run {retest.original.run}: {retest.verdict}"))
         print(one_line(f"  by {retest.who} on {retest.host}, {retest.device}, {retest.when:%Y-%m-%d %H:%M} UTC"))
         print("\n".join(f"  {one_line(line)}" for line in checks))
-    return Rung(retest.verdict).code
+    return VerdictLevel(retest.verdict).code
 
 
 def _subject(retest: Retest, folder: Path) -> tuple[RetestSubject | None, str]:
@@ -149,7 +149,7 @@ def _verify_package(text: bytes, args: Namespace) -> int:
     else:
         print(f"package {opened.package.name}: its certificate is {'valid' if holds else 'invalid'}")
         print("\n".join(f"  {one_line(line)}" for line in checks))
-    return 0 if holds else Rung.DIFFERENT.code
+    return 0 if holds else VerdictLevel.DIFFERENT.code
 
 
 def _check(statement: Statement, path: Path) -> list[str]:

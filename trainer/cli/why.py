@@ -23,11 +23,11 @@ from trainer.cli.formatting import columns
 from trainer.cli.output import print_progress
 from trainer.cli.runner import choose_runner
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
-from trainer.comparison.attribution import NONE, Match, RunInputs, attribute, hybrid, possible_swaps, unswappable
+from trainer.comparison.attribution import NONE, MatchedRun, RunInputs, attribute, hybrid, possible_swaps, unswappable
 from trainer.comparison.examine_run import examine_run, find_datasets, require_reproducible
 from trainer.comparison.reproduce import ParentSource, prepare_rerun
 from trainer.comparison.trace import FILE, Trace, first_difference, last_written_step, read_trace
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.data.declaration import Dataset
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.run import ATTEMPTS
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         steps = counted(_common_steps(a, b), "step")
         text = f"nothing to explain: A and B are equal in {steps}, all that both traces contain"
         print(json.dumps({"attributed": None, "first_difference": None}) if args.json else text)
-        return Rung.IDENTICAL.code
+        return VerdictLevel.IDENTICAL.code
     images = not (args.no_container or IMAGE_FILE.exists())
     swaps = [*possible_swaps(a.inputs, b.inputs, images=images)]
     unswapped = [*unswappable(a.inputs, b.inputs, images=images)]
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         notes=runs.notes,
     )
     print(json.dumps(document(explanation)) if args.json else "\n".join(page(explanation)))
-    return 0 if explanation.attribution.sets else Rung.NOT_COMPARABLE.code
+    return 0 if explanation.attribution.sets else VerdictLevel.NOT_COMPARABLE.code
 
 
 def _parser() -> Arguments:
@@ -153,7 +153,7 @@ class HybridRuns:
     granted: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
-    def compare(self, swapped: Swaps) -> Match:
+    def compare(self, swapped: Swaps) -> MatchedRun:
         """Start a hybrid run, and return which run it matches."""
         ingredients = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
         print_progress(f"reprise: a run of A with {ingredients} of B, {counted(self.through, 'step')}")
@@ -163,15 +163,15 @@ class HybridRuns:
             if swapped == NONE:
                 raise
             self.notes.append(f"A with {ingredients} of B could not be run: {fault.message}")
-            return Match.NONE
-        result = Match.OTHER
-        for match, run in ((Match.A, self.a), (Match.B, self.b)):
+            return MatchedRun.NONE
+        result = MatchedRun.OTHER
+        for match, run in ((MatchedRun.A, self.a), (MatchedRun.B, self.b)):
             difference = first_difference(run.trace, trace)
             is_equal = difference is None or difference.step > self.through
             if trace.header.layout == run.trace.header.layout and is_equal:
                 result = match
                 break
-            if difference is not None and (match is Match.A) == (swapped == NONE):
+            if difference is not None and (match is MatchedRun.A) == (swapped == NONE):
                 location = f"step {difference.step}, stream {difference.stream}"
                 self.notes.append(f"A with {ingredients} of B diverges from {match.name} at {location}")
         print_progress(f"  {result}")
@@ -256,8 +256,8 @@ def headline(result: Attribution, difference: Difference) -> str:
     if len(first) == 1:
         return f"attributed: {_names(first)} alone makes the difference {step}"
     alone = [result.matches.get(swap) for swap in first]
-    effective = [match for match in alone if match is not Match.A]
-    if Match.NONE in alone:
+    effective = [match for match in alone if match is not MatchedRun.A]
+    if MatchedRun.NONE in alone:
         effect = "not all of them can be run alone"
     elif not effective:
         effect = "none alone"

@@ -31,7 +31,7 @@ _LAUNCH: Final = ("determinism", "threads")
 _MISSING: Final = object()
 
 
-class Match(StrEnum):
+class MatchedRun(StrEnum):
     """The run that a hybrid matches, as far as it was compared."""
 
     A = "matches A"
@@ -69,7 +69,7 @@ class Attribution:
     """The smallest sets of swaps that make A match B; no proper subset of a set does."""
     confirmed: bool = False
     """True if B matches A once the first set is swapped back, so no other ingredient has an effect."""
-    matches: dict[Swap, Match] = field(default_factory=dict)
+    matches: dict[Swap, MatchedRun] = field(default_factory=dict)
     """The result of swapping a single ingredient into A, for each ingredient."""
     failed: Literal["A", "B"] | None = None
     """The run that could not be reproduced unchanged; nothing can be attributed in this case."""
@@ -83,27 +83,27 @@ class RunInputs:
     bundle: SourceBundle
 
 
-def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], Match]) -> Attribution:
+def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], MatchedRun]) -> Attribution:
     """Find the smallest sets of `swaps` that cause the difference; `run_hybrid` is called once per set."""
-    results: dict[Swaps, Match] = {}
+    results: dict[Swaps, MatchedRun] = {}
 
-    def match(swapped: Swaps) -> Match:
+    def match(swapped: Swaps) -> MatchedRun:
         if swapped not in results:
             results[swapped] = run_hybrid(swapped)
         return results[swapped]
 
     every = frozenset(swaps)
-    if match(NONE) is not Match.A:
+    if match(NONE) is not MatchedRun.A:
         return Attribution(failed="A")
-    if match(every) is not Match.B:
+    if match(every) is not MatchedRun.B:
         return Attribution(failed="B")
     matches = {swap: match(frozenset({swap})) for swap in swaps}
-    sets = tuple(frozenset({swap}) for swap, result in matches.items() if result is Match.B)
+    sets = tuple(frozenset({swap}) for swap, result in matches.items() if result is MatchedRun.B)
     if not sets:  # if the swaps that have an effect alone make A match B together, bisect only them
-        effective = frozenset(swap for swap, result in matches.items() if result is not Match.A)
-        start = effective if len(effective) > 1 and match(effective) is Match.B else every
-        sets = (smallest(start, lambda some: match(some) is Match.B),)
-    return Attribution(sets=sets, confirmed=match(every - sets[0]) is Match.A, matches=matches)
+        effective = frozenset(swap for swap, result in matches.items() if result is not MatchedRun.A)
+        start = effective if len(effective) > 1 and match(effective) is MatchedRun.B else every
+        sets = (smallest(start, lambda some: match(some) is MatchedRun.B),)
+    return Attribution(sets=sets, confirmed=match(every - sets[0]) is MatchedRun.A, matches=matches)
 
 
 def smallest(swaps: Swaps, is_enough: Callable[[Swaps], bool]) -> Swaps:

@@ -26,7 +26,7 @@ from trainer.base.plain_text import read_bytes
 from trainer.comparison.retest import device_class
 from trainer.comparison.saved_document import SavedDocument
 from trainer.comparison.trace import Stream
-from trainer.comparison.verdict import Rung, judge
+from trainer.comparison.verdict import VerdictLevel, judge
 from trainer.runs.record import Image, Ingredients, identity_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ FOLDER: Final = "certificates"
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Subject(Document):
+class CertifiedRecord(Document):
     """A record, as a file below the folder of all runs."""
 
     name: str = Field(pattern=r"^[0-9]{8}t[0-9]{6}-[a-z2-7]{6}/attempts/[1-9][0-9]{0,5}/record\.json$")
@@ -80,7 +80,7 @@ class Predicate(Document):
     """The numbers of devices of an elastic training, one for each run; the last one begins with the most and is resumed on one."""
     holds: bool
     """Whether everything that was compared is bit-identical."""
-    verdict: Rung
+    verdict: VerdictLevel
     compared: list[str]
     """The things that are equal if the property holds."""
     lost: FailureCause | None = None
@@ -109,14 +109,14 @@ class Predicate(Document):
     @property
     def code(self) -> int:
         """The exit code: the verdict's, or that of a difference if only intermediate steps differ."""
-        return 0 if self.holds else (self.verdict.code or Rung.DIFFERENT.code)
+        return 0 if self.holds else (self.verdict.code or VerdictLevel.DIFFERENT.code)
 
 
 class Statement(SavedDocument):
     """The complete statement."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT, alias="_type")
-    subject: list[Subject] = Field(min_length=1)
+    subject: list[CertifiedRecord] = Field(min_length=1)
     predicate_type: Literal["urn:reprise:certificate:1"] = Field(default=PREDICATE, alias="predicateType")
     predicate: Predicate
 
@@ -131,7 +131,7 @@ class Statement(SavedDocument):
         if identity_of(tested.ingredients) != tested.identity:
             message = f"{where} names the identity {tested.identity}, which is not that of its ingredients"
             raise CertificateError(message, hint=_DISTRUST)
-        if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
+        if tested.holds != (tested.verdict is VerdictLevel.IDENTICAL and tested.lost is None):
             raise CertificateError(
                 f"{where} contradicts itself: it claims success and lists a difference, or the reverse", hint=_DISTRUST
             )
@@ -162,9 +162,9 @@ class Statement(SavedDocument):
         if stated.steps != (steps := records[-1].outcome.steps):
             message = f"the certificate has {stated.steps} steps; the record has {steps}"
             raise CertificateError(message, hint=_DISTRUST)
-        rungs = [judge(records[0], other).rung for other in records[1:]]
-        if any((rung is Rung.IDENTICAL) != (stated.verdict is Rung.IDENTICAL) for rung in rungs):
-            message = f"the certificate has the verdict {stated.verdict}; the records give {rungs[0]}"
+        levels = [judge(records[0], other).level for other in records[1:]]
+        if any((level is VerdictLevel.IDENTICAL) != (stated.verdict is VerdictLevel.IDENTICAL) for level in levels):
+            message = f"the certificate has the verdict {stated.verdict}; the records give {levels[0]}"
             raise CertificateError(message, hint=_DISTRUST)
 
 
@@ -177,9 +177,9 @@ def read_certificate(text: bytes, where: str) -> tuple[Statement, list[str]]:
     return Statement.read(payload, where), signers
 
 
-def subject_of(record: Record, text: bytes) -> Subject:
+def subject_of(record: Record, text: bytes) -> CertifiedRecord:
     """Return a record, whose file is `text`, as a subject."""
-    return Subject(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
+    return CertifiedRecord(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
 
 
 def _file(record: Record) -> str:

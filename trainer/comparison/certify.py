@@ -18,7 +18,7 @@ from trainer.comparison.retest import device_class
 from trainer.comparison.saved_document import save_files
 from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import LARGEST, read_trace
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.runs.differences import SOURCE, candidates
 from trainer.runs.run import RECORD
 
@@ -58,8 +58,8 @@ def certify(*comparisons: Comparison, kill: Kill | None = None, devices: list[in
     predicate = Predicate(
         claim="elastic" if devices else "resume" if kill else "rerun",
         devices=devices,
-        holds=verdict.rung is Rung.IDENTICAL and cause is None,
-        verdict=verdict.rung,
+        holds=verdict.level is VerdictLevel.IDENTICAL and cause is None,
+        verdict=verdict.level,
         compared=_compared(comparisons[0], attempts[:2]),
         lost=cause,
         killed_after=kill.after if kill else None,
@@ -81,7 +81,7 @@ def certify(*comparisons: Comparison, kill: Kill | None = None, devices: list[in
 def _checked(comparison: Comparison, kill: Kill | None) -> FailureCause | None:
     """Return the first difference. Raise `RunError` unless the two runs can be certified."""
     a, b, verdict = comparison.a.record, comparison.b.record, comparison.verdict
-    if verdict.rung is Rung.NOT_COMPARABLE:
+    if verdict.level is VerdictLevel.NOT_COMPARABLE:
         raise RunError(f"nothing can be certified: {verdict.reason}", hint="reprise runs show RUN")
     if a.identity != b.identity:
         names = ", ".join(each.title for each in candidates(a, b) if each.ingredient) or SOURCE
@@ -106,7 +106,7 @@ def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
     contents = {
         "weights": weights is not None and weights.tensors > 0,
         "state of the optimizer": weights is not None and weights.optimizer_tensors > 0,
-        "result metrics": bool(comparison.verdict.figures),
+        "result metrics": bool(comparison.verdict.metrics),
         TRACE: True,
         LOG: any(_read(attempt / LOG) for attempt in attempts),
     }

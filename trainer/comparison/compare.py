@@ -18,7 +18,7 @@ from trainer.comparison.compare_outputs import OutputDifference, compare_outputs
 from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import Difference, Stream, comparable_streams, first_difference, read_trace
-from trainer.comparison.verdict import Rung, Verdict, judge, number_of
+from trainer.comparison.verdict import Verdict, VerdictLevel, judge, number_of
 from trainer.comparison.weights import TENSORS, compare_weights
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
@@ -93,8 +93,8 @@ class Comparison:
         """Return the comparison as JSON data, format `reprise.comparison/1`."""
         return {
             "format": FORMAT,
-            "verdict": self.verdict.rung,
-            "exit": self.verdict.rung.code,
+            "verdict": self.verdict.level,
+            "exit": self.verdict.level.code,
             "reason": self.verdict.reason,
             "same_run": self.same_run,
             "a": _run_document(self.a),
@@ -103,7 +103,7 @@ class Comparison:
             "divergence": asdict(self.divergence) if self.divergence else None,
             "metrics": [
                 {**asdict(figure), "difference": figure.difference, "ulp": figure.ulp}
-                for figure in self.verdict.figures
+                for figure in self.verdict.metrics
             ],
             "weights": asdict(self.weights) if self.weights else None,
             **(
@@ -269,10 +269,10 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
             yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")
 
 
-def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
+def stronger_verdicts(comparison: Comparison) -> dict[VerdictLevel, str]:
     """Return the requirements for each stronger verdict, the nearest first, one sentence each."""
     requirements = dict(reversed(comparison.verdict.unmet.items()))
-    if Rung.IDENTICAL in requirements:
+    if VerdictLevel.IDENTICAL in requirements:
         records = (comparison.a.record, comparison.b.record)
         runs = " and ".join(each.run for each in records if each.circumstances.determinism_at_end)
         ingredients = ", ".join(each.title for each in comparison.candidates if each.ingredient)
@@ -282,7 +282,7 @@ def stronger_verdicts(comparison: Comparison) -> dict[Rung, str]:
             reason = f"these ingredients would have to be equal: {ingredients}"
         else:
             reason = _UNEXPLAINED
-        requirements[Rung.IDENTICAL] += f"; {reason}"
+        requirements[VerdictLevel.IDENTICAL] += f"; {reason}"
     return requirements
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.data.manifest_lines import Listing
+    from trainer.data.manifest_lines import ManifestFiles
     from trainer.runs.record import Imported, Record
     from trainer.source.capture import SourceFile
     from trainer.stores.contract import Store
@@ -128,7 +128,7 @@ def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store |
     return lines
 
 
-def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Listing | None:
+def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> ManifestFiles | None:
     """Return the manifest of the run's dataset; `None` if it is not available or the name is not a valid dataset name."""
     if not re.fullmatch(NAME, name):
         return None

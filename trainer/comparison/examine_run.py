@@ -25,9 +25,9 @@ from trainer.base.plain_text import decode_text
 from trainer.base.suggestions import counted
 from trainer.comparison.rerun import REBUILD, find_image, image_name, is_in_registry, rerun_arguments
 from trainer.data.declaration import Dataset
-from trainer.environments.doctor import Finding, fault, note, run_check, well
+from trainer.environments.doctor import Diagnosis, fault, note, run_check, well
 from trainer.runs.publish import require_intact
-from trainer.runs.record import Status, identity_of
+from trainer.runs.record import RunStatus, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
@@ -62,7 +62,7 @@ class MachineResources:
     """Whether a run is rejected if its process differed from the contents of its image."""
 
 
-def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> Iterator[Finding]:
+def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> Iterator[Diagnosis]:
     """Check everything that reproducing `record`, stored in `folder`, needs."""
     yield run_check("outcome", lambda: _outcome(record))
     yield run_check("record", lambda: _arguments(record))
@@ -77,15 +77,15 @@ def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> I
     yield run_check("source", lambda: _source(record, folder, bundles))
     datasets = find_datasets(record, bundles[0]) if bundles else []
     for dataset in datasets:
-        yield dataset if isinstance(dataset, Finding) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
+        yield dataset if isinstance(dataset, Diagnosis) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
     yield run_check("device", lambda: _device(record, machine.host))
     size = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
     yield run_check("disk", lambda: _disk(record, machine.free, datasets=size))
 
 
-def find_datasets(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
+def find_datasets(record: Record, bundle: SourceBundle) -> list[Dataset | Diagnosis]:
     """Return the datasets of a record; a dataset that cannot be determined is replaced by a finding with the reason."""
-    datasets: list[Dataset | Finding] = []
+    datasets: list[Dataset | Diagnosis] = []
     for name in record.ingredients.datasets:
         try:
             datasets.append(declared_dataset(record, bundle, name))
@@ -113,8 +113,8 @@ def declared_dataset(record: Record, bundle: SourceBundle, name: str) -> Dataset
     return dataset
 
 
-def _outcome(record: Record) -> Finding:
-    if record.outcome.status is Status.RUNNING:
+def _outcome(record: Record) -> Diagnosis:
+    if record.outcome.status is RunStatus.RUNNING:
         raise IrreproducibleError(f"run {record.run} has not ended", hint="wait until it ends")
     require_outcome(record)
     steps = "" if record.ingredients.kind == "script" else f" after {counted(record.outcome.steps or 0, 'step')}"
@@ -124,16 +124,16 @@ def _outcome(record: Record) -> Finding:
 def require_outcome(record: Record) -> None:
     """Raise `IncomparableError` if a run has no result, since there is nothing to compare a rerun with."""
     status = record.outcome.status
-    if status is not Status.COMPLETED:
+    if status is not RunStatus.COMPLETED:
         reason = f" ({record.outcome.reason})" if record.outcome.reason else ""
         message = f"not comparable: run {record.run} is {status}{reason}, so it has no result to compare with"
         hint = f"`reprise train --resume {record.run}` completes it: run that first"
-        if status is Status.FAILED or record.ingredients.kind == "script":
+        if status is RunStatus.FAILED or record.ingredients.kind == "script":
             hint = "name a run that completed: `reprise runs ls` lists them"
         raise IncomparableError(message, hint=hint)
 
 
-def _arguments(record: Record) -> Finding:
+def _arguments(record: Record) -> Diagnosis:
     if record.identity != (identity := identity_of(record.ingredients)):
         message = f"its identity is {record.identity}; expected {identity}, the identity of its ingredients"
         raise DocumentError(message, hint="the record was edited: pull the run again")
@@ -141,12 +141,12 @@ def _arguments(record: Record) -> Finding:
     return well("record", f"experiment {arguments.experiment}, {counted(len(arguments.settings), 'setting')}")
 
 
-def _files(record: Record, folder: Path) -> Finding:
+def _files(record: Record, folder: Path) -> Diagnosis:
     count = require_intact(folder / ATTEMPTS / str(record.attempt), record)
     return well("files", f"{counted(count, 'file')}, as the record lists them")
 
 
-def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
+def _drift(record: Record, folder: Path, *, exact: bool) -> Diagnosis:
     """Check that no attempt ran anything beyond the image and the ingredients, since neither can restore it."""
     paths = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder) if number != record.attempt]
     lines: dict[str, None] = {}
@@ -164,7 +164,7 @@ def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
     return note("drift", message, "accepted: equal bits are not guaranteed")
 
 
-def _image(record: Record, engine: Engine) -> Finding:
+def _image(record: Record, engine: Engine) -> Diagnosis:
     name = image_name(record)
     if find_image(name, engine=engine):
         return well("image", f"{name} is on this machine")
@@ -177,13 +177,13 @@ def _image(record: Record, engine: Engine) -> Finding:
     raise ImageMissingError(f"{name} is not on this machine, and {missing}", hint=hint)
 
 
-def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
+def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Diagnosis:
     bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
     into.append(bundle)
     return well("source", f"{counted(len(bundle.files), 'file')}, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
 
 
-def _dataset(dataset: Dataset, machine: MachineResources) -> Finding:
+def _dataset(dataset: Dataset, machine: MachineResources) -> Diagnosis:
     try:
         store = machine.open_store()
         if store.size(object_key(dataset.manifest)) is not None:
@@ -197,7 +197,7 @@ def _dataset(dataset: Dataset, machine: MachineResources) -> Finding:
     raise type(problem)(f"{dataset.title} is not in the cache, and {problem.message}", hint=problem.hint)
 
 
-def _device(record: Record, host: Host) -> Finding:
+def _device(record: Record, host: Host) -> Diagnosis:
     recorded, device, level = record.circumstances.host, record.ingredients.device, record.promise
     if device.accelerator != "cuda":
         if recorded.cpu == host.cpu or level == "portable":
@@ -217,7 +217,7 @@ def _device(record: Record, host: Host) -> Finding:
     return well("device", f"{own_names}{driver}")
 
 
-def _disk(record: Record, free: int, *, datasets: int) -> Finding:
+def _disk(record: Record, free: int, *, datasets: int) -> Diagnosis:
     """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
@@ -226,7 +226,7 @@ def _disk(record: Record, free: int, *, datasets: int) -> Finding:
     return well("disk", f"{free / 1e9:.0f} GB free in the runs folder")
 
 
-def require_reproducible(findings: list[Finding]) -> None:
+def require_reproducible(findings: list[Diagnosis]) -> None:
     """Raise `IrreproducibleError` if something is missing; the message names the first finding and counts the others."""
     faults = [finding for finding in findings if finding.code]
     if faults:

@@ -31,7 +31,7 @@ from trainer.comparison.saved_document import SavedDocument, read_files, save_fi
 from trainer.comparison.verdict import number_of
 from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.list import local_ids
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import record_of
 from trainer.settings.fields import GIVEN, LaunchSettings
 
@@ -183,7 +183,7 @@ def find_completed_run(request: RequestedRun, runs: Path) -> Record | None:
             record = record_of(runs / name)
         except RepriseError:
             continue
-        if record.outcome.status is Status.COMPLETED and request.matches(record):
+        if record.outcome.status is RunStatus.COMPLETED and request.matches(record):
             return record
     return None
 

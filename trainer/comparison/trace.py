@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.run_files import read_run_file
-from trainer.comparison.trace_lines import WIDTH, Evaluation, Header, Line, Step, bits_of, numbers_of
+from trainer.comparison.trace_lines import WIDTH, Evaluation, Step, TraceHeader, TraceLine, bits_of, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,14 +45,14 @@ class Stream(StrEnum):
 
 
 TraceEntry = Step | Evaluation
-L = TypeVar("L", bound=Line)
+L = TypeVar("L", bound=TraceLine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """A trace: its parsed header and its unparsed lines."""
 
-    header: Header
+    header: TraceHeader
     lines: Sequence[bytes]
     where: str
 
@@ -104,7 +104,7 @@ def trace_of(data: bytes, *, where: str) -> Trace:
     """Parse a trace. Raise `DocumentError`."""
     whole = data[: data.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]
-    return Trace(header=parsed(first, Header, where=f"{where}, line 1"), lines=lines, where=where)
+    return Trace(header=parsed(first, TraceHeader, where=f"{where}, line 1"), lines=lines, where=where)
 
 
 def truncate_trace(trace: Trace, step: int) -> Trace:
@@ -137,7 +137,7 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
     return None
 
 
-def comparable_streams(a: Header, b: Header) -> list[Stream]:
+def comparable_streams(a: TraceHeader, b: TraceHeader) -> list[Stream]:
     """Return the comparable streams of two traces: fingerprints need equal algorithms; fingerprints of weights need equal layouts too."""
     left_out: set[Stream] = set()
     if a.algorithm != b.algorithm:
@@ -160,7 +160,7 @@ def _key(entry: TraceEntry) -> tuple[str, int]:
 
 
 def _difference(
-    a: TraceEntry, b: TraceEntry, of_a: Header, of_b: Header, streams: Sequence[Stream]
+    a: TraceEntry, b: TraceEntry, of_a: TraceHeader, of_b: TraceHeader, streams: Sequence[Stream]
 ) -> Difference | None:
     if isinstance(a, Evaluation):
         values = _in_numbers(a.values, b.values, both=True) if isinstance(b, Evaluation) else None
@@ -173,7 +173,7 @@ def _difference(
     return None
 
 
-def _in_stream(stream: Stream, one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[str, Any] | None:
+def _in_stream(stream: Stream, one: tuple[Step, TraceHeader], other: tuple[Step, TraceHeader]) -> dict[str, Any] | None:
     (a, of_a), (b, of_b) = one, other
     match stream:
         case Stream.DATA | Stream.RANDOM if (x := getattr(a, stream)) != (y := getattr(b, stream)):
@@ -194,7 +194,7 @@ def _in_stream(stream: Stream, one: tuple[Step, Header], other: tuple[Step, Head
     return None
 
 
-def _in_gradients(one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[str, Any] | None:
+def _in_gradients(one: tuple[Step, TraceHeader], other: tuple[Step, TraceHeader]) -> dict[str, Any] | None:
     (a, of_a), (b, of_b) = one, other
     full = a.gradients is not None and b.gradients is not None and of_a.gradients is not None
     if not full or of_a.gradients != of_b.gradients or of_a.algorithm != of_b.algorithm or a.gradients == b.gradients:

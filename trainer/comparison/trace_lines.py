@@ -31,7 +31,7 @@ Prints = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{4})*$")]
 """24 bits per tensor of a list, in the order of the list."""
 
 
-class Line(BaseModel):
+class TraceLine(BaseModel):
     """A line of a trace: frozen, unknown keys rejected, non-finite numbers as strings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
@@ -41,7 +41,7 @@ class Line(BaseModel):
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
-class Header(Line):
+class TraceHeader(TraceLine):
     """The first line: the tensors and the algorithm of the fingerprints in all other lines."""
 
     format: Literal["reprise.trace/1"] = FORMAT
@@ -60,7 +60,7 @@ class Header(Line):
     """The names of the numbers in `schedule` of a step, for example `0.lr` for the optimizer's first group."""
 
 
-class Step(Line):
+class Step(TraceLine):
     """One optimizer step, of one or more batches."""
 
     step: Count
@@ -80,7 +80,7 @@ class Step(Line):
     gradients: Prints | None = None
 
 
-class Evaluation(Line):
+class Evaluation(TraceLine):
     """The metrics of a validation or test."""
 
     evaluation: Literal["val", "test"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberFormat:
+class FloatFormat:
     """A number format."""
 
     name: str
@@ -40,21 +40,21 @@ class NumberFormat:
 
 
 FORMATS: Final = {
-    "BOOL": NumberFormat(name="bool", width=1, code="B"),
-    "U8": NumberFormat(name="uint8", width=1, code="B"),
-    "I8": NumberFormat(name="int8", width=1, code="b"),
-    "U16": NumberFormat(name="uint16", width=2, code="H"),
-    "I16": NumberFormat(name="int16", width=2, code="h"),
-    "U32": NumberFormat(name="uint32", width=4, code="I"),
-    "I32": NumberFormat(name="int32", width=4, code="i"),
-    "U64": NumberFormat(name="uint64", width=8, code="Q"),
-    "I64": NumberFormat(name="int64", width=8, code="q"),
-    "F64": NumberFormat(name="float64", width=8, code="q", largest=0x7FF << 52, infinity=0x7FF << 52),
-    "F32": NumberFormat(name="float32", width=4, code="i", largest=0xFF << 23, infinity=0xFF << 23),
-    "F16": NumberFormat(name="float16", width=2, code="h", largest=0x7C00, infinity=0x7C00),
-    "BF16": NumberFormat(name="bfloat16", width=2, code="h", largest=0x7F80, infinity=0x7F80),
-    "F8_E5M2": NumberFormat(name="float8_e5m2", width=1, code="b", largest=0x7C, infinity=0x7C),
-    "F8_E4M3": NumberFormat(name="float8_e4m3fn", width=1, code="b", largest=0x7E),
+    "BOOL": FloatFormat(name="bool", width=1, code="B"),
+    "U8": FloatFormat(name="uint8", width=1, code="B"),
+    "I8": FloatFormat(name="int8", width=1, code="b"),
+    "U16": FloatFormat(name="uint16", width=2, code="H"),
+    "I16": FloatFormat(name="int16", width=2, code="h"),
+    "U32": FloatFormat(name="uint32", width=4, code="I"),
+    "I32": FloatFormat(name="int32", width=4, code="i"),
+    "U64": FloatFormat(name="uint64", width=8, code="Q"),
+    "I64": FloatFormat(name="int64", width=8, code="q"),
+    "F64": FloatFormat(name="float64", width=8, code="q", largest=0x7FF << 52, infinity=0x7FF << 52),
+    "F32": FloatFormat(name="float32", width=4, code="i", largest=0xFF << 23, infinity=0xFF << 23),
+    "F16": FloatFormat(name="float16", width=2, code="h", largest=0x7C00, infinity=0x7C00),
+    "BF16": FloatFormat(name="bfloat16", width=2, code="h", largest=0x7F80, infinity=0x7F80),
+    "F8_E5M2": FloatFormat(name="float8_e5m2", width=1, code="b", largest=0x7C, infinity=0x7C),
+    "F8_E4M3": FloatFormat(name="float8_e4m3fn", width=1, code="b", largest=0x7E),
 }
 """The formats by their safetensors names."""
 
@@ -88,7 +88,7 @@ class ArrayDistance:
         )
 
 
-def array_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
+def array_distance(a: bytes, b: bytes, number: FloatFormat) -> ArrayDistance:
     """Compare two byte strings of equal length, each a whole count of little-endian numbers.
 
     >>> array_distance(struct.pack("<2f", 1.0, 2.0), struct.pack("<2f", 1.0, 2.0000002384185791), FORMATS["F32"]).ulp
@@ -106,7 +106,7 @@ def array_distance(a: bytes, b: bytes, number: NumberFormat) -> ArrayDistance:
     return replace(distance, first=first)
 
 
-def ordinals(data: bytes, number: NumberFormat) -> array[int]:
+def ordinals(data: bytes, number: FloatFormat) -> array[int]:
     """Return each number's position in the order of its format: neighbors differ by 1, and 0.0 is at 0."""
     if number.largest is None:
         return _array(number.code, data)
@@ -116,7 +116,7 @@ def ordinals(data: bytes, number: NumberFormat) -> array[int]:
     return _array(number.code, turned.to_bytes(len(data), "little"))
 
 
-def decode_numbers(data: bytes, number: NumberFormat) -> Sequence[float]:
+def decode_numbers(data: bytes, number: FloatFormat) -> Sequence[float]:
     """Decode the numbers."""
     reader = _READERS.get(number.name)
     return reader(data) if reader else _array(number.code, data)
@@ -129,7 +129,7 @@ def _relative(first: compress[float], second: compress[float]) -> float:
     return min(2.0, largest)
 
 
-def _has_special(data: bytes, number: NumberFormat) -> bool:
+def _has_special(data: bytes, number: FloatFormat) -> bool:
     """Return whether any number is NaN or infinite: an addition to every magnitude overflows into the sign bit for these."""
     if number.largest is None:
         return False
@@ -159,7 +159,7 @@ def _plain(
 
 
 def _with_special(
-    x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: NumberFormat
+    x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: FloatFormat
 ) -> ArrayDistance:
     """Compare arrays that contain NaNs or infinities: these one by one, all other numbers as usual."""
     largest = number.largest or 0

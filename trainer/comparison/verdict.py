@@ -1,8 +1,8 @@
-"""The verdict on two runs: the strongest rung (verdict level) that their outcomes satisfy, and the unmet requirements of stronger rungs.
+"""The verdict on two runs: the strongest level that their outcomes satisfy, and the unmet requirements of stronger levels.
 
 The causes of a difference are not part of a verdict; `trainer.runs.differences` lists candidates.
 
-| rung | holds when | exit code |
+| level | holds when | exit code |
 |---|---|---|
 | identical | final weights and all result metrics equal bit for bit, whatever the ingredients | 0 |
 | within tolerance | every result metric within the tolerance that the experiment declares for it | 10 |
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.comparison.ulp import FORMATS, array_distance
 from trainer.runs.outputs import NO_OUTPUTS
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import DatasetIngredient, Outcome, Record
 
 
-class Rung(StrEnum):
+class VerdictLevel(StrEnum):
     """A verdict level: the result of comparing two runs, the strongest first."""
 
     IDENTICAL = "identical"
@@ -45,20 +45,20 @@ class Rung(StrEnum):
         """The exit code."""
         return EXIT_CODES[self]
 
-    def reaches(self, other: Rung) -> bool:
+    def reaches(self, other: VerdictLevel) -> bool:
         """Return whether this verdict is at least as strong as `other`.
 
-        >>> Rung.IDENTICAL.reaches(Rung.WITHIN_NOISE)
+        >>> VerdictLevel.IDENTICAL.reaches(VerdictLevel.WITHIN_NOISE)
         True
         """
-        return list(Rung).index(self) <= list(Rung).index(other)
+        return list(VerdictLevel).index(self) <= list(VerdictLevel).index(other)
 
 
-EXIT_CODES: Final = dict(zip(Rung, (0, 10, 11, 20, 30), strict=True))
+EXIT_CODES: Final = dict(zip(VerdictLevel, (0, 10, 11, 20, 30), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class ComparedMetric:
     """One result metric of both runs; a value is `None` if a run does not have the metric."""
 
     name: str
@@ -102,34 +102,34 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The rung, its reason, and the unmet requirement of each stronger rung, one sentence each."""
+    """The level, its reason, and the unmet requirement of each stronger level, one sentence each."""
 
-    rung: Rung
+    level: VerdictLevel
     reason: str
-    unmet: dict[Rung, str]
-    figures: tuple[Figure, ...]
+    unmet: dict[VerdictLevel, str]
+    metrics: tuple[ComparedMetric, ...]
 
 
 def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
     """Compare two outcomes. `noise` is a measured spread that holds for one of them."""
-    figures = tuple(_figures(a.outcome, b.outcome, noise))
-    if reason := _incomparable(a, b, figures):
-        return Verdict(rung=Rung.NOT_COMPARABLE, reason=reason, unmet={}, figures=figures)
-    unmet: dict[Rung, str] = {}
+    metrics = tuple(_compared_metrics(a.outcome, b.outcome, noise))
+    if reason := _incomparable(a, b, metrics):
+        return Verdict(level=VerdictLevel.NOT_COMPARABLE, reason=reason, unmet={}, metrics=metrics)
+    unmet: dict[VerdictLevel, str] = {}
     requirements = {
-        Rung.IDENTICAL: _not_identical(a.outcome, b.outcome, figures),
-        Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
-        Rung.WITHIN_NOISE: _beyond_noise(figures, noise),
+        VerdictLevel.IDENTICAL: _not_identical(a.outcome, b.outcome, metrics),
+        VerdictLevel.WITHIN_TOLERANCE: _beyond_tolerance(metrics),
+        VerdictLevel.WITHIN_NOISE: _beyond_noise(metrics, noise),
     }
     if a.ingredients.kind == "script":
-        del requirements[Rung.WITHIN_NOISE]  # a script has no seed that other commands know
+        del requirements[VerdictLevel.WITHIN_NOISE]  # a script has no seed that other commands know
     what = "outputs" if a.outcome.outputs is not None else "final weights"
-    for rung, requirement in requirements.items():
+    for level, requirement in requirements.items():
         if requirement is None:
-            reason = _REASONS[rung].format(count=len(figures), what=what)
-            return Verdict(rung=rung, reason=reason, unmet=unmet, figures=figures)
-        unmet[rung] = requirement
-    return Verdict(rung=Rung.DIFFERENT, reason=unmet[Rung.IDENTICAL], unmet=unmet, figures=figures)
+            reason = _REASONS[level].format(count=len(metrics), what=what)
+            return Verdict(level=level, reason=reason, unmet=unmet, metrics=metrics)
+        unmet[level] = requirement
+    return Verdict(level=VerdictLevel.DIFFERENT, reason=unmet[VerdictLevel.IDENTICAL], unmet=unmet, metrics=metrics)
 
 
 def number_of(value: JsonValue) -> float | None:
@@ -146,10 +146,10 @@ def number_of(value: JsonValue) -> float | None:
         return None
 
 
-def _figures(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[Figure]:
+def _compared_metrics(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[ComparedMetric]:
     for name in sorted({*a.metrics, *b.metrics}):
         declared = [side.tolerances[name] for side in (a, b) if name in side.tolerances]
-        yield Figure(
+        yield ComparedMetric(
             name=name,
             a=number_of(a.metrics.get(name)),
             b=number_of(b.metrics.get(name)),
@@ -159,15 +159,15 @@ def _figures(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[Figure]:
         )
 
 
-def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | None:
+def _incomparable(a: Record, b: Record, metrics: tuple[ComparedMetric, ...]) -> str | None:
     for record in (a, b):
-        if record.outcome.status is not Status.COMPLETED:
+        if record.outcome.status is not RunStatus.COMPLETED:
             why = f" ({record.outcome.reason})" if record.outcome.reason else ""
             return f"run {record.run} has no completed outcome: it is {record.outcome.status}{why}"
     one, other = (_measured_on(record) for record in (a, b))
     if (one or other) and not one.keys() & other.keys():
-        return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
-    if any(figure.difference is not None for figure in figures):
+        return f"they were measured on different data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
+    if any(metric.difference is not None for metric in metrics):
         return None
     outputs = {a.outcome.outputs, b.outcome.outputs}
     if outputs == {NO_OUTPUTS}:
@@ -183,42 +183,42 @@ def _measured_on(record: Record) -> dict[str, DatasetIngredient]:
     return {name: each for name, each in datasets.items() if not each.roles or {"val", "test"} & {*each.roles}}
 
 
-def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:
+def _not_identical(a: Outcome, b: Outcome, metrics: tuple[ComparedMetric, ...]) -> str | None:
     if a.outputs is not None and b.outputs is not None:
         what, differs = "outputs", a.outputs != b.outputs
     elif a.weights is None or b.weights is None:
         return "the weights of a run are not known by digest"
     else:
         what, differs = "final weights", a.weights != b.weights
-    unequal = sum(not figure.equal for figure in figures)
+    unequal = sum(not metric.equal for metric in metrics)
     results = [f"the {what} differ"] if differs else []
-    metrics = [f"result metrics differ ({unequal} of {len(figures)})"] if unequal else []
-    return " and ".join([*results, *metrics]) or None
+    differing = [f"result metrics differ ({unequal} of {len(metrics)})"] if unequal else []
+    return " and ".join([*results, *differing]) or None
 
 
-def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
-    limits = {figure: figure.tolerance for figure in figures if not figure.agrees}
-    if undeclared := [figure.name for figure, limit in limits.items() if limit is None]:
+def _beyond_tolerance(metrics: tuple[ComparedMetric, ...]) -> str | None:
+    limits = {metric: metric.tolerance for metric in metrics if not metric.agrees}
+    if undeclared := [metric.name for metric, limit in limits.items() if limit is None]:
         return f"the experiment declares no tolerance for {', '.join(undeclared)}"
     return _beyond(limits, "tolerance")
 
 
-def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | None:
+def _beyond_noise(metrics: tuple[ComparedMetric, ...], noise: Noise | None) -> str | None:
     if noise is None:
         return _UNMEASURED
-    limits = {figure: figure.noise for figure in figures if not figure.agrees}
-    if unmeasured := [figure.name for figure, limit in limits.items() if limit is None]:
+    limits = {metric: metric.noise for metric in metrics if not metric.agrees}
+    if unmeasured := [metric.name for metric, limit in limits.items() if limit is None]:
         return f"the measured seed noise does not cover {', '.join(unmeasured)}"
     return _beyond(limits, f"what {len(noise.seeds)} seeds explain")
 
 
-def _beyond(limits: dict[Figure, float | None], what: str) -> str | None:
+def _beyond(limits: dict[ComparedMetric, float | None], what: str) -> str | None:
     sentences = (
-        f"{figure.name} is absent on one side"
-        if figure.difference is None
-        else f"{figure.name} is {abs(figure.difference):.6g} apart, {what} is {limit:.6g}"
-        for figure, limit in limits.items()
-        if not figure.within(limit)
+        f"{metric.name} is absent on one side"
+        if metric.difference is None
+        else f"{metric.name} is {abs(metric.difference):.6g} apart, {what} is {limit:.6g}"
+        for metric, limit in limits.items()
+        if not metric.within(limit)
     )
     return "; ".join(sentences) or None
 
@@ -228,7 +228,7 @@ _UNMEASURED: Final = (
     " `reprise noise` measures one"
 )
 _REASONS: Final = {
-    Rung.IDENTICAL: "{what} and all result metrics ({count}) are equal bit for bit",
-    Rung.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",
-    Rung.WITHIN_NOISE: "every result metric ({count}) is within what the measured seeds explain",
+    VerdictLevel.IDENTICAL: "{what} and all result metrics ({count}) are equal bit for bit",
+    VerdictLevel.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",
+    VerdictLevel.WITHIN_NOISE: "every result metric ({count}) is within what the measured seeds explain",
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.base.tensor_file import Tensor
-    from trainer.comparison.ulp import NumberFormat
+    from trainer.comparison.ulp import FloatFormat
 
 WEIGHTS: Final = "weights.safetensors"
 TENSORS: Final = "tensors.json"
@@ -170,7 +170,7 @@ def _with_numbers(
     return replace(difference, apart=distance)
 
 
-def _number_format(tensor: Tensor) -> NumberFormat | None:
+def _number_format(tensor: Tensor) -> FloatFormat | None:
     """Return the number format of a tensor; `None` for formats that are compared as bytes only."""
     return FORMATS.get({"C64": "F32", "F8_E8M0": "U8"}.get(tensor.dtype, tensor.dtype))
 

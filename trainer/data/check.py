@@ -28,14 +28,14 @@ from trainer.data.file_formats import HEAD, count_lines, footer_start, parse_hea
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options, table_command
-from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
+from trainer.data.pictures import PictureFiles, check_listed, find_pictures, parse_labels
 from trainer.data.reader import (
-    Arrays,
-    Images,
-    Lines,
+    ArraysReader,
+    ImagesReader,
+    LinesReader,
     RawFiles,
-    Table,
-    Text,
+    TableReader,
+    TextReader,
     Weights,
     check_sample,
     even_rows,
@@ -99,23 +99,23 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         _check_weights(draft, draft.reader, source)
         return CheckResult(samples=0, splits={}, notes=tuple(_undeclared(draft)))
     notes = [*_undeclared(draft), *_reader_or_split_advice(draft, source.root, paths), *_missing_splits(draft)]
-    if isinstance(draft.reader, Table) and find_spec("pyarrow") is None:
+    if isinstance(draft.reader, TableReader) and find_spec("pyarrow") is None:
         for file in draft.reader.files:
             footer_start(files.view(file), where=file)
         check_sample(draft.sample, draft.reader.sample_types, dataset=draft.name)
         return CheckResult(samples=0, splits={}, notes=tuple(notes), unchecked=TABLE_UNCHECKED)
-    if isinstance(draft.reader, Lines | Text) and draft.reader.tokens and not has_library():
+    if isinstance(draft.reader, LinesReader | TextReader) and draft.reader.tokens and not has_library():
         Tokenizer(files, draft.reader.tokens)
         for file in draft.reader.files:
             count_lines(blocks_of(files, file), where=file)
         return CheckResult(samples=0, splits={}, notes=tuple(notes), unchecked=TOKENS_UNCHECKED)
     checker = _FileChecker(draft, files, is_draft=True)
-    if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
+    if isinstance(draft.reader, ImagesReader) and (table := checker.table(draft.reader)) is not None:
         where = str(draft.reader.labels)
         check_listed(parse_labels(table, where=where), paths, where=where)
     layout = checker.layout()
     notes += checker.notes
-    if checker.pictures and isinstance(draft.reader, Images):
+    if checker.pictures and isinstance(draft.reader, ImagesReader):
         notes += check_pictures(checker.pictures, paths, checker.table(draft.reader), declared=draft)
     chosen = _select_splits(draft, layout)
     classes = count_classes(checker.pictures, chosen) if checker.pictures else ()
@@ -154,7 +154,7 @@ def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
 def _require_distinct(draft: Draft) -> None:
     """Raise `DatasetError` if a declaration lists a file twice: its samples would count twice."""
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
-    if isinstance(draft.reader, Lines | Text | Table):
+    if isinstance(draft.reader, LinesReader | TextReader | TableReader):
         lists["its reader"] = draft.reader.files
     for owner, listed_files in lists.items():
         if repeated := next((file for file, count in Counter(listed_files).items() if count > 1), None):
@@ -260,7 +260,7 @@ def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
 class _FileChecker:
     draft: Described
     files: Files
-    pictures: Pictures | None = None
+    pictures: PictureFiles | None = None
     """The pictures and their classes; set by `layout`."""
     notes: list[str] = field(default_factory=list)
     """Facts for the publisher; set by `layout`."""
@@ -270,14 +270,14 @@ class _FileChecker:
     def layout(self) -> Layout:
         """Return the positions of the reader's samples in the files."""
         match self.draft.reader:
-            case Arrays(fields=fields):
+            case ArraysReader(fields=fields):
                 return self._arrays(fields)
-            case Table() as table:
+            case TableReader() as table:
                 return self._table(table)
-            case Images() as images:
+            case ImagesReader() as images:
                 self.pictures = find_pictures(images, self.files.paths, self.table(images), declared=self.draft)
                 return Layout(count=len(self.pictures.files), files=self.pictures.files)
-            case Lines() | Text() as text:
+            case LinesReader() | TextReader() as text:
                 self._check_sample({name: (typed.dtype, typed.shape) for name, typed in types_of(text).items()})
                 return _stacked(text.files, self._counter(text))
             case _:
@@ -294,7 +294,7 @@ class _FileChecker:
         self._check_sample({name: (head.dtype, head.shape[1:]) for name, head in heads.items()})
         return Layout(count=even_rows({name: head.rows for name, head in heads.items()}, dataset=self.draft.name))
 
-    def _table(self, table: Table) -> Layout:
+    def _table(self, table: TableReader) -> Layout:
         footers = {file: read_footer(self.files.view(file), where=file) for file in table.files}
         for file, footer in footers.items():
             for column in table.fields.values():
@@ -303,16 +303,16 @@ class _FileChecker:
         layout = _stacked(table.files, lambda file: footers[file].rows)
         return replace(layout, column=partial(column_texts, files=self.files, paths=table.files))
 
-    def table(self, images: Images) -> bytes | None:
+    def table(self, images: ImagesReader) -> bytes | None:
         """Return the bytes of the label table."""
         return None if images.labels is None else bytes(self.files.read(images.labels))
 
-    def _counter(self, text: Lines | Text) -> Callable[[str], int]:
+    def _counter(self, text: LinesReader | TextReader) -> Callable[[str], int]:
         """Return a function that counts the samples of a file; tokens are counted at once."""
         counts: dict[str, int] = {}
-        if text.tokens and (self.is_draft or isinstance(text, Text)):
+        if text.tokens and (self.is_draft or isinstance(text, TextReader)):
             counts = dict(zip(text.files, self._tokenized(text.tokens, text.files), strict=True))
-        if isinstance(text, Lines):
+        if isinstance(text, LinesReader):
             return self._lines
         return lambda file: text.count(counts[file]) if text.tokens else self._windows(text, file)
 
@@ -327,7 +327,7 @@ class _FileChecker:
         view = self.files.view(file)
         return count_lines((bytes(view[at : at + _BLOCK]) for at in range(0, len(view), _BLOCK)), where=file)
 
-    def _windows(self, text: Text, file: str) -> int:
+    def _windows(self, text: TextReader, file: str) -> int:
         self._lines(file)
         return text.count(len(self.files.view(file)))
 

@@ -12,14 +12,14 @@ from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed, short
 from trainer.data.file_names import folded
 from trainer.data.format_guess import SPLIT_NAMES
-from trainer.data.pictures import Folders, by_suffix, find_pictures, has_picture_suffix
-from trainer.data.reader import Images
+from trainer.data.pictures import ClassFolders, by_suffix, find_pictures, has_picture_suffix
+from trainer.data.reader import ImagesReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.data.declaration import Described
-    from trainer.data.pictures import Pictures
+    from trainer.data.pictures import PictureFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class ClassCount:
     splits: dict[str, int]
 
 
-def count_classes(pictures: Pictures, splits: Mapping[str, Sequence[int]]) -> tuple[ClassCount, ...]:
+def count_classes(pictures: PictureFiles, splits: Mapping[str, Sequence[int]]) -> tuple[ClassCount, ...]:
     """Count the samples of each class."""
     whole = Counter(pictures.labels)
     parts = {name: Counter(pictures.labels[index] for index in rows) for name, rows in splits.items()}
@@ -88,11 +88,13 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
         raise DatasetError(message, hint="rename one of them; to keep both, name all classes with --classes")
 
 
-def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None, *, declared: Described) -> list[str]:
+def check_pictures(
+    pictures: PictureFiles, paths: Sequence[str], table: bytes | None, *, declared: Described
+) -> list[str]:
     """Report files that the reader of pictures does not use. Raises `DatasetError` if a class would be lost."""
-    reader: Images = declared.reader  # type: ignore[assignment] # the caller has found its pictures
+    reader: ImagesReader = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
-    folders = Folders(reader, declared.splits)
+    folders = ClassFolders(reader, declared.splits)
     unread = [path for path in paths if not has_picture_suffix(path) and path != reader.labels]
     if table is None and pictures.classes != ("",):
         _require_pictures([path for path in unread if folders.read(path)], folders, pictures, declared=declared)
@@ -125,9 +127,11 @@ def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[s
     return [f"{note}, use {options}: then the folders below them are the classes"]
 
 
-def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Pictures, *, declared: Described) -> None:
+def _require_pictures(
+    unread: Sequence[str], folders: ClassFolders, pictures: PictureFiles, *, declared: Described
+) -> None:
     """Raise `DatasetError` for a folder that would be a class if its files were read."""
-    reader: Images = declared.reader  # type: ignore[assignment]
+    reader: ImagesReader = declared.reader  # type: ignore[assignment]
     filled = {pictures.classes[number] for number in set(pictures.labels)}
     names = dict(zip(unread, folders.classes(unread, set(reader.classes)), strict=True))
     lost = [path for path, name in names.items() if name and name not in filled]
@@ -161,7 +165,7 @@ def describe_renumbering(
     declared: Described | None, draft: Described, classes: Sequence[ClassCount], paths: Sequence[str]
 ) -> list[str]:
     """Report classes whose numbers differ from the declared version: a trained net would confuse them."""
-    if declared is None or not isinstance(declared.reader, Images) or not isinstance(draft.reader, Images):
+    if declared is None or not isinstance(declared.reader, ImagesReader) or not isinstance(draft.reader, ImagesReader):
         return []
     before, numbers = declared.reader.classes, {each.name: each.number for each in classes}
     if not before and declared.reader.labels is None:

@@ -27,7 +27,7 @@ from trainer.stores.contract import altered, object_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from trainer.data.manifest_lines import Listing, Segment
+    from trainer.data.manifest_lines import ManifestFiles, Segment
     from trainer.stores.contract import Store
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
@@ -108,7 +108,7 @@ def _name(pack: str, first: int, size: int) -> str:
 class Chunks:
     """The chunks of a version, and their groups."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: ManifestFiles) -> None:
         self._listing = listing
         self._sizes = array("q")
         """The size of each file."""

@@ -13,15 +13,15 @@ from trainer.base.document import Count, Document, read_toml
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.base.suggestions import did_you_mean, short
 from trainer.data.reader import (
-    Arrays,
+    ArraysReader,
     Drawn,
-    Images,
+    ImagesReader,
     Length,
-    Lines,
+    LinesReader,
     RawFiles,
     Reader,
-    Table,
-    Text,
+    TableReader,
+    TextReader,
     Typed,
 )
 from trainer.data.splits import Split
@@ -169,9 +169,9 @@ _HEAD: Final = """\
 
 def sample_fields(reader: Reader) -> tuple[str, ...]:
     """Return the names of the fields of a sample."""
-    if isinstance(reader, Lines) and reader.tokens:
+    if isinstance(reader, LinesReader) and reader.tokens:
         return ("text", "next", "length")
-    return tuple(reader.fields) if isinstance(reader, Arrays | Table) else _FIELDS[reader.kind]
+    return tuple(reader.fields) if isinstance(reader, ArraysReader | TableReader) else _FIELDS[reader.kind]
 
 
 def sample_types(dataset: Dataset) -> dict[str, Drawn | None]:
@@ -193,22 +193,22 @@ def _declared_type(dataset: Dataset, name: str, read: Drawn | None) -> Drawn | N
 def types_of(reader: Reader) -> dict[str, Drawn]:
     """Return type, shape and number of classes of the fields that a reader itself determines."""
     match reader:
-        case Images():
+        case ImagesReader():
             size: tuple[Length, Length] = reader.size if reader.size and reader.resize != "fit" else ("any", "any")
             image = Drawn(dtype=reader.dtype, shape=(_CHANNELS[reader.mode], *size))
             classes = len(reader.classes) if len(reader.classes) > 1 else None
             return {"image": image, "label": Drawn(dtype="int64", classes=classes)}
-        case Table():
+        case TableReader():
             return {
                 name: Drawn(dtype=dtype, shape=shape, classes=_label_classes(reader, name))
                 for name, (dtype, shape) in reader.sample_types.items()
             }
-        case Lines(tokens=tokens):
+        case LinesReader(tokens=tokens):
             text = Drawn(dtype="uint8", shape=("any",))
             if tokens:
                 text = Drawn(dtype="int64", shape=(tokens.window or "any",), classes=tokens.vocabulary)
             return {"text": text, **({"next": text} if tokens else {}), "length": Drawn(dtype="int64")}
-        case Text():
+        case TextReader():
             count = reader.tokens.vocabulary if reader.tokens else None
             return {name: Drawn(dtype="int64", shape=(reader.window,), classes=count) for name in ("text", "next")}
         case RawFiles():
@@ -216,7 +216,7 @@ def types_of(reader: Reader) -> dict[str, Drawn]:
     return {}
 
 
-def _label_classes(reader: Table, field: str) -> int | None:
+def _label_classes(reader: TableReader, field: str) -> int | None:
     """Return the number of classes of a field that is a label."""
     name = reader.fields[field].column
     treatment = reader.columns.get(name) if isinstance(name, str) else None

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.base.digest import digest_of_blocks, digest_of_bytes, digest_of_open
-from trainer.base.parallel import PAUSES_S, Stop, patiently
+from trainer.base.parallel import PAUSES_S, StopFlag, patiently
 from trainer.stores.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trainer.base.progress import Progress
     from trainer.data.cache.objects import Incoming
-    from trainer.data.manifest_lines import Entry, Listing, Pack, Segment
+    from trainer.data.manifest_lines import ManifestEntry, ManifestFiles, Pack, Segment
     from trainer.stores.contract import Store
 
 _WHOLE_SHARE: Final = 2
@@ -57,7 +57,7 @@ class SparsePack(Need):
     """The needed ranges of a pack, at their offsets, if less than half of the pack is needed."""
 
     pack: Pack
-    entries: tuple[Entry, ...]
+    entries: tuple[ManifestEntry, ...]
     """Files in the pack, by offset; each content once."""
 
     def is_right(self, file: BinaryIO) -> bool:
@@ -68,9 +68,9 @@ class SparsePack(Need):
                 return False
         return True
 
-    def runs(self) -> Iterator[tuple[Entry, ...]]:
+    def runs(self) -> Iterator[tuple[ManifestEntry, ...]]:
         """Yield runs of adjacent files; each run takes one request."""
-        run: list[Entry] = []
+        run: list[ManifestEntry] = []
         for entry in self.entries:
             if run and run[-1].segments[0].offset + run[-1].size != entry.segments[0].offset:
                 yield tuple(run)
@@ -83,13 +83,13 @@ class SparsePack(Need):
 class LargeFile(Need):
     """A file that is cut into parts."""
 
-    entry: Entry
+    entry: ManifestEntry
 
 
-def plan_fetch(listing: Listing) -> tuple[Need, ...]:
+def plan_fetch(listing: ManifestFiles) -> tuple[Need, ...]:
     """Return the objects that a cache needs for the files of a listing."""
     used = [0] * len(listing.packs)
-    large: dict[str, Entry] = {}
+    large: dict[str, ManifestEntry] = {}
     for number, row in enumerate(listing.rows()):
         segments = row[4]
         if b"],[" in segments:
@@ -111,7 +111,7 @@ def plan_fetch(listing: Listing) -> tuple[Need, ...]:
     )
 
 
-def _sparse_packs(listing: Listing, entries_of: dict[int, dict[int, Entry]]) -> Iterator[SparsePack]:
+def _sparse_packs(listing: ManifestFiles, entries_of: dict[int, dict[int, ManifestEntry]]) -> Iterator[SparsePack]:
     """Collect the entries of packs, by the number of the pack and the offset of the entry."""
     for number, row in enumerate(listing.rows() if entries_of else ()):
         if row[4] and b"],[" not in row[4] and (used := int(row[4][1:].split(b",")[0])) in entries_of:
@@ -133,10 +133,12 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-class Assembly:
+class LargeDownload:
     """A large file that is being downloaded."""
 
-    def __init__(self, *, title: str, entry: Entry, store: Store, incoming: Incoming, progress: Progress) -> None:
+    def __init__(
+        self, *, title: str, entry: ManifestEntry, store: Store, incoming: Incoming, progress: Progress
+    ) -> None:
         self._title, self._entry, self._store, self._incoming, self._progress = title, entry, store, incoming, progress
         self._starts = [sum(each.length for each in entry.segments[:part]) for part in range(len(entry.segments))]
         self._done = [False] * len(entry.segments)
@@ -153,16 +155,16 @@ class Assembly:
                 self._incoming.write(self._starts[part], data)
                 self._mark_done(part)
 
-    def pieces(self) -> list[Callable[[Stop], None]]:
+    def pieces(self) -> list[Callable[[StopFlag], None]]:
         """Return a piece of work for each part that is not downloaded yet; they may run in parallel."""
         return [partial(self.fetch, part) for part, done in enumerate(self._done) if not done] or [self.settle]
 
-    def fetch(self, part: int, stop: Stop) -> None:
+    def fetch(self, part: int, stop: StopFlag) -> None:
         """Download a part, with retries if the connection breaks; settle the file after the last missing part."""
         if self._fetch(part, stop):
             self.settle(stop)
 
-    def settle(self, stop: Stop) -> None:
+    def settle(self, stop: StopFlag) -> None:
         """Verify the file and give it its name. Wrong parts are downloaded again, twice at most."""
         for _ in PAUSES_S:
             if self._digest() == self._entry.sha256:
@@ -176,7 +178,7 @@ class Assembly:
             )
         self._incoming.settle(self._entry.size)
 
-    def _fetch(self, part: int, stop: Stop) -> bool:
+    def _fetch(self, part: int, stop: StopFlag) -> bool:
         """Download a part; return whether it was the last missing part."""
 
         def stream() -> None:
@@ -227,7 +229,7 @@ class Assembly:
         return segment.is_whole and digest_of_blocks(blocks) == segment.pack.sha256
 
 
-def download(store: Store, segment: Segment, incoming: Incoming, *, at: int, stop: Stop) -> Iterator[memoryview]:
+def download(store: Store, segment: Segment, incoming: Incoming, *, at: int, stop: StopFlag) -> Iterator[memoryview]:
     """Write a range of a pack into an object at the offset `at`, and yield its blocks. Raises `DigestMismatchError`."""
     end = at + segment.length
     for block in store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length):

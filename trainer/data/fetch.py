@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_blocks, digest_of_bytes
 from trainer.base.errors import DatasetError, DigestMismatchError, DiskFullError, ManifestError, ObjectMissingError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
 from trainer.data.cache.folder import VersionObjects
 from trainer.data.cache.objects import Incoming
-from trainer.data.downloads import Assembly, LargeFile, SparsePack, WholePack, download, plan_fetch
+from trainer.data.downloads import LargeDownload, LargeFile, SparsePack, WholePack, download, plan_fetch
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Segment
 from trainer.stores.contract import altered, object_key
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.data.downloads import Need
-    from trainer.data.manifest_lines import Entry, Listing
+    from trainer.data.manifest_lines import ManifestEntry, ManifestFiles
     from trainer.stores.contract import Store
 
 _FILES: Final = 256
@@ -99,7 +99,7 @@ class _Fetch:
             self.cache.objects.clear(need.name)
         return self.cache.finish(self.dataset, objects, self.lease)
 
-    def _is_cached(self, need: Need, stop: Stop) -> bool:
+    def _is_cached(self, need: Need, stop: StopFlag) -> bool:
         """Return whether the cache has an object; in a suspect dataset, also whether its bytes are right."""
         stop.check()
         file = self.cache.objects.open(need.name, need.size)
@@ -108,7 +108,7 @@ class _Fetch:
         with file:
             return not self.cache.is_suspect(self.dataset) or need.is_right(file)
 
-    def _pieces(self, missing: list[Need], opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
+    def _pieces(self, missing: list[Need], opened: ExitStack) -> Iterator[Callable[[StopFlag], None]]:
         """Yield pieces of work that may run in parallel: one for each pack, and one for each missing part of a large file."""
         for need in missing:
             match need:
@@ -119,28 +119,28 @@ class _Fetch:
                 case SparsePack():
                     yield partial(self._fetch_pack, need, [partial(self._run, run) for run in need.runs()])
 
-    def _parts(self, need: LargeFile, opened: ExitStack) -> list[Callable[[Stop], None]]:
+    def _parts(self, need: LargeFile, opened: ExitStack) -> list[Callable[[StopFlag], None]]:
         """Reuse the parts of an interrupted fetch, then return a piece of work for each missing part."""
         incoming = opened.enter_context(self._incoming(need))
-        assembly = Assembly(
+        assembly = LargeDownload(
             title=self.dataset.title, entry=need.entry, store=self.store, incoming=incoming, progress=self.progress
         )
         self.cache.objects.clear(need.name, but=incoming.temporary, read=assembly.salvage)
         return assembly.pieces()
 
-    def _fetch_pack(self, need: Need, requests: list[Callable[[Incoming, Stop], None]], stop: Stop) -> None:
+    def _fetch_pack(self, need: Need, requests: list[Callable[[Incoming, StopFlag], None]], stop: StopFlag) -> None:
         with self._incoming(need) as incoming:
             for request in requests:
                 patiently(partial(request, incoming, stop), stop)
             incoming.settle(need.size)
 
-    def _whole(self, need: WholePack, incoming: Incoming, stop: Stop) -> None:
+    def _whole(self, need: WholePack, incoming: Incoming, stop: StopFlag) -> None:
         segment = Segment(pack=need.pack, offset=0, length=need.size)
         digest = digest_of_blocks(download(self.store, segment, incoming, at=0, stop=stop))
         self._require(need.pack.sha256, digest, "a pack")
         self.progress.advance(need.size)
 
-    def _run(self, run: tuple[Entry, ...], incoming: Incoming, stop: Stop) -> None:
+    def _run(self, run: tuple[ManifestEntry, ...], incoming: Incoming, stop: StopFlag) -> None:
         """Fetch adjacent files in one request."""
         first = run[0].segments[0]
         length = sum(entry.size for entry in run)
@@ -171,7 +171,7 @@ class _Fetch:
             incoming.leave() if keep else incoming.discard()
 
 
-def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> Listing:
+def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> ManifestFiles:
     """Return the manifest, verified by its digest and compared with the declaration; it is mapped from an unnamed file in `folder`."""
     try:
         with spool(folder) as file:
@@ -217,7 +217,7 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
         )
     progress.begin(dataset.title, dataset.bytes)
 
-    def verify_some(first: int, stop: Stop) -> list[str]:
+    def verify_some(first: int, stop: StopFlag) -> list[str]:
         damaged = []
         for path in cached.paths[first : first + _FILES]:
             stop.check()

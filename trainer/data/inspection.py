@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.document import Count, Document, parse_json
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, did_you_mean
-from trainer.data.reader import Images, Table, check_sample
+from trainer.data.reader import ImagesReader, TableReader, check_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class Bound(Document):
     """The index of the value if samples have one axis; for a table, its column."""
 
 
-class Shape(Occurrences):
+class SampleShape(Occurrences):
     """A shape of samples."""
 
     shape: tuple[int, ...]
@@ -69,7 +69,7 @@ class FieldValues(Document):
     """The values of a field in one split."""
 
     dtype: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[SampleShape, ...]
     """Ordered by the first sample of each shape; at most 5."""
     low: Bound | None = None
     """`None` if no value is finite."""
@@ -191,7 +191,7 @@ def require_publishable(seen: Inspection, described: Described) -> None:
     """Raise `DatasetError` for unreadable samples, mixed shapes, and NaN and infinities that are not allowed."""
     require_readable(seen, dataset=described.name)
     image = described.sample.get("image")
-    if isinstance(described.reader, Images) and not (image and "any" in image.shape):
+    if isinstance(described.reader, ImagesReader) and not (image and "any" in image.shape):
         require_one_shape(seen, "image", dataset=described.name)
     _require_declared(seen, described)
     names = {name: None for values in seen.splits.values() for name in values.fields}
@@ -253,7 +253,7 @@ def _hold(owner: str) -> str:
 
 def _owner(field: str, places: Sequence[int], described: Described) -> str:
     """Return the name of a field, and the columns of a table's field."""
-    if not isinstance(described.reader, Table) or field not in described.reader.fields:
+    if not isinstance(described.reader, TableReader) or field not in described.reader.fields:
         return f"field {field!r}"
     names = described.reader.fields[field].names
     columns = [names[place] for place in places if place < len(names)] or list(names)

@@ -1,7 +1,7 @@
 """The manifest (`reprise.manifest/1`): a dataset's files and their positions in packs. See docs/reference/formats/manifest.md.
 
-Parsing is strict, because a store is not trusted: only the exact output of `Lines` is accepted. Lines are checked one by one and not
-kept, so that a million files need little memory.
+Parsing is strict, because a store is not trusted: only the exact output of `ManifestWriter` is accepted. Lines are checked one by one and
+not kept, so that a million files need little memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import is_digest
 from trainer.data.file_names import FileNames
-from trainer.data.manifest_lines import LARGEST, Entry, Listing, Pack, Paths, damaged, unescaped
+from trainer.data.manifest_lines import LARGEST, ManifestEntry, ManifestFiles, Pack, Paths, damaged, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ Place = tuple[int, int, int]
 """A segment: number of the pack, offset in the pack, length."""
 
 
-class Lines:
+class ManifestWriter:
     """A writer of manifests: one line for each file, sorted by path; the first line is created last."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Lines:
         )
 
 
-def content_digest(entries: Iterable[Entry]) -> str:
+def content_digest(entries: Iterable[ManifestEntry]) -> str:
     r"""Return the sha256 of one line `["path",size,"sha256:.."]\n` for each file."""
     running = hashlib.sha256()
     for entry in entries:
@@ -66,7 +66,7 @@ def content_digest(entries: Iterable[Entry]) -> str:
     return f"sha256:{running.hexdigest()}"
 
 
-def parse_manifest(raw: bytes | mmap) -> Listing:
+def parse_manifest(raw: bytes | mmap) -> ManifestFiles:
     """Parse and check a whole manifest. Raises `ManifestError` with the line and the fault."""
     listing = _parse_head(raw)
     names, sums, running = FileNames(), _Sums(listing.packs), hashlib.sha256()
@@ -87,8 +87,8 @@ def parse_manifest(raw: bytes | mmap) -> Listing:
     return listing
 
 
-def _parse_head(raw: bytes | mmap) -> Listing:
-    listing = Listing(raw)
+def _parse_head(raw: bytes | mmap) -> ManifestFiles:
+    listing = ManifestFiles(raw)
     match listing.head:
         case {"format": str(name)} if name != FORMAT:
             raise damaged(1, f"expected format {FORMAT!r}, found {name!r}")

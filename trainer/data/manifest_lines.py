@@ -57,7 +57,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ManifestEntry:
     """A file: path, size, digest, and its segments in order."""
 
     path: str
@@ -66,7 +66,7 @@ class Entry:
     segments: tuple[Segment, ...] = ()
 
 
-class Listing(Sequence[Entry]):
+class ManifestFiles(Sequence[ManifestEntry]):
     """The files of a manifest, in order: `listing[7]`, `listing.find("a/b.png")`. Needs 8 bytes for each file after the first lookup."""
 
     def __init__(self, raw: bytes | mmap) -> None:
@@ -83,15 +83,15 @@ class Listing(Sequence[Entry]):
         return len(self._starts)
 
     @overload
-    def __getitem__(self, number: int) -> Entry: ...
+    def __getitem__(self, number: int) -> ManifestEntry: ...
     @overload
-    def __getitem__(self, number: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, number: int | slice) -> Entry | Sequence[Entry]:
+    def __getitem__(self, number: slice) -> Sequence[ManifestEntry]: ...
+    def __getitem__(self, number: int | slice) -> ManifestEntry | Sequence[ManifestEntry]:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         return self._entry(self.row(number))
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ManifestEntry]:
         return map(self._entry, self.rows())
 
     def rows(self) -> Iterator[re.Match[bytes]]:
@@ -149,19 +149,21 @@ class Listing(Sequence[Entry]):
             return ManifestError(f"file {path!r}: {fault}", hint=RENAME)
         return damaged(number, "expected [path, size, digest, segments] in canonical form")
 
-    def _entry(self, row: re.Match[bytes]) -> Entry:
+    def _entry(self, row: re.Match[bytes]) -> ManifestEntry:
         numbers = [int(number) for number in row[4].translate(None, b"[]").split(b",") if number]
         segments = tuple(
             Segment(pack=self.packs[pack], offset=offset, length=length)
             for pack, offset, length in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
         )
-        return Entry(path=unescaped(row[1]).decode(), size=int(row[2]), sha256=row[3].decode(), segments=segments)
+        return ManifestEntry(
+            path=unescaped(row[1]).decode(), size=int(row[2]), sha256=row[3].decode(), segments=segments
+        )
 
 
 class Paths(Sequence[str]):
     """The paths of a listing, decoded on demand."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: ManifestFiles) -> None:
         self._listing = listing
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from trainer.data.manifest import Lines
+from trainer.data.manifest import ManifestWriter
 from trainer.data.manifest_lines import release_pages, rows_from, unescaped
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from trainer.data.manifest import Place
-    from trainer.data.manifest_lines import Listing, Pack
+    from trainer.data.manifest_lines import ManifestFiles, Pack
 
 PACK_BYTES: Final = 32 << 20
 """Largest size of a pack. At 100 MB/s a pack takes 0.3 s, of which the latency of a request (10 to 30 ms) is below a tenth; 4 packs in
@@ -127,9 +127,9 @@ class PackPlan:
     cut into parts of `most` bytes, each a pack.
     """
 
-    def __init__(self, written: BinaryIO, *, known: Listing | None = None, most: int = PACK_BYTES) -> None:
+    def __init__(self, written: BinaryIO, *, known: ManifestFiles | None = None, most: int = PACK_BYTES) -> None:
         """Write each file's line to `written`."""
-        self.lines = Lines()
+        self.lines = ManifestWriter()
         self.new: list[SharedPack | Slice] = []
         """New packs, in the order of their numbers."""
         self._written, self._most, self._at = written, most, 0

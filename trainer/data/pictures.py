@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trainer.data.declaration import Described
-    from trainer.data.reader import Images
+    from trainer.data.reader import ImagesReader
 
 COLUMNS: Final = ("file", "class")
 _OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -47,7 +47,7 @@ _SHOWN: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class PictureFiles:
     """Files in the dataset's order, the number of each file's class, and the names of classes by number."""
 
     files: Sequence[str]
@@ -60,12 +60,14 @@ def has_picture_suffix(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
-def find_pictures(reader: Images, paths: Sequence[str], table: bytes | None, *, declared: Described) -> Pictures:
+def find_pictures(
+    reader: ImagesReader, paths: Sequence[str], table: bytes | None, *, declared: Described
+) -> PictureFiles:
     """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`. Raises `DatasetError`.
 
     Pictures without a folder and without a table have one class without a name.
     """
-    folders = Folders(reader, declared.splits)
+    folders = ClassFolders(reader, declared.splits)
     files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
     if not files:
         raise _no_pictures(reader, paths, declared=declared)
@@ -105,7 +107,7 @@ def suffix_of(path: str) -> str:
     return short(name[name.rfind(".") :]) if "." in name[1:] else ""
 
 
-def _no_pictures(reader: Images, paths: Sequence[str], *, declared: Described) -> DatasetError:
+def _no_pictures(reader: ImagesReader, paths: Sequence[str], *, declared: Described) -> DatasetError:
     """Return the error for no pictures: the folder is missing, the splits' folders are missing, or no file is a picture."""
     folder, below = reader.folder, [path for path in paths if path.startswith(reader.folder)]
     known = {path[: path.rfind("/") + 1] for path in paths} - {""}
@@ -121,7 +123,9 @@ def _no_pictures(reader: Images, paths: Sequence[str], *, declared: Described) -
     return DatasetError(message, hint=did_you_mean(prefixes[0], known))
 
 
-def _no_class(files: Sequence[str], names: Sequence[str], folders: Folders, classes: Sequence[str]) -> DatasetError:
+def _no_class(
+    files: Sequence[str], names: Sequence[str], folders: ClassFolders, classes: Sequence[str]
+) -> DatasetError:
     """Return the error for pictures outside of the classes' folders."""
     first, count = files[names.index("")], names.count("")
     pictures = f"{first} lies" if count == 1 else f"{first} and {counted(count - 1, 'other picture')} lie"
@@ -134,10 +138,10 @@ def _no_class(files: Sequence[str], names: Sequence[str], folders: Folders, clas
     )
 
 
-class Folders:
+class ClassFolders:
     """The folders that name classes: the first folder below the reader's folder and the split's prefix."""
 
-    def __init__(self, reader: Images, splits: Mapping[str, object]) -> None:
+    def __init__(self, reader: ImagesReader, splits: Mapping[str, object]) -> None:
         """Use the folders of splits that are declared by prefix."""
         self._folder, self._has_table = reader.folder, reader.labels is not None
         prefixes = [split.prefix for split in splits.values() if isinstance(split, Below)]
@@ -176,7 +180,7 @@ class Folders:
         return first if slash else ""
 
 
-def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ...], *, dataset: str) -> Pictures:
+def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ...], *, dataset: str) -> PictureFiles:
     numbers = {name: number for number, name in enumerate(classes)}
     if (unknown := next((name for name in names if name not in numbers), None)) is not None:
         message = (
@@ -186,10 +190,10 @@ def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ..
         near = did_you_mean(unknown, classes).rstrip("?")
         add = f"to add it, append it to --classes or to `classes` in datasets/{dataset}.toml"
         raise DatasetError(message, hint=f"{near}; {add}")
-    return Pictures(files=files, labels=array("q", map(numbers.__getitem__, names)), classes=classes)
+    return PictureFiles(files=files, labels=array("q", map(numbers.__getitem__, names)), classes=classes)
 
 
-def _of_table(reader: Images, files: Sequence[str], table: bytes) -> list[str]:
+def _of_table(reader: ImagesReader, files: Sequence[str], table: bytes) -> list[str]:
     where = str(reader.labels)
     labels = parse_labels(table, where=where)
     if missing := next((path for path in files if path not in labels), None):

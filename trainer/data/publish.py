@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError, DigestMismatchError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.secret_detection import secret_by_content
 from trainer.base.spool import mapped, spool
@@ -27,7 +27,7 @@ from trainer.data.files import edited_error
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PackPlan, Slice
-from trainer.data.reader import Images
+from trainer.data.reader import ImagesReader
 from trainer.data.splits import ContentDuplicates
 from trainer.data.versions import name_version, newest_version, read_version, version_document, version_key
 from trainer.stores.contract import object_key
@@ -75,7 +75,7 @@ class _Upload:
     lines: bytes | mmap
     progress: Progress
 
-    def one(self, new: SharedPack | Slice, stop: Stop) -> tuple[Pack, int]:
+    def one(self, new: SharedPack | Slice, stop: StopFlag) -> tuple[Pack, int]:
         """Upload a pack that the store lacks; return the pack and the number of uploaded bytes."""
         stop.check()
         slices = iter((new,)) if isinstance(new, Slice) else new.slices(self.lines)
@@ -90,7 +90,7 @@ class _Upload:
         pack = Pack(sha256=digest_of_bytes(body), size=len(body))
         return pack, self._upload(pack, lambda: body, stop)
 
-    def _single(self, piece: Slice, stop: Stop) -> tuple[Pack, int]:
+    def _single(self, piece: Slice, stop: StopFlag) -> tuple[Pack, int]:
         """Upload a pack of one slice, whose digest is known: it is only read if the store lacks it, and hashed by `write`."""
         pack = Pack(sha256=piece.sha256, size=piece.length)
         try:
@@ -99,7 +99,7 @@ class _Upload:
             self._read(piece)  # raises a `DatasetError` if the file was edited
             raise
 
-    def _upload(self, pack: Pack, body: Callable[[], bytes], stop: Stop) -> int:
+    def _upload(self, pack: Pack, body: Callable[[], bytes], stop: StopFlag) -> int:
         """Upload a pack that the store lacks; return the number of uploaded bytes."""
         key = object_key(pack.sha256)
         is_stored = patiently(lambda: self.store.holds(key, size=pack.size, sha256=pack.sha256), stop)
@@ -135,7 +135,7 @@ def publish_dataset(
     ]
     for line in notes:
         progress.note(line)
-    if isinstance(draft.reader, Images):  # with its classes, so that new files do not renumber them
+    if isinstance(draft.reader, ImagesReader):  # with its classes, so that new files do not renumber them
         names = tuple(each.name for each in checked.classes)
         draft = draft.model_copy(update={"reader": draft.reader.model_copy(update={"classes": names})})
     newest = newest_version(store, draft.name)
@@ -229,7 +229,7 @@ def _hash_files(
 ) -> None:
     """Hash all files, and assign them to packs in order."""
 
-    def hash_some(first: int, stop: Stop) -> list[HashedFile]:
+    def hash_some(first: int, stop: StopFlag) -> list[HashedFile]:
         hashed = []
         for path in paths[first : first + _AT_ONCE]:
             stop.check()

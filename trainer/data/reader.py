@@ -80,13 +80,13 @@ class _Reader(Document):
     def needed(self) -> tuple[str, ...]:
         """The files that the reader needs by name."""
         match self:
-            case Arrays(fields=fields):
+            case ArraysReader(fields=fields):
                 return tuple(fields.values())
-            case Images(labels=str(labels)):
+            case ImagesReader(labels=str(labels)):
                 return (labels,)
-            case Table(files=files):
+            case TableReader(files=files):
                 return files
-            case Lines() | Text() as text:
+            case LinesReader() | TextReader() as text:
                 return (*text.files, *([text.tokens.tokenizer] if text.tokens else []))
             case Weights(file=file):
                 return (file,)
@@ -94,7 +94,7 @@ class _Reader(Document):
                 return ()
 
 
-class Arrays(_Reader):
+class ArraysReader(_Reader):
     """A sample is one row of each array, along the first axis."""
 
     kind: Literal["arrays"]
@@ -102,7 +102,7 @@ class Arrays(_Reader):
     """The `.npy` file of each field of a sample."""
 
 
-class Images(_Reader):
+class ImagesReader(_Reader):
     """A sample is one picture: `image` [channels, height, width], and `label`, an int64: the number of its class."""
 
     kind: Literal["images"]
@@ -132,7 +132,7 @@ class Images(_Reader):
     """`float32` from 0 to 1, or `uint8` from 0 to 255."""
 
     @model_validator(mode="after")
-    def _options_that_fit_together(self) -> Images:
+    def _options_that_fit_together(self) -> ImagesReader:
         if self.resize and self.size is None:
             raise ValueError("resize needs size")
         if self.size and self.size[0] * self.size[1] > MOST_PIXELS:
@@ -144,7 +144,7 @@ class Images(_Reader):
         return self
 
 
-class Column(Document):
+class TableField(Document):
     """The columns of a field of a table's sample."""
 
     column: str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -195,17 +195,17 @@ class Treatment(Document):
         return self
 
 
-class Table(_Reader):
+class TableReader(_Reader):
     """A sample is one row of concatenated Parquet files."""
 
     kind: Literal["table"]
     files: tuple[InnerPath, ...] = Field(min_length=1)
-    fields: dict[str, Column] = Field(min_length=1)
+    fields: dict[str, TableField] = Field(min_length=1)
     columns: dict[str, Treatment] = Field(default={}, exclude_if=lambda columns: not columns)
     """The treatment of columns that are not plain numbers without missing values."""
 
     @model_validator(mode="after")
-    def _codes_are_int64(self) -> Table:
+    def _codes_are_int64(self) -> TableReader:
         for field, column in self.fields.items():
             coded = next((name for name in column.names if (each := self.columns.get(name)) and each.values), None)
             if coded and column.dtype != "int64":
@@ -217,11 +217,11 @@ class Table(_Reader):
         """The type and shape of each field of a sample."""
         return {field: (column.dtype, self.shape_of(column)) for field, column in self.fields.items()}
 
-    def shape_of(self, column: Column) -> tuple[int, ...]:
+    def shape_of(self, column: TableField) -> tuple[int, ...]:
         """Return the shape of a field in a sample."""
         return () if isinstance(column.column, str) else (len(column.names) + len(self.indicated(column)),)
 
-    def indicated(self, column: Column) -> tuple[str, ...]:
+    def indicated(self, column: TableField) -> tuple[str, ...]:
         """Return the columns of a field that have an indicator of missing values."""
         treated = ((name, self.columns.get(name)) for name in column.names)
         return tuple(name for name, each in treated if each and each.missing == "indicator")
@@ -267,7 +267,7 @@ class PaddedTokens(Tokens):
         return self
 
 
-class Lines(_Reader):
+class LinesReader(_Reader):
     r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros.
 
     With `tokens`, a sample is `text` int64 [tokens], the end token and the line, `next` int64 [tokens], the line and the end token, and
@@ -284,7 +284,7 @@ class Lines(_Reader):
         return _in_order(self.file)
 
 
-class Text(_Reader):
+class TextReader(_Reader):
     """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], shifted by one byte.
 
     With `tokens`, it is a window of the tokens of all lines, each followed by the end token; `window` and `stride` count tokens.
@@ -325,7 +325,10 @@ class RawFiles(_Reader):
     kind: Literal["files"] = "files"
 
 
-Reader = Annotated[Arrays | Images | Table | Lines | Text | Weights | RawFiles, Field(discriminator="kind")]
+Reader = Annotated[
+    ArraysReader | ImagesReader | TableReader | LinesReader | TextReader | Weights | RawFiles,
+    Field(discriminator="kind"),
+]
 
 
 def check_sample(

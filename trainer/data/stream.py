@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.base.progress import Progress
     from trainer.data.cache.streamed import StreamSource
     from trainer.data.cache.version import CachedDataset
-    from trainer.data.manifest_lines import Listing
+    from trainer.data.manifest_lines import ManifestFiles
     from trainer.stores.contract import Store
     from trainer.stores.patience import Patience
 
@@ -70,7 +70,7 @@ def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
     return cached or _fetch(source, size, progress)
 
 
-def _listing(source: StreamSource) -> tuple[Listing, Store | None]:
+def _listing(source: StreamSource) -> tuple[ManifestFiles, Store | None]:
     """Return the manifest, and the store if it was opened for it: to open a bucket takes some tenths of a second."""
     cache, dataset = source.cache, source.dataset
     if (listing := cache.manifest(dataset)) is not None:
@@ -83,7 +83,7 @@ def _listing(source: StreamSource) -> tuple[Listing, Store | None]:
     return listing, store
 
 
-def _missing(source: StreamSource, listing: Listing) -> int:
+def _missing(source: StreamSource, listing: ManifestFiles) -> int:
     """Return the bytes of the objects that the cache lacks."""
     needs = plan_fetch(listing)
     return sum(need.bytes for need in needs if not source.cache.objects.has({need.name: need.size}))

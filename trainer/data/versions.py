@@ -20,7 +20,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.document import parse_json
 from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissingError, StoreDeniedError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.safe_folder import Root
 from trainer.data.declaration import Dataset
@@ -122,7 +122,7 @@ def copy_objects(dataset: Dataset, *, source: Store, target: Store, progress: Pr
     """Copy the packs and the manifest of a version, and return the bytes that were sent. Raises `ManifestError`, `StoreError`."""
     packs = {pack.sha256: pack.size for pack in read_manifest(source, dataset).packs}
 
-    def one(item: tuple[str, int], stop: Stop) -> int:
+    def one(item: tuple[str, int], stop: StopFlag) -> int:
         stop.check()
         sent = patiently(lambda: copy_object(item[0], source=source, target=target, size=item[1]), stop)
         progress.advance(item[1])
@@ -199,7 +199,7 @@ class Change:
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
-class _File(NamedTuple):
+class _VersionFile(NamedTuple):
     path: bytes
     is_after: bool
     size: int
@@ -218,7 +218,7 @@ def diff_datasets(before: Dataset, after: Dataset, *, store: Store) -> Iterator[
             yield Change(path=path.decode(), before=sizes.get(False), after=sizes.get(True))
 
 
-def _files(dataset: Dataset, store: Store, *, is_after: bool) -> Iterator[_File]:
+def _files(dataset: Dataset, store: Store, *, is_after: bool) -> Iterator[_VersionFile]:
     number, rest = 0, b""
     for block in manifest_blocks(store, dataset):
         *lines, rest = (rest + block).split(b"\n")
@@ -229,4 +229,4 @@ def _files(dataset: Dataset, store: Store, *, is_after: bool) -> Iterator[_File]
             row = ROW.fullmatch(line + b"\n")
             if row is None:
                 raise damaged(number, "it is not in canonical form")
-            yield _File(unescaped(row[1]), is_after, int(row[2]), row[3])
+            yield _VersionFile(unescaped(row[1]), is_after, int(row[2]), row[3])

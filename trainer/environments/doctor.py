@@ -24,7 +24,7 @@ ROOM: Final = {"cpu": 8, "cuda": 24}
 """Free gigabytes needed to build an environment with its wheels, layers and archive: twice the measured size."""
 
 
-class State(StrEnum):
+class Severity(StrEnum):
     """The severity of a finding."""
 
     WELL = "well"
@@ -35,33 +35,33 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """The result of a check."""
 
     about: str
-    state: State
+    state: Severity
     found: str
     remedy: str | None = None
     code: int = 0
     """The exit code of this fault."""
 
 
-def well(about: str, found: str) -> Finding:
+def well(about: str, found: str) -> Diagnosis:
     """Return a finding without a problem."""
-    return Finding(about=about, state=State.WELL, found=found)
+    return Diagnosis(about=about, state=Severity.WELL, found=found)
 
 
-def note(about: str, found: str, remedy: str) -> Finding:
+def note(about: str, found: str, remedy: str) -> Diagnosis:
     """Return a finding that matters to some users, with its remedy."""
-    return Finding(about=about, state=State.NOTE, found=found, remedy=remedy)
+    return Diagnosis(about=about, state=Severity.NOTE, found=found, remedy=remedy)
 
 
-def fault(about: str, problem: RepriseError) -> Finding:
+def fault(about: str, problem: RepriseError) -> Diagnosis:
     """Return a fault from an error."""
-    return Finding(about=about, state=State.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
+    return Diagnosis(about=about, state=Severity.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
 
 
-def run_check(about: str, check: Callable[[], Finding]) -> Finding:
+def run_check(about: str, check: Callable[[], Diagnosis]) -> Diagnosis:
     """Run a check; if it raises an error, return a fault."""
     try:
         return check()
@@ -69,7 +69,7 @@ def run_check(about: str, check: Callable[[], Finding]) -> Finding:
         return fault(about, problem)
 
 
-def engine(facts: EngineFacts) -> Finding:
+def engine(facts: EngineFacts) -> Diagnosis:
     """Check the engine's release and image store."""
     message = f"Docker {facts.version}, storage {facts.storage}"
     major = re.match(r"\d+", facts.version)
@@ -87,7 +87,7 @@ def engine(facts: EngineFacts) -> Finding:
     return well("engine", f"{message} (containerd image store)")
 
 
-def plugins(versions: Mapping[str, str | None]) -> Finding:
+def plugins(versions: Mapping[str, str | None]) -> Diagnosis:
     """Check the command-line plugins, given by version."""
     missing = [name for name, version in versions.items() if version is None]
     if missing:
@@ -100,7 +100,7 @@ def plugins(versions: Mapping[str, str | None]) -> Finding:
     return well("plugins", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
-def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFacts) -> Finding:
+def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFacts) -> Diagnosis:
     """Check the GPUs: their driver for the CUDA of the lock, and whether containers can use them."""
     if devices == 0:
         return well("gpu", "no NVIDIA device: training runs on the CPU")
@@ -118,7 +118,7 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     return well("gpu", f"{message}; the lock's CUDA is {cuda or 'unknown'}")
 
 
-def disk(folder: Path, free: int, *, environment: str) -> Finding:
+def disk(folder: Path, free: int, *, environment: str) -> Diagnosis:
     """Check the free disk space for images."""
     gigabytes = free / 1e9
     needed = ROOM.get(environment, ROOM["cpu"])
@@ -130,7 +130,7 @@ def disk(folder: Path, free: int, *, environment: str) -> Finding:
     return well("disk", f"{gigabytes:.0f} GB free at {folder}")
 
 
-def dotenv(before: Mapping[str, str], current: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Finding:
+def dotenv(before: Mapping[str, str], current: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Diagnosis:
     """Compare the managed block with the values that setup would write now."""
     if not before:
         return fault("setup", DotenvError(".env has no managed block", hint="scripts/setup --build"))
@@ -160,6 +160,6 @@ def dotenv(before: Mapping[str, str], current: Mapping[str, str], *, edited: boo
     return well("setup", f".env is current; {current['REPRISE_ENVIRONMENT']} is {current['REPRISE_IMAGE']}")
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def exit_code(findings: Iterable[Diagnosis]) -> int:
     """Return the code of the first fault; 0 if there is none."""
-    return next((finding.code for finding in findings if finding.state is State.FAULT), 0)
+    return next((finding.code for finding in findings if finding.state is Severity.FAULT), 0)

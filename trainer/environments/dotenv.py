@@ -30,7 +30,7 @@ _LINE: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class ManagedBlock:
     """The managed block as found."""
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Block:
     exists: bool = False
 
 
-def read_block(path: Path) -> Block:
+def read_block(path: Path) -> ManagedBlock:
     """Read the block; it is empty if the file or the block does not exist. Raise `DotenvError` if one of its markers is missing."""
     text = _read(path)
     match = _BLOCK.search(text)
@@ -49,8 +49,8 @@ def read_block(path: Path) -> Block:
                 f"the managed block in {path} is damaged: one of its markers is missing",
                 hint="remove the block, then scripts/setup",
             )
-        return Block()
-    return Block(values=_values(match[2]), edited=_mark(match[2]) != match[1], exists=True)
+        return ManagedBlock()
+    return ManagedBlock(values=_values(match[2]), edited=_mark(match[2]) != match[1], exists=True)
 
 
 def write_block(path: Path, values: Mapping[str, str]) -> bool:

@@ -52,7 +52,7 @@ class LockedPackage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _MarkerTarget:
     """The target for which markers are evaluated: a minor version of Python, a machine, and extras of the project."""
 
     python: str
@@ -184,7 +184,7 @@ def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, A
 
 
 def _closure(
-    pending: list[dict[str, Any]], blocks_by_name: Mapping[str, list[dict[str, Any]]], target: _Target
+    pending: list[dict[str, Any]], blocks_by_name: Mapping[str, list[dict[str, Any]]], target: _MarkerTarget
 ) -> dict[str, LockedPackage]:
     packages_found: dict[str, LockedPackage] = {}
     visited: set[tuple[str, str]] = set()
@@ -213,7 +213,7 @@ def _block(entry: Mapping[str, Any], blocks_by_name: Mapping[str, list[dict[str,
     return named[0] if named else None
 
 
-def _package(block: Mapping[str, Any], target: _Target) -> LockedPackage:
+def _package(block: Mapping[str, Any], target: _MarkerTarget) -> LockedPackage:
     files = (
         (file.get("url", file.get("path", "")).rpartition("/")[2], file["hash"]) for file in block.get("wheels", [])
     )
@@ -228,7 +228,7 @@ def _package(block: Mapping[str, Any], target: _Target) -> LockedPackage:
     )
 
 
-def _fits(wheel: str, target: _Target) -> bool:
+def _fits(wheel: str, target: _MarkerTarget) -> bool:
     """Return whether the target's Python on Linux can install a wheel of this name."""
     python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
     if platform != "any" and not any("linux" in tag and tag.endswith(target.machine) for tag in platform.split(".")):
@@ -252,13 +252,13 @@ def _digest(locked: Mapping[str, LockedPackage]) -> str:
 
 def _target(
     project: Mapping[str, Any], extras: Iterable[str], *, python: str, machine: str = MACHINE["platform_machine"]
-) -> _Target:
+) -> _MarkerTarget:
     name = project.get("name", "")
     active = frozenset(f"extra-{len(name)}-{name}-{extra}" for extra in extras)
-    return _Target(python=python, machine=machine, active=active)
+    return _MarkerTarget(python=python, machine=machine, active=active)
 
 
-def _applies(marker: str, target: _Target) -> bool:
+def _applies(marker: str, target: _MarkerTarget) -> bool:
     """Return whether a dependency's marker can be true in an image; an unreadable marker counts as true.
 
     A package that the first or the last release of the target's Python needs belongs to the environment.

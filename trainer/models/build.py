@@ -140,7 +140,7 @@ def build_package(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
+class _PackageParts:
     """The parts of a package that the net determines."""
 
     program: bytes
@@ -178,7 +178,7 @@ class _Parts:
 
 
 def _graph(
-    exported: torch.export.ExportedProgram, parts: _Parts, choice: OnnxChoice
+    exported: torch.export.ExportedProgram, parts: _PackageParts, choice: OnnxChoice
 ) -> tuple[OnnxGraph | None, str | None]:
     """Return the ONNX graph of a program, or why it has none; neither if none is requested. Raise `PackageError` if it is required."""
     if choice == "off":
@@ -197,7 +197,7 @@ def _listed(path: str, data: bytes) -> PackageFile:
     return PackageFile.model_validate({"path": path, "sha256": digest_of_bytes(data), "bytes": len(data)})
 
 
-def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples) -> _Parts:
+def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples) -> _PackageParts:
     """Export the net, and describe its inputs and outputs."""
     inputs, outputs = golden.joined()
     dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
@@ -207,7 +207,7 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
     varying = varying_axes(program, [*outputs])
     torch.export.save(program, body)
     given = dict(zip(names, inputs, strict=True))
-    return _Parts(
+    return _PackageParts(
         program=body.getvalue(),
         dataset=dataset,
         inputs=tuple(

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from trainer.base.errors import DatasetError, PackageError
-from trainer.data.reader import Arrays, Images, Table
+from trainer.data.reader import ArraysReader, ImagesReader, TableReader
 from trainer.models.export import same_bits
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def golden_files(reader: InputReader, inputs: Mapping[str, Tensor]) -> list[Gold
     """Return files that `reader` reads to `inputs`, with the same bits. Raise `PackageError` with the reason if there are none."""
     kind = reader.kind
     match kind:
-        case Images():
+        case ImagesReader():
             files = list(_pictures(inputs["image"])) if "image" in inputs else []
-        case Table():
+        case TableReader():
             files = [_table(reader, kind, inputs)]
-        case None | Arrays():
+        case None | ArraysReader():
             files = [_arrays(inputs)]
         case _:
             raise _no_files(f"the reader {kind.kind} reads no files for predictions")
@@ -110,7 +110,7 @@ def _pictures(images: Tensor) -> Iterator[GoldenFile]:
         yield GoldenFile(name=f"{number}.png", body=body.getvalue(), samples=slice(number, number + 1))
 
 
-def _table(reader: InputReader, table: Table, inputs: Mapping[str, Tensor]) -> GoldenFile:
+def _table(reader: InputReader, table: TableReader, inputs: Mapping[str, Tensor]) -> GoldenFile:
     source = reader.dataset.source_table if reader.dataset else None
     if source is None:
         raise _no_files("the dataset does not describe the file from which it was published")
@@ -124,7 +124,7 @@ def _table(reader: InputReader, table: Table, inputs: Mapping[str, Tensor]) -> G
     return GoldenFile(name=f"rows{reader.suffix}", body=body, samples=slice(None))
 
 
-def _columns(table: Table, field: str, values: Tensor, source: SourceTable) -> Iterator[tuple[str, list[str]]]:
+def _columns(table: TableReader, field: str, values: Tensor, source: SourceTable) -> Iterator[tuple[str, list[str]]]:
     """Yield the columns of a field as texts that are read to its values `[samples]` or `[samples, columns]`."""
     column = table.fields[field]
     matrix = values.reshape(len(values), -1).tolist()

@@ -23,7 +23,7 @@ from trainer.base.suggestions import did_you_mean, listed
 from trainer.data.declaration import Draft, sample_types
 from trainer.data.file_formats import parse_head
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Arrays, Images, Table
+from trainer.data.reader import ArraysReader, ImagesReader, TableReader
 from trainer.data.tables.convert import write_parquet
 from trainer.data.tables.source_table import FORMATS, SourceColumn
 from trainer.data.tables.table_file import blocks_of, columns_of
@@ -68,15 +68,15 @@ class InputReader:
     @property
     def is_one_sample(self) -> bool:
         """Whether a file is one sample."""
-        return isinstance(self.kind, Images)
+        return isinstance(self.kind, ImagesReader)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes of the dataset, by number; empty if it declares none."""
         match self.kind:
-            case Images(classes=classes):
+            case ImagesReader(classes=classes):
                 return classes
-            case Table(columns=columns):
+            case TableReader(columns=columns):
                 return next((each.values for each in columns.values() if each.values and each.first == 0), ())
             case _:
                 return ()
@@ -97,11 +97,11 @@ class InputReader:
     def of_bytes(self, data: bytes, *, name: str) -> Iterator[Batch]:
         """Yield the samples of a file's content in batches; `name` stands for the file in errors. Raise as `of_file` does."""
         match self.kind:
-            case None | Arrays():
+            case None | ArraysReader():
                 self._require_no_picture(io.BytesIO(data), name)
                 parse_head(data, size=len(data), where=name)
                 yield from self._arrays(Path(name), io.BytesIO(data))
-            case Images() as reader:
+            case ImagesReader() as reader:
                 yield self._picture(reader, data, name)
             case _:
                 with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
@@ -118,7 +118,7 @@ class InputReader:
 
     def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
         """Yield rows of a table, a mapping from columns to JSON values each, in batches. Raise `DatasetError` with the row's number."""
-        if not isinstance(reader := self.kind, Table):
+        if not isinstance(reader := self.kind, TableReader):
             hint = f"its reader is {reader.kind}" if reader else "send tensors"
             raise DatasetError(f"{self.title} does not take rows of a table", hint=hint)
         source = self._source()
@@ -145,13 +145,13 @@ class InputReader:
 
     def _batches(self, file: Path) -> Iterator[Batch]:
         match self.kind:
-            case None | Arrays():
+            case None | ArraysReader():
                 with file.open("rb") as body:
                     self._require_no_picture(body, os.fspath(file))
                 yield from self._arrays(file)
-            case Images() as reader:
+            case ImagesReader() as reader:
                 yield self._picture(reader, file.read_bytes(), os.fspath(file))
-            case Table() as reader:
+            case TableReader() as reader:
                 source = self._source()
                 yield from self._table(reader, columns_of(file, source), source, file)
             case reader:
@@ -164,15 +164,15 @@ class InputReader:
             raise DatasetError(message, hint=_IN_PYTHON)
         return self.dataset.source_table
 
-    def _picture(self, reader: Images, body: bytes, name: str) -> Batch:
+    def _picture(self, reader: ImagesReader, body: bytes, name: str) -> Batch:
         return {"image": torch.from_numpy(decode_pixels(body, reader, where=name))[None]}
 
-    def _columns(self, reader: Table) -> list[str]:
+    def _columns(self, reader: TableReader) -> list[str]:
         return [name for field, each in reader.fields.items() if field in self.fields for name in each.names]
 
     def _table(
         self,
-        reader: Table,
+        reader: TableReader,
         names: Sequence[str],
         source: SourceTable,
         file: Path,

@@ -89,7 +89,7 @@ def export_onnx(program: torch.export.ExportedProgram, golden: GoldenBatch) -> O
             net = program.module()
             names = [each.name for each in golden.specs]
             data, opset = _graph(program, names, [*net(*_copies(golden.inputs))])
-            session = _Session(data)
+            session = _OnnxSession(data)
             session.require_names(names, [*golden.outputs])
             compared = _compared(golden.form, session, golden.inputs, golden.outputs)
             _require_close(compared, "the golden samples")
@@ -157,7 +157,7 @@ def _clean(message: Any) -> None:
                 _clean(each)
 
 
-def _test_shapes(net: Callable[..., Outputs], session: _Session, golden: GoldenBatch) -> None:
+def _test_shapes(net: Callable[..., Outputs], session: _OnnxSession, golden: GoldenBatch) -> None:
     """Raise `PackageError` if the graph answers otherwise than the program for another number of samples, or other lengths."""
     name, inputs = golden.other_count()
     if not (expected := _taken(net, inputs)):
@@ -181,7 +181,7 @@ def _taken(net: Callable[..., Outputs], inputs: Inputs) -> Outputs | None:
         return None
 
 
-def _compared(form: AnswerForm, session: _Session, inputs: Inputs, expected: Outputs) -> OutputComparison:
+def _compared(form: AnswerForm, session: _OnnxSession, inputs: Inputs, expected: Outputs) -> OutputComparison:
     """Return how the graph's outputs compare with the expected ones. Raise `PackageError` if their types differ."""
     found = session(*inputs)
     for name, each in expected.items():
@@ -202,7 +202,7 @@ def _require_close(compared: OutputComparison, name: str) -> None:
         raise PackageError(message, hint=_ADVICE)
 
 
-class _Session:
+class _OnnxSession:
     """A graph in onnxruntime, on the CPU."""
 
     def __init__(self, data: bytes) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trainer.comparison.verdict import Rung
+    from trainer.comparison.verdict import VerdictLevel
     from trainer.models.package import PackageFolder
     from trainer.runs.record import Record
     from trainer.training.assembly import FetchedDataset
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Retested:
     """The result of a test of saved weights."""
 
-    verdict: Rung
+    verdict: VerdictLevel
     metrics: tuple[MetricComparison, ...]
     outputs: OutputComparison | None
     """The outputs of a package compared with those of the run's net; `None` for a run."""

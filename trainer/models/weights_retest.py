@@ -22,7 +22,7 @@ from trainer.base.safe_folder import run_root
 from trainer.comparison.certificate import PAYLOAD_TYPE, is_envelope, read_signed, sign
 from trainer.comparison.retest import FOLDER, FORMAT, Retest
 from trainer.comparison.saved_document import SavedDocument, read_files, save_files
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.models.package import MetricComparison, OutputComparison
 from trainer.runs.run_id import RUN_ID
 
@@ -52,7 +52,7 @@ class Evidence(SavedDocument):
     format: Literal["reprise.retest.evidence/1"] = "reprise.retest.evidence/1"
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     package: Digest | None = None
-    verdict: Rung
+    verdict: VerdictLevel
     metrics: tuple[MetricComparison, ...]
     outputs: OutputComparison | None = None
     """Of a package, compared with those of the run's net; `None` for a run."""
@@ -64,13 +64,13 @@ class Evidence(SavedDocument):
             raise CertificateError(message, hint=_DISTRUST)
 
 
-def verdict_of(metrics: Sequence[MetricComparison]) -> Rung:
+def verdict_of(metrics: Sequence[MetricComparison]) -> VerdictLevel:
     """Return the verdict of the comparison of a test's metrics with the measured ones."""
     if not metrics:
-        return Rung.NOT_COMPARABLE
+        return VerdictLevel.NOT_COMPARABLE
     if all(each.measured == each.recomputed for each in metrics):
-        return Rung.IDENTICAL
-    return Rung.WITHIN_TOLERANCE if all(each.holds for each in metrics) else Rung.DIFFERENT
+        return VerdictLevel.IDENTICAL
+    return VerdictLevel.WITHIN_TOLERANCE if all(each.holds for each in metrics) else VerdictLevel.DIFFERENT
 
 
 def measured_on_test(record: Record) -> dict[str, Any]:

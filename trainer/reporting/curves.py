@@ -17,7 +17,7 @@ from trainer.base.errors import UnsafePathError
 from trainer.base.run_files import open_run_file
 from trainer.comparison.trace_lines import numbers_of
 from trainer.comparison.verdict import number_of
-from trainer.reporting.drawing import Line
+from trainer.reporting.drawing import PlotLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ _NO_CURVE: Final = frozenset({"step", "epoch"})
 RATE: Final = "learning rate"
 NORM: Final = "gradient norm"
 
-Curves = dict[str, Line]
+Curves = dict[str, PlotLine]
 
 
 def read_curves(path: Path) -> Curves:
@@ -49,9 +49,9 @@ def read_telemetry(attempts: Iterable[Path]) -> Curves:
     curves: Curves = {}
     for attempt in attempts:
         for name, line in read_curves(attempt / TELEMETRY).items():
-            earlier = curves.get(name, Line(name=name, x=[], y=[]))
+            earlier = curves.get(name, PlotLine(name=name, x=[], y=[]))
             count = next((index for index, x in enumerate(earlier.x) if x >= line.x[0]), len(earlier.x))
-            curves[name] = Line(name=name, x=[*earlier.x[:count], *line.x], y=[*earlier.y[:count], *line.y])
+            curves[name] = PlotLine(name=name, x=[*earlier.x[:count], *line.x], y=[*earlier.y[:count], *line.y])
     return curves
 
 
@@ -82,7 +82,7 @@ def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
                 xs, ys = found.setdefault(name, ([], []))
                 xs.append(step)
                 ys.append(number)
-    return {name: Line(name=name, x=xs, y=ys) for name, (xs, ys) in found.items()}
+    return {name: PlotLine(name=name, x=xs, y=ys) for name, (xs, ys) in found.items()}
 
 
 def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dict[str, Any]]:

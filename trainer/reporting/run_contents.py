@@ -21,10 +21,10 @@ from trainer.comparison.saved_document import read_files
 from trainer.comparison.trace import FILE as TRACE
 from trainer.reporting.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
 from trainer.runs.figure import FILE as FIGURES
-from trainer.runs.figure import Figures, Pictures
+from trainer.runs.figure import Figures, PictureFigure
 from trainer.runs.list import local_run
 from trainer.runs.open_run import is_alive
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def load_run_contents(folder: Path) -> RunContents:
     return RunContents(
         compared=run,
         earlier=tuple(each for each in attempts if each.attempt < run.record.attempt),
-        died=run.record.outcome.status is Status.RUNNING and not is_alive(attempt),
+        died=run.record.outcome.status is RunStatus.RUNNING and not is_alive(attempt),
         metrics=read_curves(attempt / METRICS),
         schedule=read_schedule(attempt / TRACE),
         telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, run.record.attempt + 1)),
@@ -127,7 +127,7 @@ def _figures(path: Path, notes: list[str]) -> Figures:
 
 
 def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
-    for name in {figure.file for figure in figures.figures if isinstance(figure, Pictures)}:
+    for name in {figure.file for figure in figures.figures if isinstance(figure, PictureFigure)}:
         with suppress(DocumentError, UnsafePathError):
             yield name, read_run_file(attempt / name, most=_LARGEST)
 

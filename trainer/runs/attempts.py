@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDur
     """Return the total duration of a run's attempts; `died`: the last attempt was killed, although its record says `running`."""
     last = records[-1]
     spans = [record.circumstances.timing.seconds for record in records]
-    is_running = last.outcome.status is Status.RUNNING and not died
+    is_running = last.outcome.status is RunStatus.RUNNING and not died
     durations = spans[:-1] if is_running else spans
     is_complete = None not in durations and len(records) == last.attempt and not is_running
     return TotalDuration(
@@ -83,4 +83,4 @@ def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDur
 
 def failed_before_first_step(record: Record) -> bool:
     """Return whether a run failed before its first step, by its last record."""
-    return record.outcome.status is Status.FAILED and record.outcome.steps == 0
+    return record.outcome.status is RunStatus.FAILED and record.outcome.steps == 0

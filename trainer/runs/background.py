@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ClaimedError, RepriseError
-from trainer.base.parallel import Stop, StoppedPieceError
+from trainer.base.parallel import StopFlag, StoppedPieceError
 from trainer.runs.snapshot import OpenCheckpoint, publish_snapshot
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class BackgroundPublication:
         """
         self.attempt, self.open_store, self.every = attempt, open_store, every
         self.say, self.note = say, note
-        self.stop = Stop()
+        self.stop = StopFlag()
         self._store: Store | None = None
         self._began, self._number, self._fault = monotonic(), 0, ""
         self._thread: Thread | None = None

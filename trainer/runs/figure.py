@@ -43,7 +43,7 @@ class Series(Document):
         return _one_length(self, self.x, self.y)
 
 
-class Lines(_BaseFigure):
+class LineFigure(_BaseFigure):
     """Lines through points, in their order."""
 
     kind: Literal["lines"] = "lines"
@@ -54,7 +54,7 @@ class Lines(_BaseFigure):
     """Whether to draw y = x: chance level in a ROC curve."""
 
 
-class Matrix(_BaseFigure):
+class MatrixFigure(_BaseFigure):
     """Counts in a table: a confusion matrix."""
 
     kind: Literal["matrix"] = "matrix"
@@ -73,7 +73,7 @@ class Matrix(_BaseFigure):
         return self
 
 
-class Points(_BaseFigure):
+class PointFigure(_BaseFigure):
     """Points: predicted against true."""
 
     kind: Literal["points"] = "points"
@@ -97,7 +97,7 @@ class Heights(Document):
     y: Numbers
 
 
-class Bars(_BaseFigure):
+class BarFigure(_BaseFigure):
     """Bars: a histogram with `edges`, one more than bars, or a bar for each of `labels`."""
 
     kind: Literal["bars"] = "bars"
@@ -114,7 +114,7 @@ class Bars(_BaseFigure):
         return _one_length(self, self.edges[1:] or self.labels, *(each.y for each in self.series))
 
 
-class Pictures(_BaseFigure):
+class PictureFigure(_BaseFigure):
     """A picture in a separate file, with captions."""
 
     kind: Literal["pictures"] = "pictures"
@@ -123,7 +123,7 @@ class Pictures(_BaseFigure):
     """A caption for each sample, in reading order."""
 
 
-class Passage(_BaseFigure):
+class TextFigure(_BaseFigure):
     """Text that a net wrote."""
 
     kind: Literal["text"] = "text"
@@ -132,7 +132,9 @@ class Passage(_BaseFigure):
     text: str
 
 
-Figure = Annotated[Lines | Matrix | Points | Bars | Pictures | Passage, Field(discriminator="kind")]
+Figure = Annotated[
+    LineFigure | MatrixFigure | PointFigure | BarFigure | PictureFigure | TextFigure, Field(discriminator="kind")
+]
 
 
 class Figures(Document):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.runs.open_run import is_alive
-from trainer.runs.record import Record, Status
+from trainer.runs.record import Record, RunStatus
 from trainer.runs.run import (
     ATTEMPTS,
     RECORD,
@@ -134,7 +134,7 @@ def _local_run(runs: Path, run: str, *, target: Store | None, remote: Mapping[st
         record=record,
         store=store,
         died=record is not None
-        and record.outcome.status is Status.RUNNING
+        and record.outcome.status is RunStatus.RUNNING
         and number not in pulled_snapshots(runs / run)  # it runs, or ran, on another machine
         and not is_alive(attempt),
         fault=fault,
@@ -203,4 +203,4 @@ def unpublished(rows: Iterable[ListedRun], store: Store) -> list[str]:
     finished = [
         row for row in rows if row.location is not RunLocation.REMOTE and row.store != store.label and row.record
     ]
-    return [row.run for row in finished if row.record and row.record.outcome.status is not Status.RUNNING]
+    return [row.run for row in finished if row.record and row.record.outcome.status is not RunStatus.RUNNING]

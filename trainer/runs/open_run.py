@@ -24,7 +24,7 @@ from trainer.base.plain_text import reading
 from trainer.base.redaction import REDACTOR
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
-from trainer.runs.record import Circumstances, Ingredients, Outcome, Record, Status, identity_of
+from trainer.runs.record import Circumstances, Ingredients, Outcome, Record, RunStatus, identity_of
 from trainer.runs.run import (
     ATTEMPTS,
     CLAIM,
@@ -77,7 +77,7 @@ class OpenRun:
 
         Raise `RunError` if there are more files than a record can list.
         """
-        if outcome.status is Status.RUNNING:
+        if outcome.status is RunStatus.RUNNING:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
         files = files_of(self.folder)
         complete = outcome.model_copy(update={"files": files[:MOST_FILES]})
@@ -134,7 +134,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
             identity=identity,
             ingredients=ingredients,
             circumstances=circumstances,
-            outcome=Outcome(status=Status.RUNNING),
+            outcome=Outcome(status=RunStatus.RUNNING),
         )
     )
     claim = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
@@ -196,7 +196,7 @@ def close_killed(attempt: Path, *, host: str) -> Record:
             hint="stop it, or wait until it ends",
         )
     opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
-    outcome = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
+    outcome = opened.record.outcome.model_copy(update={"status": RunStatus.INTERRUPTED, "reason": _KILLED})
     return opened.close(outcome)
 
 

@@ -22,7 +22,7 @@ from trainer.base.progress import SILENT, Progress
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
 from trainer.runs.claims import claim_in_store, require_last
-from trainer.runs.record import Record, Status
+from trainer.runs.record import Record, RunStatus
 from trainer.runs.run import (
     ATTEMPTS,
     CLAIM,
@@ -72,7 +72,7 @@ def publish_attempt(
     """Publish one attempt to `store`, as `publish_run` does. Raise `ClaimedError` if a later attempt was claimed elsewhere."""
     path = folder / ATTEMPTS / str(attempt)
     record = load_record(path / RECORD)
-    if record.outcome.status is Status.RUNNING:
+    if record.outcome.status is RunStatus.RUNNING:
         message = f"run {record.run} is still running, or its process was killed; only a finished run can be published"
         raise RunError(
             message, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import DigestMismatchError, RunError, RunNotFoundError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.runs.seal import claim_key, read_claim, read_sealed, sealed_key
 from trainer.stores.contract import object_key
@@ -84,7 +84,7 @@ def _copy_claim(claim: bytes, run: str, number: int, target: Store) -> None:
 def _copy_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:
     files = [*sealed.files, *([sealed.source] if sealed.source else [])]
 
-    def copy(file: File, stop: Stop) -> int:
+    def copy(file: File, stop: StopFlag) -> int:
         stop.check()
         sent = patiently(lambda: copy_object(file.sha256, source=source, target=target, size=file.size), stop)
         progress.advance(file.size)

@@ -26,7 +26,7 @@ MOST_ATTEMPTS: Final = 9_999
 """The most attempts of a run: stores are searched for them one by one."""
 
 
-class Status(StrEnum):
+class RunStatus(StrEnum):
     """The state of a run."""
 
     RUNNING = "running"
@@ -297,7 +297,7 @@ class LoadedWeights(Document):
 class Outcome(Document):
     """The result of a run."""
 
-    status: Status
+    status: RunStatus
     reason: str | None = None
     """Why the run did not complete."""
     metrics: dict[str, JsonValue] = {}

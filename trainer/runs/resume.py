@@ -18,7 +18,7 @@ from trainer.runs.attempts import change_line, current_settings
 from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.image_claim import OBSERVED_IMAGE
 from trainer.runs.open_run import claim_of, close_killed, is_alive
-from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
+from trainer.runs.record import Circumstances, Ingredients, Record, RunStatus, read_record
 from trainer.runs.run import (
     ATTEMPTS,
     CLAIM,
@@ -67,14 +67,14 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
         attempt = run / ATTEMPTS / str(number)
         if number in recorded and number not in passed:
             record = load_record(attempt / RECORD)
-            running = record.outcome.status is Status.RUNNING and number not in elsewhere
+            running = record.outcome.status is RunStatus.RUNNING and number not in elsewhere
             records.append(close_killed(attempt, host=host) if running else record)
     if not records:
         raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
     if records[-1].ingredients.kind == "script":
         message = f"run {run.name} ran a script, which has its own loop: it cannot be resumed"
         raise ResumeError(message, hint=f"start it again: {shlex.join(records[-1].circumstances.command)}")
-    if any(record.outcome.status is Status.COMPLETED for record in records):
+    if any(record.outcome.status is RunStatus.COMPLETED for record in records):
         raise ResumeError(f"run {run.name} is completed and cannot be resumed", hint="start a new run")
     return records[-1]
 
@@ -90,7 +90,7 @@ def close_lost(run: Path) -> list[Record]:
     for number in recorded_attempts(run):
         attempt = run / ATTEMPTS / str(number)
         record = load_record(attempt / RECORD)
-        if record.outcome.status is Status.RUNNING and number not in elsewhere:
+        if record.outcome.status is RunStatus.RUNNING and number not in elsewhere:
             text = claim_of(attempt)
             host = read_claim(text, where=str(attempt / CLAIM)).host if text else record.circumstances.host.name
             closed.append(close_killed(attempt, host=host))

@@ -18,7 +18,7 @@ from trainer.base.document import Count, Document, OneLine, parse_json
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
 from trainer.base.paths import collision, path_fault
-from trainer.runs.record import MOST_ATTEMPTS, Record, Status, typed_record
+from trainer.runs.record import MOST_ATTEMPTS, Record, RunStatus, typed_record
 from trainer.runs.run_id import RUN_ID
 
 SMALL: Final = 1 << 16
@@ -130,7 +130,7 @@ def read_snapshot(text: bytes, *, run: str, attempt: int, where: str) -> tuple[S
     """Read a snapshot of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
     snapshot = parse_json(text, Snapshot, where=where)
     record = _record_in(snapshot, run=run, attempt=attempt, where=where)
-    if record.outcome.status is not Status.RUNNING:
+    if record.outcome.status is not RunStatus.RUNNING:
         found = record.outcome.status
         raise DocumentError(f"{where} holds a record with status {found}; expected running", hint=_UNTRUSTED_HINT)
     return snapshot, record

@@ -83,7 +83,7 @@ GIVEN: Final = frozenset(origin for origin in Origin if origin.is_given) | {Orig
 """Origins of a value that was given to this run, or to the run that it reruns."""
 
 
-class Access(NamedTuple):
+class SettingAccess(NamedTuple):
     """One attribute access of a setting: the setting, and the place in the code."""
 
     name: str
@@ -92,7 +92,7 @@ class Access(NamedTuple):
     line: int
 
 
-class Source(PydanticBaseSettingsSource):
+class OriginSource(PydanticBaseSettingsSource):
     """Values of one origin, parsed and with known names; `phrase` describes the origin in messages."""
 
     def __init__(self, settings: type[LaunchSettings], origin: Origin, values: dict[str, Any], *, phrase: str) -> None:
@@ -113,7 +113,7 @@ class Source(PydanticBaseSettingsSource):
         return dict(self.passed)
 
 
-given: ContextVar[tuple[Source, ...]] = ContextVar("given", default=())
+given: ContextVar[tuple[OriginSource, ...]] = ContextVar("given", default=())
 """The sources of the settings under construction, highest priority first."""
 
 
@@ -238,8 +238,8 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     environment: Annotated[str | None, Role.LAUNCH] = None
     """Environment to run in (default: this image's; on the host, the one in .env)."""
 
-    _reader: Callable[[Access], None] | None = PrivateAttr(default=None)
-    _earlier: dict[Access, None] = PrivateAttr(default_factory=dict)
+    _reader: Callable[[SettingAccess], None] | None = PrivateAttr(default=None)
+    _earlier: dict[SettingAccess, None] = PrivateAttr(default_factory=dict)
     """Accesses before a reader is attached, e.g. the dataset is opened before the run has a ledger."""
 
     @classmethod
@@ -264,7 +264,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
                 private = object.__getattribute__(self, "__pydantic_private__") or {}
                 frame = sys._getframe(1)  # noqa: SLF001 - the ledger keeps the reader's place
                 code = frame.f_code
-                access = Access(name, code.co_qualname, code.co_filename, frame.f_lineno)
+                access = SettingAccess(name, code.co_qualname, code.co_filename, frame.f_lineno)
                 if reader := private.get("_reader"):
                     reader(access)
                 elif (earlier := private.get("_earlier")) is not None:
@@ -277,7 +277,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
             self.__dict__[name] = one_number(one_form(self.__dict__[name]), members(info.annotation))
         return self
 
-    def observe(self, reader: Callable[[Access], None]) -> None:
+    def observe(self, reader: Callable[[SettingAccess], None]) -> None:
         """Report every attribute access to `reader`: earlier accesses now, later accesses as they happen."""
         self._reader = reader
         for access in self._earlier:
@@ -331,4 +331,4 @@ def settings_document(settings: LaunchSettings, names: Iterable[str] | None = No
     return values | {name: document_of(value) for name, value in sets.items()}
 
 
-__all__ = ["LaunchSettings", "Level", "Origin", "Role", "SecretStr", "Source"]
+__all__ = ["LaunchSettings", "Level", "Origin", "OriginSource", "Role", "SecretStr"]

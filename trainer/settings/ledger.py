@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import CodeType
 
-    from trainer.settings.fields import Access, Origin
+    from trainer.settings.fields import Origin, SettingAccess
     from trainer.settings.origins import Resolved
 
 Book = dict[str, list[str]]
@@ -207,7 +207,7 @@ class Ledger:
     def _used(self) -> set[str]:
         return {*self._notes.book(_BOUND), *self._notes.book(_READ)}
 
-    def _on_read(self, access: Access) -> None:
+    def _on_read(self, access: SettingAccess) -> None:
         self._notes.add(_READ, access.name, f"{access.function} ({self._location(access.file, access.line)})")
 
     def _location(self, file: str, line: int) -> str:

@@ -32,7 +32,7 @@ from trainer.settings.fields import (
     RETEST,
     LaunchSettings,
     Origin,
-    Source,
+    OriginSource,
     author_of,
     given,
     is_package_default,
@@ -239,7 +239,9 @@ def _refused(settings: type[LaunchSettings], read: _Read, *, ignore_unknown: boo
             yield exposed_secret(name, phrase=read.phrase)
 
 
-def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
+def _sources(
+    settings: type[LaunchSettings], read: Sequence[_Read]
+) -> tuple[list[OriginSource], dict[str, SettingError]]:
     """Return the effective values with their types, and the faults of the others; overridden values are omitted."""
     fields = settings.__pydantic_fields__
     typed_values: list[dict[str, Any]] = [{} for _ in read]
@@ -258,7 +260,7 @@ def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[lis
                     fault.faults, fields[name], name=name, found=value, origin=each.origin, phrase=each.phrase
                 )
     sources = [
-        Source(settings, each.origin, values, phrase=each.phrase)
+        OriginSource(settings, each.origin, values, phrase=each.phrase)
         for values, each in zip(typed_values, read, strict=True)
     ]
     for source in sources:
@@ -274,7 +276,7 @@ def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bo
 
 
 def _misfits(
-    found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source], *, known: Collection[str]
+    found: ValidationError, settings: type[LaunchSettings], sources: Sequence[OriginSource], *, known: Collection[str]
 ) -> list[SettingError]:
     """Return one error per setting for the faults that the class itself found; `known` settings already have an error."""
     faults: dict[str, list[ErrorDetails]] = {}
@@ -288,7 +290,7 @@ def _misfits(
 
 
 def _misfit(
-    name: str, faults: Sequence[ErrorDetails], settings: type[LaunchSettings], sources: Sequence[Source]
+    name: str, faults: Sequence[ErrorDetails], settings: type[LaunchSettings], sources: Sequence[OriginSource]
 ) -> SettingError:
     source = next((source for source in sources if name in source.values), None)
     return misfit(
@@ -301,7 +303,9 @@ def _misfit(
     )
 
 
-def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Collection[str]) -> Iterator[SettingError]:
+def _odd_defaults(
+    made: LaunchSettings, sources: Sequence[OriginSource], *, known: Collection[str]
+) -> Iterator[SettingError]:
     """Yield errors for defaults of the wrong type that Python accepts: `True` for a number, a text for a number."""
     kind = type(made)
     for name, info in kind.__pydantic_fields__.items():
@@ -315,7 +319,7 @@ def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Col
             yield misfit(fault.faults, info, name=name, found=info.default, origin=Origin.EXPERIMENT, phrase=None)
 
 
-def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
+def _unrecorded(made: LaunchSettings, sources: Sequence[OriginSource]) -> Iterator[SettingError]:
     """Yield errors for values that a record cannot hold: every value must be readable and usable again."""
     for name in type(made).__pydantic_fields__:
         if reason := unrecordable(made.value_of(name)):
@@ -334,7 +338,7 @@ def _is_default(made: LaunchSettings, name: str) -> bool:
     return False
 
 
-def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
+def _origins(settings: type[LaunchSettings], sources: Iterable[OriginSource], *, retest: bool) -> dict[str, Origin]:
     """Return the origin of each value; in a retest, every given value comes from a record."""
     origins = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
     for source in reversed(list(sources)):

@@ -43,7 +43,7 @@ CONTAINER: Final = "train"
 REPLICATED_JOB: Final = "train"
 """The name of the one Job in a JobSet."""
 STOPPED: Final = (PreemptedError.code, StoppedError.code)
-"""Exit codes after a stop: machine 0's with a checkpoint, and that of a machine without one, or of another machine of the run."""
+"""Exit codes after a stop: node 0's with a checkpoint, and that of a node without one, or of another node of the run."""
 HOPELESS: Final = sorted(
     error.code
     for error in (
@@ -142,7 +142,7 @@ def _indexed(plan: Plan, site: KubernetesSite, *, rules: list[dict[str, Any]], b
         "backoffLimit": backoff,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules},
-        **several,  # machine 0 has the record: when it has ended, the run has
+        **several,  # node 0 has the record: when it has ended, the run has
         "template": _pod(plan, site),
     }
 

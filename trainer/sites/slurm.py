@@ -1,7 +1,7 @@
 """The job of a run on a cluster with Slurm, as text: `job.sbatch`, and `node`, which srun starts once on each machine.
 
 The texts are functions of plan, site and the folder of the run or sweep, and can be read and submitted by hand. The tasks end with the exit
-codes of `train`: 75 says that the run is saved and can be resumed, and only that of machine 0, which keeps the record, requeues the job.
+codes of `train`: 75 says that the run is saved and can be resumed, and only that of node 0, which keeps the record, requeues the job.
 The job of a sweep is an array, each of whose tasks trains one point: the file `points` gives a task its run and its words.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import UsageError
 from trainer.runs.run import SUBMISSION
-from trainer.sites.slurm_node import POINTS, RUNS, USES_POINTS, Folders, assigned, node_lines, points_lines
+from trainer.sites.slurm_node import POINTS, RUNS, USES_POINTS, JobFolders, assigned, node_lines, points_lines
 from trainer.source.capture import ARCHIVE, COPY
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def job_files(
     return files | ({POINTS: "\n".join([*points_lines(plan), ""])} if plan.points else {})
 
 
-def _folders(plan: Plan, folder: Path, number: int) -> Folders:
+def _folders(plan: Plan, folder: Path, number: int) -> JobFolders:
     if plan.points:
         sweep = f"$runs/{folder.parent.name}/{plan.run}"
-        return Folders(
+        return JobFolders(
             runs=folder.parents[1],
             submission=folder / SUBMISSIONS / str(number),
             project=folder / COPY,
@@ -73,7 +73,7 @@ def _folders(plan: Plan, folder: Path, number: int) -> Folders:
             mounted=f"{sweep}/{COPY}",
         )
     inside = f"{SUBMISSION}/{COPY}" if plan.is_rerun else COPY
-    return Folders(
+    return JobFolders(
         runs=folder.parent,
         submission=folder / SUBMISSION,
         project=folder / inside,
@@ -125,7 +125,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ",".join(f"{start}" if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
 
 
-def _body(plan: Plan, site: SlurmSite, folders: Folders, mounts: Sequence[str]) -> Iterator[str]:
+def _body(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str]) -> Iterator[str]:
     yield from (line for line in site.lines if not line.startswith("#SBATCH"))
     yield "set -u"
     if plan.points:
@@ -162,12 +162,12 @@ code=0 waited=0
 while kill -0 $! 2>/dev/null; do
     sleep 2
     [ ! -e "$folder/ended-{job}-$starts" ] || waited=$((waited + 2))
-    # the other machines would wait ten minutes for a machine 0 that failed before they met
+    # the other machines would wait ten minutes if node 0 failed before they met
     [ "$waited" != 60 ] || scancel --signal=TERM "{job}"
 done
 wait $! || code=$?
 ended=$(cat "$folder/ended-{job}-$starts" 2>/dev/null) || ended=none
-echo "reprise: the tasks ended with exit code $code, that of machine 0 with $ended" >&2
+echo "reprise: the tasks ended with exit code $code, that of node 0 with $ended" >&2
 if [ "$ended" = 75 ] && [ ! -e "$folder/{cancelled}{job}" ]; then
     echo "reprise: the run is saved; the job is requeued to resume it" >&2
     trap 'exit 75' TERM # Slurm ends this shell and scontrol
@@ -181,7 +181,7 @@ fi
 exit "$code\""""
 
 
-def _pyxis_options(plan: Plan, site: SlurmSite, folders: Folders, mounts: Iterable[str]) -> list[str]:
+def _pyxis_options(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Iterable[str]) -> list[str]:
     """Return the options of srun by which Pyxis starts the image; the script `node` runs in it."""
     host, _, name = plan.image.partition("/")
     image = site.image if site.image and site.image.startswith("/") else f"{host}#{name}"

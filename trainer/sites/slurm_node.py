@@ -1,6 +1,6 @@
 """The scripts of machines in a job on Slurm: `node`, which srun starts once on each machine, and `points`, for the tasks of an array job.
 
-A machine places the source, starts the image, and writes the exit code of machine 0 where the job finds it.
+A machine places the source, starts the image, and writes the exit code of node 0 where the job finds it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INSPECTED: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folders:
+class JobFolders:
     """The folders of a job, as every machine sees them, and their spelling in its scripts."""
 
     runs: Path
@@ -72,7 +72,7 @@ def points_lines(plan: Plan) -> Iterator[str]:
     yield from ("esac", "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID")
 
 
-def node_lines(plan: Plan, site: SlurmSite, folders: Folders, mounts: Sequence[str]) -> Iterator[str]:
+def node_lines(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the script that srun starts on each machine."""
     is_inside = site.runtime == "pyxis"
     names = [*dict.fromkeys([*plan.variables, *plan.secrets, *site.pass_on])]
@@ -102,7 +102,7 @@ def node_lines(plan: Plan, site: SlurmSite, folders: Folders, mounts: Sequence[s
     yield from _start(plan, site, folders, mounts)
 
 
-def _placed_source(plan: Plan, folders: Folders) -> Iterator[str]:
+def _placed_source(plan: Plan, folders: JobFolders) -> Iterator[str]:
     """Yield the lines that place the run's source; a rerun takes it from the recorded run."""
     if plan.is_rerun:
         return
@@ -144,7 +144,7 @@ export REPRISE_HOST
 names+=(REPRISE_HOST)"""
 
 
-def _start(plan: Plan, site: SlurmSite, folders: Folders, mounts: Sequence[str]) -> Iterator[str]:
+def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str]) -> Iterator[str]:
     """Yield the lines that start the image; the last one ends with its exit code."""
     if site.runtime == "pyxis":
         yield _PYXIS
@@ -171,7 +171,7 @@ def _start(plan: Plan, site: SlurmSite, folders: Folders, mounts: Sequence[str])
 
 
 def _inspected(plan: Plan, site: SlurmSite) -> Iterator[str]:
-    """Yield the lines by which machine 0 writes the engine's word about the image into the run's folder."""
+    """Yield the lines by which node 0 writes the engine's word about the image into the run's folder."""
     fields = {"IMAGE": plan.image, "MANIFEST": plan.image.rpartition("@")[2]}
     fields["CONFIG"] = plan.variables.get("REPRISE_IMAGE_CONFIG", "")
     filled = shlex.quote(re.sub(r"\b(?:IMAGE|MANIFEST|CONFIG)\b", lambda found: fields[found[0]], _INSPECTED))

@@ -32,7 +32,7 @@ from trainer.source.read_folder import BAKED_MARK, NOT_LISTED, FileReader, allow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from trainer.base.git import Listing
+    from trainer.base.git import CheckoutFiles
 
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
@@ -135,7 +135,7 @@ def capture(
     return SourceBundle(digest=bundle_digest(files), source=source, files=tuple(files))
 
 
-def _of_git(git_listing: Listing | None) -> dict[str, Any]:
+def _of_git(git_listing: CheckoutFiles | None) -> dict[str, Any]:
     """Return the commit of a folder, whether its files differ from it, and the commits of its submodules."""
     if git_listing is None:
         return {"commit": "unknown", "dirty": None, "submodules": {}}

@@ -21,7 +21,7 @@ from trainer.source.project import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from trainer.base.git import Listing
+    from trainer.base.git import CheckoutFiles
 
 ALLOWED: Final = ".reprise-no-secrets"
 """The file of a checkout that lists files that look like secrets and are not."""
@@ -38,7 +38,7 @@ class CapturedFolder:
     """The captured files of a folder."""
 
     files: list[SourceFile]
-    git_listing: Listing | None
+    git_listing: CheckoutFiles | None
     """None if git cannot list the folder."""
     left_out: list[str]
 
@@ -181,7 +181,7 @@ def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
         yield from (f"{link}/{path.removeprefix(folder)}" for path in paths if path.startswith(folder))
 
 
-def _not_initialized(git_listing: Listing) -> list[str]:
+def _not_initialized(git_listing: CheckoutFiles) -> list[str]:
     return [
         f"{path}: a submodule without files: git submodule update --init --recursive"
         for path in git_listing.not_initialized

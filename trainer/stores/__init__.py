@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.stores.address import Access, folder_of, split_address
+from trainer.stores.address import S3Access, folder_of, split_address
 from trainer.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 
-def open_store(address: str, *, access: Access | None = None, tries: int | None = None) -> Store:
+def open_store(address: str, *, access: S3Access | None = None, tries: int | None = None) -> Store:
     """Return the store at `address`, without contacting it.
 
     S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain; it sends a request that fails
@@ -25,4 +25,4 @@ def open_store(address: str, *, access: Access | None = None, tries: int | None 
     from trainer.stores.s3 import S3Store
 
     name, asked = split_address(address)
-    return S3Store(name, access=asked or access or Access(), tries=tries)
+    return S3Store(name, access=asked or access or S3Access(), tries=tries)

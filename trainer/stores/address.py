@@ -21,7 +21,7 @@ _ASKED: Final = ("endpoint", "profile", "region")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class S3Access:
     """Access to an S3 server; boto3's own chain determines each value that is None."""
 
     endpoint: str | None = None
@@ -60,7 +60,7 @@ def folder_of(address: str) -> Path | None:
         raise UsageError(f"store address {address!r}: no such user's home", hint="write the whole path") from fault
 
 
-def split_address(address: str) -> tuple[str, Access | None]:
+def split_address(address: str) -> tuple[str, S3Access | None]:
     """Return an S3 address without its query, and the access in the query. Raise `UsageError`.
 
     >>> split_address("s3://lab/reprise?endpoint=http://127.0.0.1:9000")[1].endpoint
@@ -83,4 +83,4 @@ def split_address(address: str) -> tuple[str, Access | None]:
             raise UsageError(message, hint="s3://BUCKET?endpoint=URL, s3://BUCKET?profile=NAME, or both with &")
     if not asked:
         raise UsageError(f"store address {address!r}: nothing follows its '?'", hint="s3://BUCKET?endpoint=URL")
-    return name, Access(**asked)
+    return name, S3Access(**asked)

@@ -27,7 +27,7 @@ PART_BYTES: Final = 64 << 20
 MOST_PARTS: Final = 10_000
 
 
-class Target(TypedDict):
+class UploadTarget(TypedDict):
     """The bucket and the key of the object."""
 
     Bucket: str
@@ -44,7 +44,7 @@ def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
     return max(least, mebibytes << 20)
 
 
-def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: str, part: int) -> None:
+def send_in_parts(client: S3Client, target: UploadTarget, body: BinaryIO, *, sha256: str, part: int) -> None:
     """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` on another digest."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
@@ -63,7 +63,7 @@ def composite(body: BinaryIO, *, part: int) -> str:
     return f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
 
 
-def _complete(client: S3Client, target: Target, parts: list[CompletedPartTypeDef], *, upload: str) -> None:
+def _complete(client: S3Client, target: UploadTarget, parts: list[CompletedPartTypeDef], *, upload: str) -> None:
     """Complete the upload. `NoSuchUpload` can mean that an earlier try succeeded and its reply was lost: the caller checks."""
     try:
         client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
@@ -73,7 +73,7 @@ def _complete(client: S3Client, target: Target, parts: list[CompletedPartTypeDef
 
 
 def _upload_parts(
-    client: S3Client, target: Target, body: BinaryIO, *, upload: str, sha256: str, part: int
+    client: S3Client, target: UploadTarget, body: BinaryIO, *, upload: str, sha256: str, part: int
 ) -> Iterator[CompletedPartTypeDef]:
     running = hashlib.sha256()
     body.seek(0)

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreDeniedError, StoreError
-from trainer.base.parallel import PAUSES_S, Stop
+from trainer.base.parallel import PAUSES_S, StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class Patience:
     check: Callable[[], None] = lambda: None
     """Raises if the process was asked to stop."""
     longest_s: float = PATIENCE_S
-    stop: Stop = field(default_factory=Stop)
+    stop: StopFlag = field(default_factory=StopFlag)
     _since: float | None = None
     _answered: float = 0.0
     """The time of the last answer: a request of another thread that was made before it, and fails later, does not begin a new outage."""

@@ -51,7 +51,7 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeAnswer:
     """The result of an experiment."""
 
     found: str
@@ -79,7 +79,7 @@ class Probe:
             except _HOPELESS:
                 raise
             except StoreError as fault:
-                answer = Answer(found=fault.message, holds=False)
+                answer = ProbeAnswer(found=fault.message, holds=False)
             consequence = holding if answer.holds else failing
             yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, consequence=consequence)
 
@@ -100,22 +100,22 @@ class Probe:
             self._made.append(f"{self.place}/{name}")
         return f"{self.place}/{name}"
 
-    def create(self) -> Answer:
+    def create(self) -> ProbeAnswer:
         """Create one name from several threads at once, repeatedly; then try to replace it."""
         for number in range(_ROUNDS):
             key = self.key(f"create-{number}")
             bodies = [f"{number}/{thread}".encode() * 100 for thread in range(_THREADS)]
             won = self._race(key, bodies)
             if len(won) != 1:
-                return Answer(
+                return ProbeAnswer(
                     found=f"{len(won)} of {_THREADS} simultaneous writers each got the answer that they created it",
                     holds=False,
                 )
             if b"".join(self.again.read(key)) != won[0] or self.again.create(key, b"later"):
-                return Answer(found="an existing name could be created again with another body", holds=False)
+                return ProbeAnswer(found="an existing name could be created again with another body", holds=False)
             if b"".join(self.store.read(key)) != won[0]:
-                return Answer(found="a body was replaced although the write was rejected", holds=False)
-        return Answer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
+                return ProbeAnswer(found="a body was replaced although the write was rejected", holds=False)
+        return ProbeAnswer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
 
     def _race(self, key: str, bodies: list[bytes]) -> list[bytes]:
         start = Barrier(len(bodies))
@@ -127,18 +127,18 @@ class Probe:
         with ThreadPoolExecutor(len(bodies)) as pool:
             return [body for body, is_mine in zip(bodies, pool.map(one, bodies), strict=True) if is_mine]
 
-    def seen(self) -> Answer:
+    def seen(self) -> ProbeAnswer:
         """Write objects and check at once that the second connection sees them, even names that it requested before."""
         for number in range(_ROUNDS):
             key, body = self.key(f"seen-{number}"), secrets.token_bytes(100)
             if self.again.size(key) is not None:
-                return Answer(found="a name exists that was never written", holds=False)
+                return ProbeAnswer(found="a name exists that was never written", holds=False)
             self.store.write(key, body, sha256=digest_of_bytes(body))
             if self.again.size(key) != len(body) or b"".join(self.again.read(key)) != body:
-                return Answer(found="another connection does not see a written object yet", holds=False)
-        return Answer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
+                return ProbeAnswer(found="another connection does not see a written object yet", holds=False)
+        return ProbeAnswer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
 
-    def ranges(self) -> Answer:
+    def ranges(self) -> ProbeAnswer:
         """Read exact ranges, and a range beyond the end."""
         body = secrets.token_bytes(300_001)
         key = self.key("ranges")
@@ -147,26 +147,26 @@ class Probe:
         for start, length in asked:
             stop = len(body) if length is None else start + length
             if b"".join(self.store.read(key, start=start, length=length)) != body[start:stop]:
-                return Answer(found=f"bytes {start} to {stop} differ from the requested ones", holds=False)
+                return ProbeAnswer(found=f"bytes {start} to {stop} differ from the requested ones", holds=False)
         try:
             b"".join(self.store.read(key, start=300_000, length=2))
         except DigestMismatchError:
-            return Answer(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
-        return Answer(found="a range beyond the end of an object was answered without an error", holds=False)
+            return ProbeAnswer(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
+        return ProbeAnswer(found="a range beyond the end of an object was answered without an error", holds=False)
 
-    def checksum(self) -> Answer:
+    def checksum(self) -> ProbeAnswer:
         """Send bytes with the digest of other bytes."""
         key = self.key("checksum")
         try:
             self.raw.put(key, b"these bytes", claimed=digest_of_bytes(b"those bytes"))
         except StoreError as fault:
             if self.raw.get(key) is not None:
-                return Answer(found="bytes with a wrong digest were rejected but stored", holds=False)
+                return ProbeAnswer(found="bytes with a wrong digest were rejected but stored", holds=False)
             how = "altered bytes" if isinstance(fault, DigestMismatchError) else "an error of another kind"
-            return Answer(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
-        return Answer(found="bytes that do not match their digest were accepted", holds=False)
+            return ProbeAnswer(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
+        return ProbeAnswer(found="bytes that do not match their digest were accepted", holds=False)
 
-    def large(self) -> Answer:
+    def large(self) -> ProbeAnswer:
         """Write and read a body of more than 32 MiB."""
         body = hashlib.sha256(self.place.encode()).digest() * (_PART // 32) + b"x"
         key, began = self.key("large"), monotonic()
@@ -176,24 +176,24 @@ class Probe:
         took = monotonic() - began
         inner = b"".join(self.again.read(key, start=_PART - 33, length=33))
         if whole != digest_of_bytes(body) or inner != body[-33:] or self.again.size(key) != len(body):
-            return Answer(found="33.6 MB came back as other bytes", holds=False)
-        return Answer(
+            return ProbeAnswer(found="33.6 MB came back as other bytes", holds=False)
+        return ProbeAnswer(
             found=f"33.6 MB written at {_PART / wrote / 1e6:,.0f} MB/s, read at {_PART / took / 1e6:,.0f} MB/s",
             holds=True,
         )
 
-    def listing(self) -> Answer:
+    def listing(self) -> ProbeAnswer:
         """Check whether a listing shows objects that were just written."""
         made = {self.key(f"list/{number}") for number in range(_ROUNDS)}
         for key in made:
             self.store.create(key, b"listed")
         missing = made - set(self.again.keys(f"{self.place}/list/"))
-        return Answer(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
+        return ProbeAnswer(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
 
-    def folding(self) -> Answer:
+    def folding(self) -> ProbeAnswer:
         """Check which spellings the store treats as the same name."""
         folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
-        return Answer(
+        return ProbeAnswer(
             found=f"stored under one name: {', '.join(folded)}" if folded else "each spelling is a separate name",
             holds=not folded,
         )
@@ -216,7 +216,7 @@ _SPELLINGS: Final = (
     ("two spellings of an umlaut", "fold4/\u00e4", "fold4/a\u0308"),
 )
 _FATAL: Final = "do not use it: "
-_QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], ...]] = (
+_QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeAnswer], str, str], ...]] = (
     (
         "create",
         True,

@@ -49,7 +49,7 @@ _STATUS: Final = {401: StoreDeniedError, 403: StoreDeniedError, 404: ObjectMissi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _RegistryRequest:
     """A request to a registry."""
 
     method: str
@@ -158,7 +158,7 @@ class Registry:
     ) -> Iterator[Response]:
         """Send a request and yield the answer; log in if the registry asks for it. Raise `StoreError` for an error status."""
         sent = {"Accept-Encoding": "identity", "User-Agent": "reprise", **(headers or {})}
-        request = _Request(method=method, url=urljoin(self._base, path), what=what, headers=sent, body=body)
+        request = _RegistryRequest(method=method, url=urljoin(self._base, path), what=what, headers=sent, body=body)
         with self._translate_errors(what):
             response = self._once(request)
             if response.status_code == _DENIED and (challenge := response.headers.get("WWW-Authenticate")):
@@ -170,7 +170,7 @@ class Registry:
                     raise self._failure(response, what)
                 yield response
 
-    def _once(self, request: _Request) -> Response:
+    def _once(self, request: _RegistryRequest) -> Response:
         """Send a request, and follow redirects of a blob that is read."""
         url = request.url
         for _ in range(_MOST_REDIRECTS + 1):
@@ -190,7 +190,7 @@ class Registry:
             url = self._follow_redirect(request, urljoin(url, response.headers["Location"]))
         raise StoreError(f"{self.label} redirects {request.what} more than {_MOST_REDIRECTS} times", hint=_DISTRUST)
 
-    def _follow_redirect(self, request: _Request, url: str) -> str:
+    def _follow_redirect(self, request: _RegistryRequest, url: str) -> str:
         """Return the address of a redirect. Raise `StoreError` for a redirect that is not followed."""
         reads_blob = request.method in {"GET", "HEAD"} and "/blobs/" in urlsplit(request.url).path
         parts = urlsplit(url)

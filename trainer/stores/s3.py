@@ -1,6 +1,6 @@
 """A store in a bucket, on AWS or any S3-compatible server.
 
-Only this module uses boto3; `s3_errors` translates its exceptions. An `Access` gives credentials and endpoint, else boto3's own chain
+Only this module uses boto3; `s3_errors` translates its exceptions. An `S3Access` gives credentials and endpoint, else boto3's own chain
 finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
 
 Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is free of races, checksums are enforced, and `a//b` is folded
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from trainer.stores.address import Access
+    from trainer.stores.address import S3Access
 
     Composite = Callable[[], str]
 
@@ -78,7 +78,7 @@ class _Conditional(TypedDict, total=False):
     IfNoneMatch: str
 
 
-class _Request(TypedDict):
+class _PutArguments(TypedDict):
     Bucket: str
     Key: str
     Body: bytes | BinaryIO
@@ -91,7 +91,7 @@ _UNLESS_TAKEN: Final[_Conditional] = {"IfNoneMatch": "*"}
 class S3Store:
     """A store below `s3://bucket/prefix`."""
 
-    def __init__(self, address: str, *, access: Access, tries: int | None = None) -> None:
+    def __init__(self, address: str, *, access: S3Access, tries: int | None = None) -> None:
         """Create the client; the network is first used by the first method called.
 
         A failing request is sent `tries` times, by default twice. The pause before another try is drawn from Python's global generator, so
@@ -136,7 +136,7 @@ class S3Store:
             part = multipart.part_bytes(size)
             if keeps(composite := partial(multipart.composite, body, part=part), otherwise=False):
                 return
-            target: multipart.Target = {"Bucket": self._bucket, "Key": self._name(key)}
+            target: multipart.UploadTarget = {"Bucket": self._bucket, "Key": self._name(key)}
             with self._translate_errors(key):
                 multipart.send_in_parts(self._client, target, body, sha256=sha256, part=part)
             kept = keeps(composite, otherwise=True)
@@ -253,7 +253,7 @@ class S3Store:
             return self._was_ours(key, fault, sha256=sha256)
         return True
 
-    def _request(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> _Request:
+    def _request(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> _PutArguments:
         checksum = base64.b64encode(sha256).decode()
         return {"Bucket": self._bucket, "Key": self._name(key), "Body": body, "ChecksumSHA256": checksum}
 
@@ -317,7 +317,7 @@ def _session(profile: str | None) -> botocore.session.Session | None:
     return botocore.session.Session(profile=profile) if profile else None
 
 
-def _client(session: boto3.session.Session, access: Access, config: Config) -> S3Client:
+def _client(session: boto3.session.Session, access: S3Access, config: Config) -> S3Client:
     """Return a client; a profile ignores the environment's endpoint."""
     endpoint = access.endpoint
     if access.profile:

@@ -25,7 +25,7 @@ from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
 from trainer.runs.open_run import is_alive
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
 from trainer.runs.run_id import is_run_id
 from trainer.source.capture import ARCHIVE, COPY, SOURCE_DESCRIPTION, archive, unpack
@@ -55,7 +55,7 @@ class PointState(StrEnum):
     FINISHED = "finished"
 
 
-_STANDINGS: Final = {Status.COMPLETED: PointState.FINISHED, Status.FAILED: PointState.FAILED}
+_STANDINGS: Final = {RunStatus.COMPLETED: PointState.FINISHED, RunStatus.FAILED: PointState.FAILED}
 
 
 def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
@@ -213,8 +213,8 @@ def point_state(sweep: Sweep, number: int, *, runs: Path) -> PointState:
     if not (known := recorded_attempts(runs / run)):
         return PointState.FAILED if sweep.points[number].code else PointState.WAITING
     record = record_at(sweep.points[number], runs=runs)
-    status = record.outcome.status if record else Status.FAILED
-    if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
+    status = record.outcome.status if record else RunStatus.FAILED
+    if status is RunStatus.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
         return PointState.RUNNING
     return _STANDINGS.get(status, PointState.STOPPED)
 
@@ -231,7 +231,7 @@ def equal_run(
     for record in records:
         mine = record.ingredients
         if (
-            record.outcome.status is Status.COMPLETED
+            record.outcome.status is RunStatus.COMPLETED
             and mine.layers == (None if layers is None else list(layers))
             and mine.device.accelerator == accelerator
             and wanted.matches(record)

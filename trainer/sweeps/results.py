@@ -28,7 +28,7 @@ _FIRST: Final = ("val_loss", "val_error", "test_loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SweepRow:
     """The points that differ only in the seed."""
 
     settings: dict[str, str]
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
+class SweepResults:
     """The rows, the best first."""
 
     axes: list[str]
@@ -60,7 +60,7 @@ class Results:
     metrics: list[str]
     """The metrics; the rows are sorted by the first."""
     mode: Mode
-    rows: list[Row]
+    rows: list[SweepRow]
     point_states: list[PointState]
 
     @property
@@ -69,7 +69,7 @@ class Results:
         return self.metrics[0] if self.metrics else None
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> SweepRow | None:
         """The best row by this metric."""
         first = self.rows[0] if self.rows else None
         return first if first and self.metric and first.mean(self.metric) is not None else None
@@ -82,7 +82,7 @@ def summarize_sweep(
     *,
     by: str | None = None,
     mode: Mode | None = None,
-) -> Results:
+) -> SweepResults:
     """Combine the finished points, sorted by the metric `by` if a run has it, otherwise by the metric that the runs monitor."""
     settings = [point.settings for point in sweep.points]
     axes = _differing(settings, sweep.asked.axes)
@@ -97,11 +97,11 @@ def summarize_sweep(
     rows = [_row(dict(zip(shown, key, strict=True)), numbers, done) for key, numbers in groups.items()]
     sign = 1.0 if better == "min" else -1.0
 
-    def place(row: Row) -> tuple[bool, float]:
+    def place(row: SweepRow) -> tuple[bool, float]:
         value = row.mean(first) if first else None
         return value is None, sign * (value or 0.0)
 
-    return Results(
+    return SweepResults(
         axes=shown,
         seeds=len({each.get(SEED) for each in settings}) if SEED in axes else 0,
         metrics=([first] if first else []) + [name for name in names if name != first],
@@ -118,7 +118,7 @@ def _differing(settings: Sequence[Mapping[str, str]], typed: Sequence[str]) -> l
     return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
-def _row(settings: Mapping[str, str | None], numbers: list[int], records: Mapping[int, Record]) -> Row:
+def _row(settings: Mapping[str, str | None], numbers: list[int], records: Mapping[int, Record]) -> SweepRow:
     done = [records[number] for number in numbers if number in records]
     values: dict[str, list[float]] = {}
     for record in done:
@@ -127,7 +127,7 @@ def _row(settings: Mapping[str, str | None], numbers: list[int], records: Mappin
             if value is not None and drawable(value):
                 values.setdefault(name, []).append(value)
     given = {name: "" if value is None else value for name, value in settings.items()}
-    return Row(settings=given, numbers=numbers, values=values, finished=len(done))
+    return SweepRow(settings=given, numbers=numbers, values=values, finished=len(done))
 
 
 def _chosen(records: Mapping[int, Record], names: Sequence[str]) -> str | None:

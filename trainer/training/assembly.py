@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from trainer.training.initial_weights import WeightsFile
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.readers import Samples
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
     from trainer.training.shards.place import RankPlace
 
 
@@ -60,7 +60,7 @@ _SCALED: Final = "16-mixed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class TrainingJob:
     """The inputs of a training."""
 
     run: str
@@ -70,7 +70,7 @@ class Job:
     """The datasets that the settings name; a task has exactly one."""
     into: Path
     """The folder of the attempt."""
-    stop: Stop
+    stop: StopRequest
     say: Callable[[str], None]
     on_first_step: Callable[[], None]
     """Called when the first step begins: from then on the run is recorded."""
@@ -147,14 +147,14 @@ class Assembly:
     inspection: Inspection | None = None
 
 
-def assemble(job: Job, switches: WatchSwitches) -> Assembly:
+def assemble(job: TrainingJob, switches: WatchSwitches) -> Assembly:
     """Create the net and the data of a job, with the parts that its kind of experiment needs; settings without effect are rejected."""
     if isinstance(job.experiment, PlainExperiment):
         return _assemble_plain(job, job.experiment, switches)
     return _assemble_task(job, job.experiment, switches)
 
 
-def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) -> Assembly:
+def _assemble_task(job: TrainingJob, experiment: Experiment, switches: WatchSwitches) -> Assembly:
     net = experiment.make_net()
     switches.require_unchanged("the constructor of the net")
     call_configured(require_optimizing, net)
@@ -186,7 +186,7 @@ def _assemble_task(job: Job, experiment: Experiment, switches: WatchSwitches) ->
     )
 
 
-def _assemble_plain(job: Job, experiment: PlainExperiment, switches: WatchSwitches) -> Assembly:
+def _assemble_plain(job: TrainingJob, experiment: PlainExperiment, switches: WatchSwitches) -> Assembly:
     folders = {each.declared.name: each.files.folder() for each in job.datasets}
     net = experiment.make_net(folders)
     switches.require_unchanged("the constructor of the net")
@@ -234,7 +234,7 @@ def open_joined(
     )
 
 
-def load_initial(job: Job, net: L.LightningModule) -> None:
+def load_initial(job: TrainingJob, net: L.LightningModule) -> None:
     """Replace the net's initial weights by the tensors of `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
     say = job.say if job.record else lambda _: None
     if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):

@@ -131,7 +131,7 @@ def _trained(
     return net
 
 
-class Parts(Profiler):
+class StepPartTimer(Profiler):
     """Sum the time of each part of a step, by Lightning's names of the parts; does nothing while `on` is false."""
 
     def __init__(self, *, on_gpu: bool) -> None:
@@ -204,7 +204,7 @@ class Stopwatch(Callback):
 
     def __init__(self, course: BenchPlan) -> None:
         self.course = course
-        self.parts = Parts(on_gpu=course.device == "gpu")
+        self.parts = StepPartTimer(on_gpu=course.device == "gpu")
         self.wholes: list[float] = []
         self.split: list[dict[str, float]] = []
         self.step = 0

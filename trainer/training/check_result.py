@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     """The status of a check."""
 
     PASSED = "passed"
@@ -25,7 +25,7 @@ class Finding(Document):
     """One check's result."""
 
     check: str
-    status: Status
+    status: CheckStatus
     message: str
     hint: str | None = None
     """Hint for a failure or a note: what to look at."""
@@ -33,10 +33,15 @@ class Finding(Document):
 
 
 _WIDE: Final = len("finite gradients")
-_MARKS: Final = {Status.PASSED: "ok", Status.NOTED: "note", Status.FAILED: "FAILED", Status.SKIPPED: "skipped"}
+_MARKS: Final = {
+    CheckStatus.PASSED: "ok",
+    CheckStatus.NOTED: "note",
+    CheckStatus.FAILED: "FAILED",
+    CheckStatus.SKIPPED: "skipped",
+}
 
 
-def names_of(findings: Sequence[Finding], status: Status) -> list[str]:
+def names_of(findings: Sequence[Finding], status: CheckStatus) -> list[str]:
     """Return the names of the checks with this status."""
     return [finding.check for finding in findings if finding.status is status]
 
@@ -52,32 +57,32 @@ def lines(finding: Finding) -> Iterator[str]:
         yield f"{'':{_WIDE}}           hint: {finding.hint}"
 
 
-class _Outcome(Exception):  # noqa: N818 - a result, not an error of this program
+class _FailedCheck(Exception):  # noqa: N818 - a result, not an error of this program
     """A check's result other than a pass: its message and hint."""
 
-    status: Status
+    status: CheckStatus
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
 
 
-class CheckFailed(_Outcome):
+class CheckFailed(_FailedCheck):
     """A failure that a check found; `hint` is a more specific hint than the check's own."""
 
-    status = Status.FAILED
+    status = CheckStatus.FAILED
 
 
-class CheckNote(_Outcome):
+class CheckNote(_FailedCheck):
     """A finding that may be intended; `hint` is the hint."""
 
-    status = Status.NOTED
+    status = CheckStatus.NOTED
 
 
-class NothingToCheck(_Outcome):
+class NothingToCheck(_FailedCheck):
     """There is nothing to check; the message is the reason."""
 
-    status = Status.SKIPPED
+    status = CheckStatus.SKIPPED
 
 
 def require(condition: object, message: str, *, hint: str | None = None) -> None:

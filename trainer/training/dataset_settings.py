@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed
 from trainer.data.declaration import sample_types
-from trainer.data.reader import Lines, PaddedTokens, RawFiles, Table, Text
+from trainer.data.reader import LinesReader, PaddedTokens, RawFiles, TableReader, TextReader
 from trainer.training.settings import ClassificationSettings, RegressionSettings, SequenceSettings, VerificationSettings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _NEEDS: Final[dict[type, dict[str, tuple[str, Fits]]]] = {
     SequenceSettings: {INPUT: ("bytes or tokens of a text", _is_text)},
 }
 """The required content of each task's fields, as text, and the function that checks it."""
-_WITHOUT_TARGET: Final = (Lines, Text, RawFiles)
+_WITHOUT_TARGET: Final = (LinesReader, TextReader, RawFiles)
 """Readers whose samples have no field to predict."""
 
 
@@ -90,7 +90,7 @@ def settings_for(
             result.notes[name] = f"which of {listed(found)} it is"
         elif found[0] != defaults.get(name):
             result.values[name] = found[0]
-    if COUNTS in defaults and isinstance(dataset.reader, Table):
+    if COUNTS in defaults and isinstance(dataset.reader, TableReader):
         reader = dataset.reader
         result.values[COUNTS] = list(reader.codes_of(CATEGORIES)) if CATEGORIES in reader.fields else []
         numbers = types.get(NUMBERS)
@@ -126,10 +126,12 @@ def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
 def _fill_tokens(result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any]) -> None:
     """Add the size of the vocabulary, `None` for bytes, and a window that the context does not hold."""
     reader = dataset.reader
-    tokens = reader.tokens if isinstance(reader, Lines | Text) else None
+    tokens = reader.tokens if isinstance(reader, LinesReader | TextReader) else None
     if VOCABULARY in defaults and (tokens or defaults[VOCABULARY] is not None):
         result.values[VOCABULARY] = tokens.vocabulary if tokens else None
-    window = reader.window if isinstance(reader, Text) else tokens.window if isinstance(tokens, PaddedTokens) else None
+    window = (
+        reader.window if isinstance(reader, TextReader) else tokens.window if isinstance(tokens, PaddedTokens) else None
+    )
     if CONTEXT in defaults and window and (tokens or window > defaults[CONTEXT]):
         result.values[CONTEXT] = window
 

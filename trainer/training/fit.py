@@ -24,7 +24,7 @@ from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint
 from trainer.runs.record import EvaluatedWeights
 from trainer.settings.ledger import call_configured, configured, use_ledger
 from trainer.settings.shards import shards_of
-from trainer.training.assembly import Assembly, Job, assemble, open_joined
+from trainer.training.assembly import Assembly, TrainingJob, assemble, open_joined
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches, apply_level
@@ -85,7 +85,7 @@ _WITHOUT_EXTRAS: Final[dict[str, Any]] = {
 _OTHER: Final = "remove the file, and the one before it is used; or start a new run"
 
 
-def train(job: Job) -> Trained:
+def train(job: TrainingJob) -> Trained:
     """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
     quieten()
     with use_ledger(job.ledger), meeting(job.place, call_configured(kind_of, job.device), check=job.check_ranks):
@@ -123,7 +123,7 @@ def train(job: Job) -> Trained:
             finish(machine.loggers)
 
 
-def _initial_weights(job: Job) -> WeightsFile | None:
+def _initial_weights(job: TrainingJob) -> WeightsFile | None:
     """Return the file of initial weights on this machine: a run's is that of rank 0, a dataset's was fetched by every machine."""
     of_run: WeightsFile | None = from_rank_0(job.initial if job.initial and job.initial.sha256 else None)
     if of_run is None or job.saved is not None:
@@ -139,7 +139,7 @@ def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in (METRICS, TRACE) if (folder / name).exists()}
 
 
-def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpoints) -> list[list[str]]:
+def _fit(job: TrainingJob, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpoints) -> list[list[str]]:
     """Train; return the names of each optimizer's parameters."""
     path, net = None, assembled.net
     if job.saved is not None:
@@ -162,7 +162,9 @@ def _fit(job: Job, machine: L.Trainer, assembled: Assembly, checkpoints: Checkpo
     return parameter_names(net, machine.optimizers)
 
 
-def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
+def _trainer(
+    job: TrainingJob, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]
+) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     machine = L.Trainer(
         **limits(),
@@ -188,7 +190,7 @@ def _trainer(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
     return machine
 
 
-def _loggers(job: Job, net: L.LightningModule) -> list[Logger]:
+def _loggers(job: TrainingJob, net: L.LightningModule) -> list[Logger]:
     """Return the loggers; for a plain module TensorBoard's is first: modules call `self.logger.experiment.add_image`."""
     lines, *others = loggers(job.into, job.record, job.on_limit)
     own = own_loggers(net, job.into, job.record, job.on_limit)
@@ -217,7 +219,7 @@ def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:
 
 
 def _test(
-    job: Job, machine: L.Trainer, assembled: Assembly, clock: Telemetry, names: Sequence[Sequence[str]]
+    job: TrainingJob, machine: L.Trainer, assembled: Assembly, clock: Telemetry, names: Sequence[Sequence[str]]
 ) -> Trained:
     net, data = assembled.net, assembled.data
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None

@@ -17,10 +17,10 @@ from trainer.base.suggestions import counted
 from trainer.data.inspection import Inspection, SplitValues, require_one_shape, require_readable
 from trainer.data.splits import select
 from trainer.training.data import Picked
-from trainer.training.readers.images import Pictures
+from trainer.training.readers.images import PictureSamples
 from trainer.training.readers.inspect import inspect_blocks, inspect_samples
 from trainer.training.readers.joined import JoinedSamples
-from trainer.training.readers.samples import Block
+from trainer.training.readers.samples import SampleBlock
 from trainer.training.tasks.verification import Pairs
 
 if TYPE_CHECKING:
@@ -95,14 +95,14 @@ class Inspector:
         if len(labels) != len(rows):
             message = f"{type(self._singles).__name__}.labels returns {len(labels):,} labels for {len(rows):,} samples"
             raise ExperimentError(message, hint="return one label for each sample, in order")
-        block = Block(rows=rows, fields={field: np.asarray(labels)})
+        block = SampleBlock(rows=rows, fields={field: np.asarray(labels)})
         return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits
 
     @property
     def _name(self) -> Callable[[int], str]:
         return self.data.picked.samples.layout.name_of
 
-    def _own_blocks(self, rows: dict[str, Rows]) -> Iterator[Block]:
+    def _own_blocks(self, rows: dict[str, Rows]) -> Iterator[SampleBlock]:
         every, size = np.unique(np.concatenate(list(rows.values()))), self.data.batch_size
         picked = Picked(self._singles, seed=self.data.seed, declared={}, dataset=self.data.declared.title)
         for first in range(0, len(every), size):
@@ -111,7 +111,7 @@ class Inspector:
             fields = {
                 name: values for name, value in batch.items() if (values := _values(value, len(some))) is not None
             }
-            yield Block(rows=some, fields=fields)
+            yield SampleBlock(rows=some, fields=fields)
 
     @property
     def _singles(self) -> Samples:
@@ -131,7 +131,7 @@ def _singles_of(samples: Samples) -> Samples:
 
 def _reads_pictures(samples: Samples) -> bool:
     parts = samples.parts if isinstance(samples, JoinedSamples) else []
-    return isinstance(samples, Pictures) or any(isinstance(part.samples, Pictures) for part in parts)
+    return isinstance(samples, PictureSamples) or any(isinstance(part.samples, PictureSamples) for part in parts)
 
 
 def has_package_reader(net: Task) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Results:
+class ModuleResults:
     """The results of a plain module since its last training step."""
 
     values: dict[str, float] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Results:
     """The values of the last validation or test."""
 
 
-_collected: Final[WeakKeyDictionary[L.LightningModule, Results]] = WeakKeyDictionary()
+_collected: Final[WeakKeyDictionary[L.LightningModule, ModuleResults]] = WeakKeyDictionary()
 """By module: an attribute could hide one of the module's own."""
 
 
@@ -54,7 +54,7 @@ def evaluated(net: L.LightningModule, split: str) -> dict[str, float]:
 def forget_results(net: Any) -> None:
     """Remove the results, which belong to earlier weights of the net."""
     if is_plain(net):
-        _collected[net] = Results()
+        _collected[net] = ModuleResults()
     else:
         net.results, net.undefined = {}, {}
 
@@ -65,7 +65,7 @@ class CollectResults(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Collect after all hooks at the end of an epoch: a module may log in its own."""
         del stage
-        _collected.setdefault(pl_module, Results())
+        _collected.setdefault(pl_module, ModuleResults())
         connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no hook after a module's own
         if "on_epoch_end" in vars(connector):
             return

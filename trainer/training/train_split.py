@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from trainer.training.readers import Samples
-    from trainer.training.readers.samples import Block, Rows, Values
+    from trainer.training.readers.samples import Rows, SampleBlock, Values
 
 _FINITE: Final = "fill or drop them and publish again"
 
@@ -116,7 +116,7 @@ class TrainSplit:
             mean=(mean + shift[:, 0]).reshape(shape), std=np.sqrt(squares / count).reshape(shape), count=count
         )
 
-    def _unread(self, block: Block) -> DatasetError:
+    def _unread(self, block: SampleBlock) -> DatasetError:
         fault = block.fault
         found = fault if isinstance(fault, Fault) or fault is None else fault(int(block.rows[0]))
         return DatasetError(found.message if found else "a sample cannot be read", hint=found.hint if found else None)

@@ -10,16 +10,16 @@ import pytest
 from tests.runs.runs import start_run
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError, PreemptedError, StoppedError
-from trainer.cli.process.attempt import LOG, Session
+from trainer.cli.process.attempt import LOG, RunningAttempt
 from trainer.cli.process.closing import closing
 from trainer.cli.process.initial import Initial
 from trainer.runs.handoff import FrozenSource
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +32,12 @@ class Experiment:
         self.file = file
 
 
-def make_session(tmp_path: Path) -> Session:
+def make_session(tmp_path: Path) -> RunningAttempt:
     """Return the session of a running attempt of the experiment `idea.py`."""
     run = start_run(tmp_path / "runs")
     resolved = resolve(LaunchSettings, Origins(options=parse_options([]), environ={}))
     folder = run.folder.parents[1]
-    return Session(
+    return RunningAttempt(
         launch=cast("Any", type("Launched", (), {"monotonic": 0.0, "is_script": False})),
         frozen=FrozenSource(
             run=run.record.run,
@@ -51,7 +51,7 @@ def make_session(tmp_path: Path) -> Session:
         ledger=Ledger(resolved),
         datasets=cast("Any", (None,)),
         initial=Initial(resolved=resolved),
-        stop=Stop(),
+        stop=StopRequest(),
         opened=run,
         ingredients=run.record.ingredients,
     )
@@ -102,7 +102,7 @@ def test_a_stopped_run_ends_with_75_if_it_has_a_checkpoint(
         raise StoppedError("the run was stopped by SIGTERM")
     assert type(caught.value) is kind
     record = record_of(tmp_path / "runs" / mine.frozen.run)
-    assert (record.outcome.status, record.outcome.reason) == (Status.PREEMPTED, "the run was stopped by SIGTERM")
+    assert (record.outcome.status, record.outcome.reason) == (RunStatus.PREEMPTED, "the run was stopped by SIGTERM")
 
 
 def test_characters_that_a_record_cannot_hold_are_escaped_in_its_reason(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def machines(count: int) -> list[Heartbeats]:
     return [Heartbeats(store, NodePlace(node=number, nodes=count, host="node0", port=29500)) for number in range(count)]
 
 
-def test_a_silent_machine_is_named_by_machine_0_and_a_silent_machine_0_by_the_others(
+def test_a_silent_machine_is_named_by_node_0_and_a_silent_node_0_by_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = 100.0
@@ -31,10 +31,10 @@ def test_a_silent_machine_is_named_by_machine_0_and_a_silent_machine_0_by_the_ot
     for each in (one, zero, one):
         each.beat()
     one.check()
-    with pytest.raises(RankError, match=r"^machine 2 of 3 has not answered for 61 s$"):
+    with pytest.raises(RankError, match=r"^node 2 of 3 has not answered for 61 s$"):
         zero.check()
     clock += SILENT + 1
-    with pytest.raises(RankError, match=r"^machine 0 of 3 has not answered for 61 s$"):
+    with pytest.raises(RankError, match=r"^node 0 of 3 has not answered for 61 s$"):
         one.check()
 
 

@@ -26,16 +26,16 @@ def mine(*, inputs: dict[str, Any] | None = None, **around: Any) -> Identified:
         (
             mine(inputs={"settings": {"seed": 1, "learning_rate": 0.001}}),
             {},
-            "settings seed is 1 here, and 0 on machine 0",
+            "settings seed is 1 here, and 0 on node 0",
         ),
-        (mine(inputs={"settings": {"learning_rate": 0.001}}), {}, "settings seed is None here, and 0 on machine 0"),
+        (mine(inputs={"settings": {"learning_rate": 0.001}}), {}, "settings seed is None here, and 0 on node 0"),
         (mine(inputs={"lock": None}), {}, "lock is None here, and sha256:"),
-        (mine(execution={"devices": 2}), {}, "setting devices is 2 here, and 4 on machine 0"),
-        (mine(host=OTHER), {}, "its processor is another CPU, and a CPU on machine 0"),
+        (mine(execution={"devices": 2}), {}, "setting devices is 2 here, and 4 on node 0"),
+        (mine(host=OTHER), {}, "its processor is another CPU, and a CPU on node 0"),
         (mine(host=OTHER, inputs={"determinism": PORTABLE}), {"determinism": PORTABLE}, None),
     ],
 )
-def test_a_machine_names_the_first_input_that_is_not_as_on_machine_0(
+def test_a_machine_names_the_first_input_that_is_not_as_on_node_0(
     here: Identified, inputs_of_0: dict[str, Any], message: str | None
 ) -> None:
     announced = Announcement(run=RUN, ingredients=ingredients(**inputs_of_0), devices=4, cpu="a CPU")

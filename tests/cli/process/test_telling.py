@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.process.test_closing import make_session
 from trainer.cli.process.closing import PublishOutcome, report_lines, with_host_endpoint
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
     mine = make_session(tmp_path)
     metrics = {"test_auc": float("nan"), "val_auc": float("nan"), "test_loss": 0.5}
     undefined = {"test_auc": "one class", "val_auc": "one class"}
-    mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics, undefined=undefined))
+    mine.opened.close(Outcome(status=RunStatus.COMPLETED, metrics=metrics, undefined=undefined))
     tested = {name: value for name, value in mine.opened.record.outcome.metrics.items() if name.startswith("test_")}
     lines = report_lines(mine, PublishOutcome(address="here"), metrics=tested)
     assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
@@ -36,7 +36,7 @@ def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
 def test_values_are_aligned_after_the_longest_name(tmp_path: Path) -> None:
     mine = make_session(tmp_path)
     metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
-    mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics))
+    mine.opened.close(Outcome(status=RunStatus.COMPLETED, metrics=metrics))
     lines = report_lines(mine, PublishOutcome(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
     assert lines[1:4] == ["test accuracy  0.8500", "test f1        1.500e+30", "test 정확도    0.0000"]
     assert lines[-1] == "traceback      log.txt"
@@ -51,6 +51,6 @@ def test_the_command_that_publishes_later_names_the_store(
 ) -> None:
     monkeypatch.setenv("REPRISE_STORE", address)
     mine = make_session(tmp_path)
-    mine.opened.close(Outcome(status=Status.COMPLETED))
+    mine.opened.close(Outcome(status=RunStatus.COMPLETED))
     lines = report_lines(mine, PublishOutcome(fault="it is away"), metrics={})
     assert lines[-1].endswith(f"runs publish {mine.opened.record.run}{option}")

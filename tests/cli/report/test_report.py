@@ -20,7 +20,18 @@ from trainer.cli.report import main
 from trainer.comparison.certificate import sign
 from trainer.comparison.certify import save_certificate
 from trainer.comparison.retest import Retest, run_identity, save_retest
-from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.runs.figure import (
+    FILE,
+    BarFigure,
+    Figures,
+    Heights,
+    LineFigure,
+    MatrixFigure,
+    PictureFigure,
+    PointFigure,
+    Series,
+    TextFigure,
+)
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
 from trainer.runs.record import DatasetIngredient, Knowledge
@@ -53,12 +64,16 @@ def run_with_figures(one: ComparedRun, *, name: str = "loss") -> ComparedRun:
     (one.attempt / "telemetry.jsonl").write_text('{"step": 10, "samples_per_second": 900.5, "seconds": 1}\n')
     save_trace(one.attempt, 0.5, 0.4)
     figures = (
-        Lines(name="roc", title=name, x_label=name, y_label=name, series=(Series(name=name, x=(0, 1), y=(0, 1)),)),
-        Points(name="parity", title=name, x_label=name, y_label=name, x=(1,), y=(1,), of=9, diagonal=True),
-        Matrix(name="m", title=name, row_label=name, column_label=name, rows=(name,), columns=(name,), counts=((1,),)),
-        Bars(name="b", title=name, x_label=name, y_label=name, labels=(name,), series=(Heights(name=name, y=(1,)),)),
-        Pictures(name="p", title=name, file="p.png", captions=(name,)),
-        Passage(name="t", title=name, given=name, text=name),
+        LineFigure(name="roc", title=name, x_label=name, y_label=name, series=(Series(name=name, x=(0, 1), y=(0, 1)),)),
+        PointFigure(name="parity", title=name, x_label=name, y_label=name, x=(1,), y=(1,), of=9, diagonal=True),
+        MatrixFigure(
+            name="m", title=name, row_label=name, column_label=name, rows=(name,), columns=(name,), counts=((1,),)
+        ),
+        BarFigure(
+            name="b", title=name, x_label=name, y_label=name, labels=(name,), series=(Heights(name=name, y=(1,)),)
+        ),
+        PictureFigure(name="p", title=name, file="p.png", captions=(name,)),
+        TextFigure(name="t", title=name, given=name, text=name),
     )
     (one.attempt / FILE).write_bytes(Figures(figures=figures).to_json())
     (one.attempt / "p.png").write_text(EVIL)
@@ -139,7 +154,7 @@ def test_the_runs_picture_of_samples_is_shown_with_the_data(runs: Path, capsys: 
     for seed in range(2):
         one = make_run(runs, datasets=datasets, settings={"seed": seed})
         assert one.attempt
-        figure = Pictures(name="samples", title="Samples", file="samples.png", split=None)
+        figure = PictureFigure(name="samples", title="Samples", file="samples.png", split=None)
         (one.attempt / FILE).write_bytes(Figures(figures=(figure,)).to_json())
         (one.attempt / "samples.png").write_bytes(png())
         ids.append(one.record.run)

@@ -12,7 +12,7 @@ from tests.records import record as a_record
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.reproduce.existing import existing_rerun, is_resumable, rerun_folder
 from trainer.runs.open_run import OpenRun, open_run
-from trainer.runs.record import Knowledge, Outcome, Status
+from trainer.runs.record import Knowledge, Outcome, RunStatus
 from trainer.runs.run import load_record
 from trainer.runs.run_id import new_run_id
 
@@ -42,7 +42,7 @@ def test_a_rerun_that_was_killed_on_another_machine_is_closed_and_resumed(runs: 
     os.close(opened.lifeline)
     found = existing_rerun(folder, ORIGINAL, own=False)
     assert (found.is_begun, found.image, is_resumable(folder)) == (True, None, False)
-    assert load_record(opened.folder / "record.json").outcome.status is Status.INTERRUPTED
+    assert load_record(opened.folder / "record.json").outcome.status is RunStatus.INTERRUPTED
     (opened.folder / "checkpoints").mkdir()
     (opened.folder / "checkpoints" / "latest.json").write_text("{}")
     assert is_resumable(folder)
@@ -50,7 +50,7 @@ def test_a_rerun_that_was_killed_on_another_machine_is_closed_and_resumed(runs: 
 
 def test_a_completed_rerun_is_only_compared(runs: Path) -> None:
     opened = open_rerun(runs)
-    opened.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
+    opened.close(Outcome(status=RunStatus.COMPLETED, metrics={}, steps=1))
     found = existing_rerun(opened.folder.parents[1], ORIGINAL, own=False)
     assert (found.is_begun, found.image) == (False, Knowledge.UNKNOWN)
     assert is_resumable(found.folder)

@@ -15,7 +15,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import UsageError
 from trainer.cli.reproduce import main
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Device, Image, Knowledge, Outcome, Status
+from trainer.runs.record import Device, Image, Knowledge, Outcome, RunStatus
 from trainer.runs.register import register_attempt
 from trainer.runs.run import new_run
 from trainer.source.capture import freeze
@@ -30,7 +30,7 @@ REFERENCE: Final = f"registry.example/team/cpu@{DIGEST}"
 OTHER: Final = f"registry.example/team/cpu@{digest_of_bytes(b'other')}"
 
 
-def recorded(tmp_path: Path, *, own: bool = True, status: Status = Status.COMPLETED, **changed: Any) -> str:
+def recorded(tmp_path: Path, *, own: bool = True, status: RunStatus = RunStatus.COMPLETED, **changed: Any) -> str:
     """Write a run into the folder of runs; return its ID."""
     source = tmp_path / "recorded"
     source.mkdir()
@@ -113,7 +113,7 @@ def test_a_site_with_another_image_than_the_recorded_one_is_rejected(checkout: P
 @pytest.mark.parametrize(
     ("changed", "code", "message"),
     [
-        ({"status": Status.PREEMPTED}, 30, "so it has no result to compare with"),
+        ({"status": RunStatus.PREEMPTED}, 30, "so it has no result to compare with"),
         ({"layers": None}, 84, "does not state in which image it ran"),
         (
             {"device": Device(accelerator="cuda", world_size=1, precision="32-true")},

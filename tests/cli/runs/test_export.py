@@ -20,7 +20,7 @@ from trainer.cli.compare import main as compare
 from trainer.cli.runs import main
 from trainer.comparison.certificate import verify_envelope
 from trainer.models.package import RECORD, PackageFile, write_package
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +134,7 @@ def test_the_record_of_a_package_is_exported(runs: Path, tmp_path: Path, capsys:
 def test_invalid_options_and_runs_without_weights_are_errors_with_a_hint(
     runs: Path, tmp_path: Path, words: list[str], kind: type[RepriseError], message: str
 ) -> None:
-    start_run(runs).close(Outcome(status=Status.COMPLETED))
+    start_run(runs).close(Outcome(status=RunStatus.COMPLETED))
     (tmp_path / "file").touch()
     with pytest.raises(kind, match=message) as error:
         main(["export", "latest", *(word.format(folder=tmp_path) for word in words)])

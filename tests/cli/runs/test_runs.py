@@ -12,7 +12,7 @@ from tests.runs.runs import finish_run, start_run
 from trainer.base.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
 from trainer.cli.runs import main
 from trainer.cli.runs.table import COLUMNS
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import register_attempt
 from trainer.runs.run import record_of
 
@@ -73,7 +73,7 @@ def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixt
 
 def test_an_undefined_metric_is_shown_with_its_reason(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     undefined = {"test_auc": "all 8 pairs are of one class"}
-    start_run(runs).close(Outcome(status=Status.COMPLETED, metrics={"test_auc": float("nan")}, undefined=undefined))
+    start_run(runs).close(Outcome(status=RunStatus.COMPLETED, metrics={"test_auc": float("nan")}, undefined=undefined))
     main(["ls"])
     assert "test_auc undefined" in capsys.readouterr().out
     main(["show", "latest"])
@@ -109,7 +109,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_control_characters_of_a_record_do_not_reach_the_terminal(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start_run(runs).close(Outcome(status=Status.FAILED, reason="\x1b[2J\x07gone"))
+    start_run(runs).close(Outcome(status=RunStatus.FAILED, reason="\x1b[2J\x07gone"))
     main(["show", "latest"])
     main(["ls"])
     page = capsys.readouterr().out

@@ -10,7 +10,7 @@ from trainer.cli.sweep import PLOT, show
 from trainer.source.description import Source
 from trainer.sweeps.document import Point, Sweep, SweepRequest
 from trainer.sweeps.folder import PointState
-from trainer.sweeps.results import Results, Row
+from trainer.sweeps.results import SweepResults, SweepRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RUN = "20260301t120005-abcdef"
 
 
-def print_results(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
+def print_results(folder: Path, results: SweepResults, *, as_json: bool = False, by: str | None = None) -> None:
     points = [{"seed": str(number)} for number in range(len(results.point_states))]
     sweep = Sweep(
         id=RUN,
@@ -33,14 +33,14 @@ def print_results(folder: Path, results: Results, *, as_json: bool = False, by: 
     show(sweep, folder, results, as_json=as_json, by=by)
 
 
-def make_results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
+def make_results(rows: list[SweepRow], axes: list[str], *, seeds: int = 0) -> SweepResults:
     count = sum(len(row.numbers) for row in rows)
     stands = [PointState.FINISHED] * (count - 1) + [PointState.FAILED]
-    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, point_states=stands)
+    return SweepResults(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, point_states=stands)
 
 
-def make_row(numbers: list[int], values: list[float], **settings: str) -> Row:
-    return Row(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
+def make_row(numbers: list[int], values: list[float], **settings: str) -> SweepRow:
+    return SweepRow(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
 
 
 def test_the_table_marks_the_best_row_and_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_the_plot_uses_the_first_numeric_axis(tmp_path: Path) -> None:
 
 
 def test_without_finished_points_there_is_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], point_states=[PointState.WAITING])
+    none = SweepResults(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], point_states=[PointState.WAITING])
     print_results(tmp_path, none)
     assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"
     assert not (tmp_path / PLOT).exists()

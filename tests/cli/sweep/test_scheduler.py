@@ -16,7 +16,7 @@ from trainer.cli.sweep.launchers import PointLauncher
 from trainer.cli.sweep.scheduler import Scheduler
 from trainer.launch.process import ProcessCommand
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run_id import new_run_id
 from trainer.source.capture import capture
 from trainer.sweeps.document import Point, Sweep, SweepRequest
@@ -44,7 +44,7 @@ class FakeLauncher:
         code = self.codes[point.partition("=")[2]]
         if not code and not self.waits:
             opened = open_run(request.run, ingredients=ingredients(), circumstances=circumstances())
-            opened.close(Outcome(status=Status.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
+            opened.close(Outcome(status=RunStatus.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
         program = _WAITS if self.waits else f"import sys; sys.exit({code})"
         return ProcessCommand(subprocess.Popen([sys.executable, "-c", program], **connection))
 

@@ -13,7 +13,7 @@ from trainer.base.errors import UsageError
 from trainer.cli import certify, noise
 from trainer.cli.sweep import main
 from trainer.runs.open_run import open_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def finish(tmp_path: Path, number: int) -> None:
     """Complete the run of a point."""
     folder = tmp_path / "runs" / points_of(tmp_path)[number]["runs"][-1]
     opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
-    opened.close(Outcome(status=Status.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
+    opened.close(Outcome(status=RunStatus.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
 
 
 def test_a_sweep_is_one_array_job_whose_tasks_have_runs_of_their_own(checkout: Path, tmp_path: Path) -> None:

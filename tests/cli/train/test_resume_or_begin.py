@@ -12,7 +12,7 @@ from trainer.base.errors import ResumeError, RunError, StoreMissingError, UsageE
 from trainer.cli.train.command_line import parse_train_options
 from trainer.cli.train.resume_or_begin import Continuation, resume_or_begin
 from trainer.runs.publish import publish_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import record_of
 from trainer.stores.directory import DirectoryStore
 
@@ -46,7 +46,7 @@ def test_a_run_that_nobody_has_begins(runs: Path) -> None:
 
 
 def test_a_stopped_run_is_resumed_with_its_own_experiment_and_files(runs: Path) -> None:
-    run = finish_run(runs, status=Status.PREEMPTED).record
+    run = finish_run(runs, status=RunStatus.PREEMPTED).record
     resumes = ["--resume", run.run, "--seed", "3", "--trust", "--allow=image"]
     assert decide(*words(run.run, run.ingredients.experiment)) == Continuation(argv=resumes)
 
@@ -55,7 +55,7 @@ def test_a_run_that_is_only_in_the_store_is_pulled_and_resumed(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "store").mkdir()
-    run = finish_run(runs, status=Status.PREEMPTED).record
+    run = finish_run(runs, status=RunStatus.PREEMPTED).record
     publish_run(runs / run.run, DirectoryStore(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
@@ -78,15 +78,15 @@ def test_a_completed_run_is_left_alone(runs: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == f"run {run} is completed: nothing is left to do\n"
 
 
-def test_another_machine_than_machine_0_has_no_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_other_than_node_0_has_no_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("NODES", "2"), ("NODE", "1"), ("MAIN_ADDRESS", "node0:29500")):
         monkeypatch.setenv(f"REPRISE_{name}", value)
-    run = finish_run(runs, status=Status.PREEMPTED).record.run
+    run = finish_run(runs, status=RunStatus.PREEMPTED).record.run
     assert decide(*words(run)) == Continuation(argv=["--exp=digits", "--settings=large.toml", "--seed", "3"])
 
 
 def test_another_experiment_is_rejected(runs: Path) -> None:
-    run = finish_run(runs, status=Status.PREEMPTED).record
+    run = finish_run(runs, status=RunStatus.PREEMPTED).record
     with pytest.raises(ResumeError, match=rf"trains {run.ingredients.experiment}, and --exp is faces$"):
         decide(*words(run.run, "faces"))
 
@@ -111,7 +111,7 @@ def test_a_run_whose_host_was_lost_is_resumed_on_another(runs: Path, capsys: pyt
     run = start_run(runs)
     run.release()  # as the system does when the process is killed
     assert decide(*words(run.record.run, run.record.ingredients.experiment)).argv[0] == "--resume"
-    assert record_of(runs / run.record.run).outcome.status is Status.INTERRUPTED
+    assert record_of(runs / run.record.run).outcome.status is RunStatus.INTERRUPTED
     assert capsys.readouterr().err == "attempt 1 ended without closing its record, on host h\n"
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_another_machine_completed_is_left_alone(
     first = Machine(name="first", runs=runs, store=store)
     run = first.begin()
     first.snapshot(first.train(1))
-    first.attempt.close(Outcome(status=Status.FAILED))
+    first.attempt.close(Outcome(status=RunStatus.FAILED))
     second = Machine(name="second", runs=tmp_path / "second", store=store)
     second.take_over(run)
     second.train(1)

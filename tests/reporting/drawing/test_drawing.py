@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.reporting.drawing import Drawn, Line, as_file, draw, plot_lines
-from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series
+from trainer.reporting.drawing import Drawn, PlotLine, as_file, draw, plot_lines
+from trainer.runs.figure import BarFigure, Heights, LineFigure, MatrixFigure, PointFigure, Series
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,16 +23,17 @@ def parse_svg(svg: str) -> ET.Element:
 
 
 def draw_curve(heights: list[float], **other: Any) -> ET.Element:
-    line = Line(name="loss", x=range(len(heights)), y=heights)
+    line = PlotLine(name="loss", x=range(len(heights)), y=heights)
     return parse_svg(plot_lines([line], title="loss", x_label="step", y_label="loss", **other))
 
 
 FIGURES: list[Drawn] = [
-    Lines(name="roc", title="ROC", x_label="x", y_label="y", series=(Series(name="a", x=(0, 1), y=(0, 1)),), diagonal=True),
-    Points(name="parity", title="Parity", x_label="true", y_label="predicted", x=(1, 2), y=(1, 3), of=9),
-    Matrix(name="c", title="C", row_label="true", column_label="found", rows=("a", "b"), columns=("a", "b"), counts=((3, 1), (0, 0))),
-    Bars(name="h", title="H", x_label="x", y_label="n", edges=(0, 1, 2), series=(Heights(name="a", y=(3, 1)), Heights(name="b", y=(0, 2)))),
-    Bars(name="r", title="R", x_label="class", y_label="recall", labels=("cat", "dog"), series=(Heights(name="a", y=(-1, 1)),)),
+    LineFigure(name="roc", title="ROC", x_label="x", y_label="y", series=(Series(name="a", x=(0, 1), y=(0, 1)),), diagonal=True),
+    PointFigure(name="parity", title="Parity", x_label="true", y_label="predicted", x=(1, 2), y=(1, 3), of=9),
+    MatrixFigure(name="c", title="C", row_label="true", column_label="found", rows=("a", "b"), columns=("a", "b"), counts=((3, 1), (0, 0))),
+    BarFigure(name="h", title="H", x_label="x", y_label="n", edges=(0, 1, 2),
+              series=(Heights(name="a", y=(3, 1)), Heights(name="b", y=(0, 2)))),
+    BarFigure(name="r", title="R", x_label="class", y_label="recall", labels=("cat", "dog"), series=(Heights(name="a", y=(-1, 1)),)),
 ]  # fmt: skip
 
 
@@ -63,17 +64,21 @@ def test_a_line_of_many_points_is_thinned_and_its_description_has_all() -> None:
 
 def test_names_are_escaped() -> None:
     bad = "</text><script>alert(1)</script>"
-    lines = [Line(name=f"{bad}{number}", x=[0, 1], y=[0, 1]) for number in range(20)]
+    lines = [PlotLine(name=f"{bad}{number}", x=[0, 1], y=[0, 1]) for number in range(20)]
     tags = {element.tag for element in parse_svg(plot_lines(lines, title=bad, x_label=bad, y_label=bad)).iter()}
     assert f"{SVG}script" not in tags
-    matrix = Matrix(name="c", title=bad, row_label=bad, column_label=bad, rows=(bad,), columns=(bad,), counts=((1,),))
+    matrix = MatrixFigure(
+        name="c", title=bad, row_label=bad, column_label=bad, rows=(bad,), columns=(bad,), counts=((1,),)
+    )
     assert f"{SVG}script" not in {element.tag for element in parse_svg(draw(matrix)).iter()}
 
 
 def test_a_table_of_a_million_cells_is_not_drawn() -> None:
     names = tuple(map(str, range(1000)))
     counts = tuple((1,) * 1000 for _ in names)
-    svg = draw(Matrix(name="c", title="C", row_label="r", column_label="c", rows=names, columns=names, counts=counts))
+    svg = draw(
+        MatrixFigure(name="c", title="C", row_label="r", column_label="c", rows=names, columns=names, counts=counts)
+    )
     assert "too many cells" in svg
     assert len(svg) < 60_000
 
@@ -87,7 +92,7 @@ def find_text(svg: ET.Element, text: str) -> ET.Element:
 )
 def test_every_class_of_a_confusion_matrix_is_named_below_and_beside_it(names: tuple[str, ...]) -> None:
     counts = tuple(tuple(int(a == b) for a in range(3)) for b in range(3))
-    figure = Matrix(
+    figure = MatrixFigure(
         name="c", title="C", row_label="true", column_label="found", rows=names, columns=names, counts=counts
     )
     svg = parse_svg(draw(figure))
@@ -100,7 +105,7 @@ def test_every_class_of_a_confusion_matrix_is_named_below_and_beside_it(names: t
 
 def test_entries_of_a_legend_do_not_overlap_in_any_script() -> None:
     names = ["고양이와 강아지", "猫头鹰和兔子", "ウサギとネコ", "rabbit"]
-    lines = [Line(name=name, x=[0, 1], y=[0, at]) for at, name in enumerate(names)]
+    lines = [PlotLine(name=name, x=[0, 1], y=[0, at]) for at, name in enumerate(names)]
     svg = parse_svg(plot_lines(lines, title="t", x_label="x", y_label="y"))
     found = [find_text(svg, name) for name in names]
     places = [(float(each.get("y", "0")), float(each.get("x", "0")), each.text or "") for each in found]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.checking import run_checks_on
-from trainer.training.check_result import Status, names_of
+from trainer.training.check_result import CheckStatus, names_of
 from trainer.training.checks import CHECKS
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_each_faulty_net_fails_its_check(name: str, tmp_path: Path, monkeypatch:
     file = tmp_path / "wrong.py"
     file.write_text(experiment_text(what))
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
-    names = names_of(list(findings.values()), Status.FAILED)
+    names = names_of(list(findings.values()), CheckStatus.FAILED)
     assert names == [check], findings
     assert message in findings[check].message
     assert findings[check].hint
@@ -178,7 +178,7 @@ def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "right.py"
     file.write_text(experiment_text(right))
     findings = run_checks_on(file, tmp_path, monkeypatch)
-    other = {finding.check for finding in findings.values() if finding.status is not Status.PASSED}
+    other = {finding.check for finding in findings.values() if finding.status is not CheckStatus.PASSED}
     assert other == {"causality"}, findings  # a class has no positions
     assert list(findings) == list(CHECKS)
     assert "body frozen on purpose" in findings["gradients"].message
@@ -201,7 +201,7 @@ def test_a_net_with_manual_optimization_is_checked(tmp_path: Path, monkeypatch: 
     findings = run_checks_on(
         tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "several devices"}
     )
-    assert names_of(list(findings.values()), Status.FAILED) == []
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == []
     assert findings["targets"].message.startswith("each metric of val and test")
     assert "all 4 parameters get gradients and change" in findings["gradients"].message
 
@@ -216,7 +216,7 @@ def test_two_losses_per_step_are_not_treated_as_one_decreasing_loss(
     findings = run_checks_on(
         tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume", "several devices"}
     )
-    assert findings["one batch"].status is Status.SKIPPED
+    assert findings["one batch"].status is CheckStatus.SKIPPED
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_one_cause_is_one_failure_without_unrelated_hints(
 ) -> None:
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
-    assert names_of(list(findings.values()), Status.FAILED) == [check]
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == [check]
     assert message in findings[check].message
     assert "learning rate" not in str(findings[check].hint)
 
@@ -255,8 +255,8 @@ def test_probabilities_in_place_of_scores_are_noted_if_one_batch_is_not_learned(
     (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": f"scores = scores.{ending}"}))
     needed = {"settings", "data", "forward", "targets", "finite", "finite gradients", "one batch"}
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
-    assert findings["targets"].status is Status.NOTED
+    assert findings["targets"].status is CheckStatus.NOTED
     assert f"Net.forward returns {what}" in findings["targets"].message
-    assert findings["one batch"].status is Status.FAILED
+    assert findings["one batch"].status is CheckStatus.FAILED
     ends = ending.rpartition("(")[0].rpartition(".")[2]
     assert f"remove {ends} from the end of `forward`" in str(findings["one batch"].hint)

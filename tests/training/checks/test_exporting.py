@@ -14,7 +14,14 @@ from torch import nn
 from tests.checking import ROOT, run_checks_on
 from trainer.training.check_result import CheckFailed, CheckNote
 from trainer.training.checks import CHECKS
-from trainer.training.checks.exporting import Example, FirstBatch, export, exportable, exporting, require_equal_outputs
+from trainer.training.checks.exporting import (
+    ExampleCall,
+    FirstBatch,
+    export,
+    exportable,
+    exporting,
+    require_equal_outputs,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -99,7 +106,7 @@ def test_random_state_and_input_stay_as_they_are() -> None:
     seed = torch.get_rng_state(), random.getstate()
     with exporting():
         net.eval()
-        example = Example(positional=(given,))
+        example = ExampleCall(positional=(given,))
         program = export(net, example, dim=None, file=Path(__file__), root=ROOT)
         require_equal_outputs(net, program, example)
     after = torch.get_rng_state(), random.getstate()

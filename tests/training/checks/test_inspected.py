@@ -12,8 +12,8 @@ from tests.checking import ROOT, STEPS, WORDS, restored_threads
 from trainer.data.declaration import load_dataset
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.assembly import FetchedDataset
-from trainer.training.check_result import Finding, Status
-from trainer.training.checks import CHECKS, Subject, run_checks
+from trainer.training.check_result import CheckStatus, Finding
+from trainer.training.checks import CHECKS, CheckSubject, run_checks
 from trainer.training.experiment import load_experiment
 from trainer.training.readers.synthetic import SyntheticFiles, make_synthetic
 
@@ -34,7 +34,7 @@ def check_damaged_digits(folder: Path, file: str, spoil: Callable[[Any], None]) 
     spoil(array)
     np.save(body, array)
     spoilt = SyntheticFiles({path: bytes(data.read(path)) if path != file else body.getvalue() for path in data.paths})
-    subject = Subject(
+    subject = CheckSubject(
         experiment=experiment,
         resolved=resolved,
         root=ROOT,
@@ -58,7 +58,7 @@ def put_value(place: Any, value: float) -> Callable[[Any], None]:
 
 def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) -> None:
     data = check_damaged_digits(tmp_path, "images.npy", put_value((-1, 0, 0, 0), np.nan))["data"]
-    assert data.status is Status.FAILED
+    assert data.status is CheckStatus.FAILED
     assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.message
 
 
@@ -68,9 +68,11 @@ def test_nan_in_a_sample_outside_the_checked_batches_fails_data(tmp_path: Path) 
 )
 def test_an_invalid_label_outside_the_checked_batches_fails_targets(tmp_path: Path, label: int, message: str) -> None:
     targets = check_damaged_digits(tmp_path, "labels.npy", put_value(-1, label))["targets"]
-    assert (targets.status, message in targets.message) == (Status.FAILED, True), targets
+    assert (targets.status, message in targets.message) == (CheckStatus.FAILED, True), targets
 
 
 def test_a_class_without_training_samples_is_a_note(tmp_path: Path) -> None:
     targets = check_damaged_digits(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
-    assert (targets.status, "class 3 has no sample in split train" in targets.message) == (Status.NOTED, True), targets
+    assert (targets.status, "class 3 has no sample in split train" in targets.message) == (CheckStatus.NOTED, True), (
+        targets
+    )

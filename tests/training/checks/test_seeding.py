@@ -9,7 +9,7 @@ import torch
 
 from tests.checking import run_checks_on
 from tests.training.checks.test_checks import SLOW, experiment_text
-from trainer.training.check_result import Status, names_of
+from trainer.training.check_result import CheckStatus, names_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,14 +81,14 @@ def run_quick_checks(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0
 @pytest.mark.parametrize("name", ["the clock in seconds", *map(_long, list(CONSTRUCTORS)[1:])])
 def test_an_unseeded_constructor_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
-    assert "constructor" in names_of(list(findings.values()), Status.FAILED)
+    assert "constructor" in names_of(list(findings.values()), CheckStatus.FAILED)
     assert findings["constructor"].message == "two nets with one seed have different initial values in head.bias"
 
 
 @pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])
 def test_an_unseeded_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ)
-    assert names_of(list(findings.values()), Status.FAILED) == ["reader"], findings
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == ["reader"], findings
     assert READERS[noise] in findings["reader"].message
     assert "pick" in str(findings["reader"].hint)
 
@@ -108,7 +108,7 @@ def test_a_transform_fails_unless_its_randomness_follows_from_the_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, failing: list[str]
 ) -> None:
     findings = run_quick_checks(tmp_path, monkeypatch, more=DRAWN.format(noise=noise).strip())
-    assert names_of(list(findings.values()), Status.FAILED) == failing, findings
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == failing, findings
     end = "'image' of a sample differs when Net.transform is called again" if failing else "; also after Net.transform"
     assert findings["reader"].message.endswith(end)
 
@@ -116,7 +116,7 @@ def test_a_transform_fails_unless_its_randomness_follows_from_the_seed(
 def test_a_forward_pass_with_state_outside_the_net_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
     findings = run_quick_checks(tmp_path, monkeypatch, passed=passed)
-    assert names_of(list(findings.values()), Status.FAILED) == ["training pass"], findings
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == ["training pass"], findings
 
 
 @pytest.mark.parametrize(("level", "failing"), [("machine", ["determinism"]), ("off", [])])
@@ -127,7 +127,7 @@ def test_a_net_that_changes_torchs_switches_fails_unless_determinism_is_off(
     file.write_text(experiment_text({"made": "torch.backends.cudnn.benchmark = True"}))
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level=level)
     torch.backends.cudnn.benchmark = False
-    assert names_of(list(findings.values()), Status.FAILED) == failing, findings
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == failing, findings
     if failing:
         assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].message
 
@@ -140,7 +140,7 @@ def test_a_net_that_restores_a_default_of_torch_fails(
     file = tmp_path / "default.py"
     file.write_text(experiment_text({place: "torch.use_deterministic_algorithms(False)"}))
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level="machine")
-    assert names_of(list(findings.values()), Status.FAILED) == ["determinism"], findings
+    assert names_of(list(findings.values()), CheckStatus.FAILED) == ["determinism"], findings
     message = "torch.are_deterministic_algorithms_enabled() is False and was True"
     assert message in findings["determinism"].message
 
@@ -151,4 +151,4 @@ def test_seeded_randomness_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     passed = "hidden = nn.functional.dropout(hidden, 0.1, training=self.training)"
     findings = run_quick_checks(tmp_path, monkeypatch, noise=noise, more=READ, made=code, passed=passed)
     states = {name: findings[name].status for name in ("constructor", "reader", "training pass")}
-    assert set(states.values()) == {Status.PASSED}, findings
+    assert set(states.values()) == {CheckStatus.PASSED}, findings

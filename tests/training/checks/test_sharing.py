@@ -6,7 +6,7 @@ import pytest
 
 from tests.checking import run_checks_on
 from tests.training.checks.test_checks import experiment_text
-from trainer.training.check_result import Status
+from trainer.training.check_result import CheckStatus
 from trainer.training.checks import CHECKS
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ NEEDED = {"settings", "data", "forward", "targets", "finite", "several devices"}
     [
         (
             {"made": "self.norm = nn.BatchNorm1d(16)", "passed": "hidden = self.norm(hidden)"},
-            Status.PASSED,
+            CheckStatus.PASSED,
             "norm normal",
         ),
         (
             {"passed": "self.log('mean', hidden.mean()) if self._trainer else None"},
-            Status.PASSED,
+            CheckStatus.PASSED,
             "2 steps with 2 shards",
         ),
         (
@@ -34,17 +34,19 @@ NEEDED = {"settings", "data", "forward", "targets", "finite", "several devices"}
                 "made": "self.register_buffer('seen', torch.zeros(()))",
                 "passed": "self.seen += 1 if self.training else 0",
             },
-            Status.NOTED,
+            CheckStatus.NOTED,
             "one device only: the net changes its buffer seen in a step",
         ),
     ],
 )
 def test_the_check_says_whether_devices_can_share_the_batches_of_a_net(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], status: Status, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], status: CheckStatus, message: str
 ) -> None:
     (tmp_path / "idea.py").write_text(experiment_text(changed))
     words = ("--devices", "2", "--shards", "4")  # checks of a whole batch are made without shards
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, words=words, without=set(CHECKS) - NEEDED)
-    assert {each.status for each in findings.values() if each.check != "several devices"} == {Status.PASSED}, findings
+    assert {each.status for each in findings.values() if each.check != "several devices"} == {CheckStatus.PASSED}, (
+        findings
+    )
     assert findings["several devices"].status is status, findings
     assert message in findings["several devices"].message

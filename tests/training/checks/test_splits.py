@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer.data.declaration import Dataset
-from trainer.data.reader import Text
+from trainer.data.reader import TextReader
 from trainer.data.splits import Layout
 from trainer.training.assembly import FetchedDataset
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
@@ -102,7 +102,7 @@ def test_samples_that_change_between_epochs_cannot_be_compared() -> None:
 
 
 def test_overlapping_windows_are_counted() -> None:
-    reader = Text(kind="text", file="a", window=8, stride=2)
+    reader = TextReader(kind="text", file="a", window=8, stride=2)
     windows = Windows(SyntheticFiles({"a": bytes(range(200))}), reader)
     with pytest.raises(CheckNote) as caught:
         check_splits(windows, range(60), range(60, 70), range(70, 90), reader=reader)
@@ -112,7 +112,7 @@ def test_overlapping_windows_are_counted() -> None:
     assert str(caught.value.hint).startswith("val 60 and train 57")
     with pytest.raises(CheckFailed, match="share bytes"):
         check_splits(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), reader=reader)
-    apart = Text(kind="text", file="a", window=8)
+    apart = TextReader(kind="text", file="a", window=8)
     output = check_splits(
         Windows(SyntheticFiles({"a": bytes(range(200))}), apart),
         range(10),
@@ -124,7 +124,7 @@ def test_overlapping_windows_are_counted() -> None:
 
 
 def test_windows_of_two_files_share_nothing() -> None:
-    reader = Text(kind="text", file=("a", "b"), window=8, stride=2)
+    reader = TextReader(kind="text", file=("a", "b"), window=8, stride=2)
     windows = Windows(SyntheticFiles({"a": bytes(17), "b": bytes(17)}), reader)
     assert len(windows) == 10
     assert (
@@ -163,7 +163,7 @@ def test_files_of_two_datasets_are_compared_by_digest() -> None:
 
 
 def test_overlaps_in_a_text_and_equal_windows_of_two_texts_are_both_found() -> None:
-    reader = Text(kind="text", file="a", window=8, stride=4)
+    reader = TextReader(kind="text", file="a", window=8, stride=4)
     texts = [SyntheticFiles({"a": body}) for body in (bytes(range(100)), bytes(range(100, 150)) + bytes(range(4, 30)))]
     samples, datasets = joined([(Windows(text, reader), text, reader) for text in texts])
     first, count = len(samples.parts[0].samples), len(samples)

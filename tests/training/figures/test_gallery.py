@@ -10,8 +10,8 @@ import torch
 
 from trainer.base.document import read_json
 from trainer.data.declaration import Dataset
-from trainer.data.reader import Arrays
-from trainer.runs.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
+from trainer.data.reader import ArraysReader
+from trainer.runs.figure import FILE, BarFigure, Figure, Figures, LineFigure, PictureFigure, TextFigure
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.figures.gallery import SAMPLES, Gallery
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 NOTHING = f"sha256:{'0' * 64}"
-READER = Arrays(kind="arrays", fields={"image": "x.npy"})
+READER = ArraysReader(kind="arrays", fields={"image": "x.npy"})
 DATASET = Dataset(
     name="dots", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits={"train": (0, 4)}, reader=READER
 )
@@ -100,7 +100,7 @@ def test_a_classification_shows_confusion_curves_and_its_worst_samples(tmp_path:
     assert end_test(Net(), tmp_path, torch.tensor([0, 1, 2, 1])) == []
     figures = read_json(tmp_path / FILE, Figures).figures
     assert [figure.name for figure in figures] == ["confusion", "roc", "most-wrong", "samples"]
-    assert all((tmp_path / figure.file).is_file() for figure in figures if isinstance(figure, Pictures))
+    assert all((tmp_path / figure.file).is_file() for figure in figures if isinstance(figure, PictureFigure))
 
 
 def test_a_regression_shows_parity_and_residuals(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_pa
     figures = read_json(tmp_path / FILE, Figures).figures
     assert [figure.name for figure in figures] == ["roc", "distances", "most-wrong", "samples"]
     distances = figures[1]
-    assert isinstance(distances, Bars)
+    assert isinstance(distances, BarFigure)
     assert [sum(each.y) for each in distances.series] == [2, 1]
 
 
@@ -126,8 +126,8 @@ def test_a_sequence_model_shows_each_position_and_generated_text(tmp_path: Path)
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
     places, text, _ = read_json(tmp_path / FILE, Figures).figures
-    assert isinstance(places, Lines)
-    assert isinstance(text, Passage)
+    assert isinstance(places, LineFigure)
+    assert isinstance(text, TextFigure)
     assert list(places.series[0].x) == [0, 1, 2]
     assert list(places.series[0].y) == pytest.approx([8, 8, 8])
     assert len(text.text) > 100

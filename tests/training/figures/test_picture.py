@@ -15,7 +15,7 @@ from tests.training.readers.test_readers import KINDS, folder
 from tests.training.test_data import declare
 from trainer.data.files import FolderFiles
 from trainer.training.figures.picture import (
-    Row,
+    PictureRow,
     _counted,
     _font,
     _in_turn,
@@ -77,7 +77,7 @@ def test_a_class_name_outside_the_font_is_replaced_by_its_number() -> None:
 
 
 def test_a_note_is_drawn_below_the_samples() -> None:
-    row = Row(title="train", samples=[{"label": torch.tensor(1)}], captions=["1"])
+    row = PictureRow(title="train", samples=[{"label": torch.tensor(1)}], captions=["1"])
     with Image.open(io.BytesIO(drawn([row]))) as plain, Image.open(io.BytesIO(drawn([row], note="Class 1"))) as noted:
         assert noted.height - plain.height == 15
         below = noted.crop((0, plain.height - 1, noted.width, noted.height))

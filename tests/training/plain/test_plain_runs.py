@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -85,7 +85,7 @@ def test_a_killed_module_resumes_with_the_bits_of_an_uninterrupted_run(theirs: C
         assert resumed.returncode == 0, resumed.stderr
         compared = theirs.reprise("compare", whole.name, run.name)
         assert compared.returncode == 0, compared.stdout
-    assert record.outcome.status is Status.COMPLETED
+    assert record.outcome.status is RunStatus.COMPLETED
     assert record.circumstances.limits["data"]
     unchecked = f"not checked: reprise check {KINDS[kind][1]}"
     assert record.circumstances.limits["export"] == (

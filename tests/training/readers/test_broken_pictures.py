@@ -12,7 +12,7 @@ from PIL import Image
 from tests.training.readers.picture_files import png, save_picture, tiff
 from trainer.base.errors import DatasetError
 from trainer.data.pictures import SUFFIXES
-from trainer.data.reader import Images
+from trainer.data.reader import ImagesReader
 from trainer.training.readers.exact_pixels import FORMATS
 from trainer.training.readers.images import decode_pixels
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 READERS = [
-    Images.model_validate({"kind": "images", **options})
+    ImagesReader.model_validate({"kind": "images", **options})
     for options in (
         {},
         {"mode": "L", "dtype": "uint8"},
@@ -103,7 +103,7 @@ def test_a_mutated_picture_has_values_in_range_or_an_error_that_names_it(count: 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("plain")])
 def test_a_truncated_picture_is_never_read_as_a_complete_one(name: str) -> None:
     body = FILES[name]
-    reader = Images(kind="images", frames="first", alpha="drop", white=1 if name in {"float", "PFM"} else None)
+    reader = ImagesReader(kind="images", frames="first", alpha="drop", white=1 if name in {"float", "PFM"} else None)
     whole = decode_pixels(body, reader, where="a/1.png")
     for part in range(12):
         try:
@@ -119,7 +119,7 @@ def test_a_file_of_every_suffix_is_read(suffix: str) -> None:
     Image.init()
     kind = Image.registered_extensions()[suffix]
     body = save_picture(Image.new("F", (8, 8), 1) if suffix == ".pfm" else Image.new("RGB", (8, 8), "white"), kind)
-    reader = Images(kind="images", white=1 if suffix == ".pfm" else None)
+    reader = ImagesReader(kind="images", white=1 if suffix == ".pfm" else None)
     assert decode_pixels(body, reader, where="a/1.png").min() > 0.98
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.readers.picture_files import bmp
 from trainer.base.errors import DatasetError
-from trainer.data.reader import Images
+from trainer.data.reader import ImagesReader
 from trainer.training.readers.images import decode_pixels
 
 pytestmark = pytest.mark.torch
@@ -16,7 +16,7 @@ BLACK_AND_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])
 
 
 def decode_row(body: bytes, **options: Any) -> list[Any]:
-    reader = Images.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **options})
+    reader = ImagesReader.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **options})
     return list(decode_pixels(body, reader, where="a.bmp").squeeze().tolist())
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.training.readers.picture_files import bmp, gif, png, save_picture, tiff
 from trainer.base.errors import DatasetError
-from trainer.data.reader import MOST_PIXELS, Images
+from trainer.data.reader import MOST_PIXELS, ImagesReader
 from trainer.training.readers.images import decode_pixels
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FLOATS = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
 
 
 def decode(body: bytes, **options: Any) -> np.ndarray[Any, Any]:
-    return decode_pixels(body, Images.model_validate({"kind": "images", "mode": "L", **options}), where="a/1.png")
+    return decode_pixels(body, ImagesReader.model_validate({"kind": "images", "mode": "L", **options}), where="a/1.png")
 
 
 def decode_values(body: bytes, **options: Any) -> list[Any]:

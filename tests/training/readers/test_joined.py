@@ -16,7 +16,7 @@ from trainer.base.document import typed
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset, Draft
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 from trainer.data.splits import select
 from trainer.training.data import RunData
 from trainer.training.readers import Pick, open_samples
@@ -41,7 +41,7 @@ def part(place: Path, name: str, splits: dict[str, tuple[int, int]], *, first: f
         np.save(folder / f"{field}.npy", value)
     declared = Dataset(
         name=name,
-        reader=Arrays(kind="arrays", fields={field: f"{field}.npy" for field in values}),
+        reader=ArraysReader(kind="arrays", fields={field: f"{field}.npy" for field in values}),
         splits=splits,
         version=1,
         manifest=NOTHING,

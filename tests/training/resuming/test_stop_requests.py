@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from trainer.base.errors import InterruptedRunError, StoppedError
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from trainer.training.resuming.stop_requests import Stop
 def test_a_run_that_never_started_is_not_reported_as_stopped(
     number: signal.Signals, kind: type[StoppedError], by: str, *, has_run: bool
 ) -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.listen()
     stop.has_run = has_run
     with pytest.raises(kind) as error:
@@ -29,7 +29,7 @@ def test_a_run_that_never_started_is_not_reported_as_stopped(
 
 
 def test_sigterm_that_arrives_several_times_at_once_is_one_request() -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.listen()
     stop.is_delayed = True
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_sigterm_that_arrives_several_times_at_once_is_one_request() -> None:
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.listen()
     stop.is_delayed = True
     os.kill(os.getpid(), signal.SIGINT)

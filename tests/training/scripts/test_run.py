@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def test_a_dataset_reaches_a_script_as_a_folder(team: Checkout) -> None:
 
 def test_a_failure_is_recorded_with_its_last_line(team: Checkout) -> None:
     attempt, record, printed = run(team, "--out", "{run}", "--crash", code=82)
-    assert record.outcome.status is Status.FAILED
+    assert record.outcome.status is RunStatus.FAILED
     assert record.outcome.reason == "train.py ended with exit status 1"
     assert "-> RuntimeError: the disk of the cluster is gone" in printed
     assert (attempt / "output/last.pt").is_file()
@@ -162,7 +162,7 @@ def test_a_signal_reaches_the_script_and_is_recorded(team: Checkout, number: int
     _, printed = process.communicate(timeout=60)
     assert process.returncode == code, printed
     record = load_record(folder / "attempts/1/record.json")
-    assert (record.outcome.status, record.outcome.reason) == (Status.INTERRUPTED, reason)
+    assert (record.outcome.status, record.outcome.reason) == (RunStatus.INTERRUPTED, reason)
     assert "last.pt" in (folder / "attempts/1/outputs.json").read_text()
     assert "--resume" not in printed
 
@@ -180,7 +180,7 @@ def test_a_killed_run_leaves_no_process_and_cannot_be_resumed(team: Checkout) ->
     assert resumed.returncode != 0
     assert "it cannot be resumed" in resumed.stderr
     assert "reprise train --script old/train.py" in resumed.stderr
-    assert load_record(folder / "attempts/1/record.json").outcome.status is Status.INTERRUPTED
+    assert load_record(folder / "attempts/1/record.json").outcome.status is RunStatus.INTERRUPTED
 
 
 BEYOND: Final = """
@@ -251,7 +251,7 @@ def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
 )
 def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checkout, name: str, limit: str) -> None:
     attempt, record, printed = run(team, "--out", "{run}", "--epochs", "1", options=("--results", name))
-    assert (record.outcome.status, record.outcome.metrics) == (Status.COMPLETED, {})
+    assert (record.outcome.status, record.outcome.metrics) == (RunStatus.COMPLETED, {})
     assert record.outcome.outputs
     assert record.circumstances.limits["results"].startswith(limit)
     assert f"not guaranteed: results: {limit}" in printed

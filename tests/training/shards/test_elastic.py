@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import ExperimentError, PreemptedError, RankError, StoppedError
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run_id import new_run_id
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_run_stopped_on_two_devices_is_resumed_on_one_with_the_same_bits(check
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     folder, record = checkout.last()
-    assert record.outcome.status is Status.PREEMPTED
+    assert record.outcome.status is RunStatus.PREEMPTED
     done = checkout.reprise("train", "--resume", record.run, "--devices", "1", "--no-publish")
     assert done.returncode == 0, done.stderr
     second = folder.parent / "2"
@@ -112,7 +112,7 @@ def test_a_killed_rank_is_named_and_the_run_can_be_resumed(checkout: Checkout) -
     assert code == RankError.code, err
     assert "rank 1 of 2 was ended by SIGKILL" in err
     _, record = checkout.last()
-    assert record.outcome.status is Status.FAILED
+    assert record.outcome.status is RunStatus.FAILED
 
 
 @pytest.mark.long
@@ -279,7 +279,7 @@ def test_a_machine_that_does_not_answer_is_named_and_the_run_can_be_resumed(chec
     machines[1].kill()
     machines[1].communicate()
     assert machines[0].returncode == RankError.code, err
-    assert re.search(r"machine 1 of 2 has not answered for 6\d s", err)
+    assert re.search(r"node 1 of 2 has not answered for 6\d s", err)
     record = json.loads((trace.parent / "record.json").read_bytes())
     assert record["outcome"]["status"] == "failed"
     process = checkout.start(*words)
@@ -308,7 +308,7 @@ def test_a_machine_with_other_files_does_not_take_part(checkout: Checkout, tmp_p
     ]
     errors = [machine.communicate(timeout=400)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [RankError.code, RankError.code], errors
-    assert "machine 1 (" in errors[0]
+    assert "node 1 (" in errors[0]
     assert "does not take part: source is sha256:" in errors[0]
     assert "this machine does not take part in run" in errors[1]
     assert list((other.root / "runs").iterdir()) == []

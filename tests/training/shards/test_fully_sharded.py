@@ -18,7 +18,7 @@ from xxhash import xxh3_64_hexdigest
 
 from tests.training.shards.test_elastic import write
 from trainer.base.errors import ExperimentError, SettingError, UsageError
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.training.failures import attributed
 from trainer.training.shards.fully_sharded import FullySharded, blocks_of, unsuitable
 from trainer.training.shards.fully_sharded_strategy import FullyShardedDevices
@@ -116,7 +116,7 @@ def test_a_killed_run_is_resumed_on_equally_many_devices_only_with_the_same_bits
     assert done.returncode == 0, done.stderr
     second = folder.parent / "2"
     found = json.loads((second / "record.json").read_bytes())["outcome"]
-    assert found["status"] == Status.COMPLETED
+    assert found["status"] == RunStatus.COMPLETED
     logs = ((second / name).read_bytes() for name in ("metrics.jsonl", "trace.jsonl"))
     assert (found["weights"], *logs) == result(checkout, *FSDP, *words)[1]
 

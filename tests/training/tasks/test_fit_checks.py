@@ -19,7 +19,7 @@ from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO, read_checkpoint
 from trainer.training.resuming.checkpoints import Checkpoints
 from trainer.training.resuming.stop_between_steps import StopBetweenSteps
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 class Net(L.LightningModule):
     """One weight; records its samples, and requests a stop in batch `stop_in`, counted from 1 over all epochs."""
 
-    def __init__(self, stop: Stop, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
+    def __init__(self, stop: StopRequest, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
         self.stop = stop
@@ -69,7 +69,7 @@ class Numbers(Samples):
 
 def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, **how: Any) -> Net:
     """Train on 12 rows in batches of 2, with the callbacks of a run."""
-    stop = Stop()
+    stop = StopRequest()
     net = Net(stop, stop_in=how.pop("stop_in", 0), validated=how.pop("validated", (0.0, 0.0)))
     rows = Picked(Numbers(), seed=0, declared={}, dataset="numbers")
     order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())

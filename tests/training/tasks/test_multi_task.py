@@ -13,8 +13,8 @@ import torch
 from tests.checking import ROOT, run_checks_on
 from tests.small_training import Small
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError
-from trainer.data.reader import Arrays
-from trainer.training.check_result import Status
+from trainer.data.reader import ArraysReader
+from trainer.training.check_result import CheckStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class Several(Small):
         np.save(self.place / "data/k.npy", kinds)
         np.save(self.place / "data/y.npy", z.sum(axis=1))
         fields = {name: f"{name}.npy" for name in ("x", "y", "z", "k")}
-        return declared.model_copy(update={"reader": Arrays(kind="arrays", fields=fields)})
+        return declared.model_copy(update={"reader": ArraysReader(kind="arrays", fields=fields)})
 
 
 def train(folder: Path, code: str, patch: pytest.MonkeyPatch, *words: str, record: Any = None) -> Any:
@@ -181,7 +181,7 @@ def test_an_input_field_that_is_given_has_no_effect_beside_input_fields(
 @pytest.mark.filterwarnings("ignore")
 def test_a_net_with_several_outputs_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = run_checks_on(ROOT / "tests/training/tasks/several.py", tmp_path, monkeypatch)
-    wrong = [each for each in findings.values() if each.status is Status.FAILED]
+    wrong = [each for each in findings.values() if each.status is CheckStatus.FAILED]
     assert not wrong, wrong
 
 
@@ -193,7 +193,7 @@ def test_a_net_with_several_inputs_passes_every_check(tmp_path: Path, monkeypatc
     text = text.replace("self, images: Tensor)", "self, images: Tensor, labels: Tensor)")
     file.write_text(text.replace("self.ink(pixels)[:, 0]", "self.ink(pixels)[:, 0] + labels"))
     findings = run_checks_on(file, tmp_path, monkeypatch)
-    wrong = [each for each in findings.values() if each.status is Status.FAILED]
+    wrong = [each for each in findings.values() if each.status is CheckStatus.FAILED]
     assert not wrong, wrong
     assert findings["forward"].message == "[32, 1, 8, 8], [32] to [32, 10], [32]"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
-from trainer.data.reader import Arrays
+from trainer.data.reader import ArraysReader
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.tasks.verification import Pairs
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 NOTHING = f"sha256:{'0' * 64}"
-READER = Arrays(kind="arrays", fields={"label": "y.npy"})
+READER = ArraysReader(kind="arrays", fields={"label": "y.npy"})
 
 
 class LabeledSamples(Samples):

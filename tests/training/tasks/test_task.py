@@ -13,7 +13,7 @@ from trainer.base.errors import DatasetError, ExperimentError, SettingError
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
 from trainer.training.readers.inspect import inspect_blocks
-from trainer.training.readers.samples import Block
+from trainer.training.readers.samples import SampleBlock
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 from trainer.training.tasks.fit_checks import try_out
 from trainer.training.tasks.regression import Regressor
@@ -46,7 +46,7 @@ def make_net(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Tas
 def make_inspection(**labels: list[int]) -> Inspection:
     ends = np.cumsum([0, *map(len, labels.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(labels)}
-    blocks = [Block(rows=rows[name], fields={"label": np.array(each)}) for name, each in labels.items()]
+    blocks = [SampleBlock(rows=rows[name], fields={"label": np.array(each)}) for name, each in labels.items()]
     return inspect_blocks(blocks, rows, name=lambda row: f"row {row}")
 
 

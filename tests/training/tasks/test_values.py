@@ -11,7 +11,7 @@ import pytest
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.base.errors import DatasetError
 from trainer.training.readers.inspect import inspect_blocks
-from trainer.training.readers.samples import Block
+from trainer.training.readers.samples import SampleBlock
 from trainer.training.tasks.fit_checks import undefined_metrics
 from trainer.training.tasks.regression import Regressor
 from trainer.training.tasks.sequences import SequenceModel
@@ -30,7 +30,7 @@ def inspect_values(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
     """Return a task and the inspection of these values."""
     ends = np.cumsum([0, *map(len, splits.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(splits)}
-    blocks = [Block(rows=rows[name], fields={"it": np.array(each)}) for name, each in splits.items()]
+    blocks = [SampleBlock(rows=rows[name], fields={"it": np.array(each)}) for name, each in splits.items()]
     net = object.__new__(kind)
     object.__setattr__(net, "_used", ("it", "it"))
     return net, inspect_blocks(blocks, rows, name=lambda row: f"row {row}")

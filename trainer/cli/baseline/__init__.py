@@ -44,7 +44,7 @@ from trainer.comparison.baseline import (
 )
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.saved_document import read_files, save_files
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.data.declaration import declaration
 from trainer.launch.contract import CommandRequest
 from trainer.runs.handoff import read_launch
@@ -124,7 +124,7 @@ def _check(args: Namespace, name: str) -> int:
     else:
         refresh = [] if result.holds else [f"if the change is intended: reprise baseline refresh {name} --why TEXT"]
         print("\n  ".join([f"{name}: {result.summary}", *changes_listed, *result.changes, *refresh]))
-    return 0 if result.holds else Rung.DIFFERENT.code
+    return 0 if result.holds else VerdictLevel.DIFFERENT.code
 
 
 def _no_baseline(name: str) -> DocumentError:

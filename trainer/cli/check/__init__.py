@@ -26,7 +26,7 @@ from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
 from trainer.runs.handoff import read_launch
 from trainer.runs.image_claim import claim_image
-from trainer.training.check_result import Finding, Status, lines, names_of
+from trainer.training.check_result import CheckStatus, Finding, lines, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +108,7 @@ def _check_experiment(request: TrainRequest, hidden: Sequence[str], *, prints: b
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
             _print_line(f"  {text}", prints=prints)
-    failed, to_note = names_of(findings, Status.FAILED), names_of(findings, Status.NOTED)
+    failed, to_note = names_of(findings, CheckStatus.FAILED), names_of(findings, CheckStatus.NOTED)
     notes = f"; look at {', '.join(to_note)}" if to_note else ""
     summary = (
         f"{counted(len(findings), 'check')}, none failed{notes}"
@@ -141,7 +141,7 @@ def run_checks(argv: list[str]) -> int:
 
 
 def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
-    from trainer.training.checks import LARGEST_BATCH, Subject, run_checks
+    from trainer.training.checks import LARGEST_BATCH, CheckSubject, run_checks
     from trainer.training.plain.experiment import PlainExperiment
 
     launch = read_launch(os.environ)
@@ -156,7 +156,7 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
     initial = resolved.settings.value_of("init_from")
     own_weights = f", initial weights by seed, not of {initial}" if initial else ""
     yield {"data": f"{chosen.description}, {launch.device}{own_weights}"}
-    subject = Subject(
+    subject = CheckSubject(
         experiment=experiment,
         resolved=resolved,
         root=Path.cwd(),

@@ -26,7 +26,7 @@ from trainer.comparison.observation import (
     first_different_value,
     responsible_module,
 )
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.runs.handoff import read_launch
 from trainer.settings.ledger import Ledger
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.cli.train.command_line import TrainRequest
-    from trainer.training.tracing.observe import Subject
+    from trainer.training.tracing.observe import ObservedTraining
 
 
 def print_first_difference(request: TrainRequest, *, steps: int, as_json: bool) -> int:
@@ -42,7 +42,7 @@ def print_first_difference(request: TrainRequest, *, steps: int, as_json: bool) 
     with frozen_checkout(request) as (source, arguments):
         result = _first_difference(request, arguments, steps=steps, source=source)
     print_result(result, result["summary"], as_json=as_json)
-    return 0 if result["equal"] else Rung.DIFFERENT.code
+    return 0 if result["equal"] else VerdictLevel.DIFFERENT.code
 
 
 def _first_difference(request: TrainRequest, arguments: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
@@ -120,15 +120,15 @@ def print_observation(argv: list[str]) -> int:
     return 0
 
 
-def _subject(arguments: list[str], *, steps: int, folder: Path) -> Subject:
+def _subject(arguments: list[str], *, steps: int, folder: Path) -> ObservedTraining:
     from trainer.training.assembly import by_role
-    from trainer.training.tracing.observe import Subject
+    from trainer.training.tracing.observe import ObservedTraining
 
     launch = read_launch(os.environ)
     experiment, root = import_experiment(launch), Path.cwd()
     resolved = resolve_settings(experiment, arguments)
     declared = datasets_of(experiment, resolved.settings)
-    return Subject(
+    return ObservedTraining(
         experiment=experiment,
         ledger=Ledger(resolved, root=root),
         datasets=by_role(resolved.settings, ((each, fetch_data(each, say=_print_note)) for each in declared)),
@@ -142,7 +142,7 @@ def _print_note(line: str) -> None:
     print(line, file=escaping(sys.stderr))
 
 
-def _operation(subject: Subject, first: ObservedValue) -> str | None:
+def _operation(subject: ObservedTraining, first: ObservedValue) -> str | None:
     """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
     from trainer.training.tracing.observe import Window, observe
 

@@ -30,7 +30,7 @@ from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, underlying
 from trainer.comparison.compare import ComparedRun, EvidenceSources, compare, load_compared_run, stronger_verdicts
 from trainer.comparison.trace import FILE
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.runs.differences import DifferenceKind
 from trainer.runs.list import local_ids, remote_ids, remote_run
 from trainer.runs.names import resolve_run
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
     from trainer.comparison.compare import Comparison
     from trainer.comparison.compare_outputs import OutputDifference
-    from trainer.comparison.verdict import Figure
+    from trainer.comparison.verdict import ComparedMetric
     from trainer.comparison.weights import TensorDifference, WeightsComparison
     from trainer.runs.differences import Candidate
     from trainer.stores.contract import Store
 
-_RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Rung.NOT_COMPARABLE}
+_LEVELS = {level.value.replace(" ", "-"): level for level in VerdictLevel if level is not VerdictLevel.NOT_COMPARABLE}
 
 
 def main(argv: list[str]) -> int:
@@ -59,8 +59,8 @@ def main(argv: list[str]) -> int:
         print(canonical(comparison.document()).decode())
     else:
         _print(comparison, limit=None if args.all else args.most)
-    rung = comparison.verdict.rung
-    return rung.code if required is None else int(not rung.reaches(required))
+    level = comparison.verdict.level
+    return level.code if required is None else int(not level.reaches(required))
 
 
 def _parser() -> Arguments:
@@ -71,7 +71,7 @@ def _parser() -> Arguments:
     )
     parser.add_argument("a", metavar="A", help=RUN_HELP)
     parser.add_argument("b", metavar="B", help=f"second {RUN_HELP}")
-    at_least = f"exit with 0 if the verdict is VERDICT or stronger, else 1: {', '.join(_RUNGS)}"
+    at_least = f"exit with 0 if the verdict is VERDICT or stronger, else 1: {', '.join(_LEVELS)}"
     parser.add_argument("--at-least", metavar="VERDICT", help=at_least)
     most = "show at most N lines of each list (default: 12)"
     parser.add_argument("-n", "--most", type=int, default=12, metavar="N", help=most)
@@ -81,11 +81,11 @@ def _parser() -> Arguments:
     return parser
 
 
-def _rung(word: str) -> Rung:
+def _rung(word: str) -> VerdictLevel:
     name = word.strip().lower().replace(" ", "-")
-    if name not in _RUNGS:
-        raise UsageError(f"--at-least {word}: unknown verdict", hint=did_you_mean(name, _RUNGS))
-    return _RUNGS[name]
+    if name not in _LEVELS:
+        raise UsageError(f"--at-least {word}: unknown verdict", hint=did_you_mean(name, _LEVELS))
+    return _LEVELS[name]
 
 
 def _store(address: str | None) -> Store | None:
@@ -129,7 +129,7 @@ def _print(comparison: Comparison, *, limit: int | None) -> None:
         from rich.console import Console
         from rich.text import Text
 
-        text = Text(one_line(first), style=_COLORS[comparison.verdict.rung])
+        text = Text(one_line(first), style=_COLORS[comparison.verdict.level])
         Console(file=underlying(sys.stdout)).print(text, soft_wrap=True)
     else:
         print(first)
@@ -137,7 +137,7 @@ def _print(comparison: Comparison, *, limit: int | None) -> None:
 
 
 _STYLES = ("bold green", "bold green", "bold yellow", "bold red", "bold magenta")
-_COLORS = dict(zip(Rung, _STYLES, strict=True))
+_COLORS = dict(zip(VerdictLevel, _STYLES, strict=True))
 
 
 _LONGEST = 60
@@ -149,7 +149,7 @@ _LARGEST_ULPS = 1 << 20
 def headline(comparison: Comparison) -> str:
     """Return the verdict in one line."""
     prefix = "it is the same run; " if comparison.same_run else ""
-    return f"{comparison.verdict.rung}: {prefix}{spelled(comparison.verdict.reason)}"
+    return f"{comparison.verdict.level}: {prefix}{spelled(comparison.verdict.reason)}"
 
 
 def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
@@ -157,12 +157,12 @@ def page(comparison: Comparison, *, limit: int | None) -> Iterator[str]:
     yield from columns([("A", *_run(comparison.a)), ("B", *_run(comparison.b))])
     if comparison.same_run:
         return
-    requirements = [(rung.value, spelled(reason)) for rung, reason in stronger_verdicts(comparison).items()]
+    requirements = [(level.value, spelled(reason)) for level, reason in stronger_verdicts(comparison).items()]
     yield from _block("determinism", _reduced_determinism(comparison))
     yield from _block("not guaranteed", _limits(comparison))
     yield from _block("first difference", _divergence(comparison))
     yield from _candidates(comparison, limit)
-    yield from _block("result metrics", _figures(comparison.verdict.figures) if comparison.verdict.figures else ())
+    yield from _block("result metrics", _figures(comparison.verdict.metrics) if comparison.verdict.metrics else ())
     yield from _block("outputs", _outputs(comparison.outputs, limit) if comparison.outputs else ())
     yield from _block("weights", _weights(comparison.weights, limit) if comparison.weights else ())
     yield from _block("for a stronger verdict", columns(requirements) if requirements else ())
@@ -219,7 +219,7 @@ def _divergence(comparison: Comparison) -> Iterator[str]:
 def _candidates(comparison: Comparison, limit: int | None) -> Iterator[str]:
     """Yield the differences; if the results are identical, they are not called candidates for a cause."""
     candidates = comparison.candidates
-    title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
+    title = "differs all the same" if comparison.verdict.level is VerdictLevel.IDENTICAL else "candidates for a cause"
     ingredients = [each for each in candidates if each.ingredient or each.kind is DifferenceKind.RESUMED]
     others = [each for each in candidates if each not in ingredients]
     if not candidates:
@@ -253,7 +253,7 @@ def _value(value: str, origin: str | None) -> str:
     return f"{text} ({origin})" if origin else text
 
 
-def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
+def _figures(figures: tuple[ComparedMetric, ...]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("metric", "A", "B", "B - A", "apart", "tolerance", "noise")]
     for figure in figures:
         runs = zip((figure.a, figure.b), figure.undefined, strict=True)
@@ -264,7 +264,7 @@ def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
     return columns(rows)
 
 
-def _distance(figure: Figure) -> str:
+def _distance(figure: ComparedMetric) -> str:
     """Return the distance of two values: in ulps if it is small, else as a relative difference."""
     if figure.ulp is not None and figure.ulp <= _LARGEST_ULPS:
         return f"{figure.ulp} ulp"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainer.cli.data import DataContext
-    from trainer.data.upstream.listing import Client, Listing, Upstream
+    from trainer.data.upstream.listing import Client, Upstream, UpstreamListing
 
 _PACKAGES: Final = {
     "https": ("fsspec", "aiohttp"),
@@ -136,7 +136,7 @@ def update(args: Namespace, context: DataContext) -> int:
     return 0
 
 
-def _print_changes(title: str, upstream: Upstream, listing: Listing, lines: list[str]) -> None:
+def _print_changes(title: str, upstream: Upstream, listing: UpstreamListing, lines: list[str]) -> None:
     revisions = f" ({upstream.revision[:12]} -> {listing.revision[:12]})" if listing.revision else ""
     print_progress(f"{title}: {upstream.source} changed{revisions}")
     for line in lines:
@@ -172,7 +172,7 @@ def _unless_unmoved(upstream: Upstream, before: Upstream | None) -> Upstream:
     return before if before and is_same else upstream
 
 
-def _require_fitting_options(args: Namespace, listing: Listing) -> None:
+def _require_fitting_options(args: Namespace, listing: UpstreamListing) -> None:
     if args.sha256 and len(listing.files) != 1:
         raise UsageError(
             f"--sha256 is the digest of one file; {args.address} has {len(listing.files):,}", hint="remove --sha256"
@@ -235,7 +235,7 @@ def _require_packages(scheme: str) -> None:
 
 
 @contextmanager
-def _staging(name: str, listing: Listing) -> Iterator[Path]:
+def _staging(name: str, listing: UpstreamListing) -> Iterator[Path]:
     """Yield a folder for downloads. It is kept after a failure, so that the same import continues, and removed after the publication."""
     if not os.access(CHECKOUT, os.W_OK):
         with tempfile.TemporaryDirectory(prefix="reprise-import-") as temporary:

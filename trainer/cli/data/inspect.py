@@ -23,7 +23,7 @@ from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.configuration import CHECKOUT
 from trainer.data.declaration import Draft
 from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
-from trainer.data.reader import Arrays, Images, Lines, Table, Text
+from trainer.data.reader import ArraysReader, ImagesReader, LinesReader, TableReader, TextReader
 from trainer.data.token_ids import has_library
 from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
@@ -47,14 +47,14 @@ def main(argv: list[str]) -> int:
     if unreadable := next((path for path in needed if not os.access(folder / path, os.R_OK)), None):
         raise NotWritableError(f"{unreadable} is not readable by uid {os.getuid()}", hint=f"chmod +r {unreadable}")
     try:
-        answer = _Answer(inspection=_inspect_folder(draft, folder, request["paths"]))
+        answer = _InspectionOutput(inspection=_inspect_folder(draft, folder, request["paths"]))
     except DatasetError as fault:
-        answer = _Answer(error=fault.message, hint=fault.hint)
+        answer = _InspectionOutput(error=fault.message, hint=fault.hint)
     print(answer.model_dump_json())
     return 0
 
 
-class _Answer(Document):
+class _InspectionOutput(Document):
     """The output of a container: an inspection or an error."""
 
     inspection: Inspection | None = None
@@ -64,10 +64,10 @@ class _Answer(Document):
 
 def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
     """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they cannot be published."""
-    if isinstance(draft.reader, Lines | Text) and draft.reader.tokens:
+    if isinstance(draft.reader, LinesReader | TextReader) and draft.reader.tokens:
         if has_library():
             return True  # the check before has tokenized the text
-    elif not isinstance(draft.reader, Arrays | Images | Table):
+    elif not isinstance(draft.reader, ArraysReader | ImagesReader | TableReader):
         return True  # any bytes are valid samples
     start = monotonic()
     try:
@@ -84,7 +84,7 @@ def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, pat
 
 
 def _reads_here(draft: Described) -> bool:
-    is_tokenized = isinstance(draft.reader, Lines | Text)
+    is_tokenized = isinstance(draft.reader, LinesReader | TextReader)
     return find_spec("torch") is not None and (has_library() or not is_tokenized)
 
 
@@ -118,7 +118,7 @@ def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspect
         image = docker.image(values["REPRISE_IMAGE"]) if values.get("REPRISE_IMAGE") else None
         if image is None:
             raise SamplesNotReadError("the environment's image is not on this machine: scripts/setup --build")
-        required = list(paths) if isinstance(draft.reader, Images) else list(draft.reader.needed)
+        required = list(paths) if isinstance(draft.reader, ImagesReader) else list(draft.reader.needed)
         json.dump({"draft": draft.model_dump(mode="json"), "paths": required}, request)
         request.flush()
         Path(request.name).chmod(0o644)
@@ -146,7 +146,7 @@ def run_inspection(docker: Engine, image: ImageFacts, *, folder: Path, request: 
         raise SamplesNotReadError(f"the container exited with code {code}: {' '.join(lines[-2:])[:200]}")
     line = lines[-1] if lines else ""
     try:
-        answer = parse_json(line, _Answer, where="the inspection", whole=LARGEST_WHOLE)
+        answer = parse_json(line, _InspectionOutput, where="the inspection", whole=LARGEST_WHOLE)
     except DocumentError as fault:
         raise SamplesNotReadError(f"the container printed {line[:100]!r}") from fault
     if answer.inspection is None:

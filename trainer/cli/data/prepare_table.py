@@ -20,7 +20,7 @@ from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.configuration import CHECKOUT
 from trainer.data.declaration import Draft
 from trainer.data.files import FolderFiles
-from trainer.data.reader import Table
+from trainer.data.reader import TableReader
 from trainer.data.tables.convert import write_parquet
 from trainer.data.tables.table_file import blocks_of
 from trainer.environments.engine import IsolatedContainer, Mount
@@ -34,7 +34,7 @@ _DATA, _OUT, _REQUEST = "/data", "/out", "/run/reprise/request.json"
 _NEEDS = "publishing a table needs pyarrow and torch"
 
 
-class _Answer(Document):
+class _PreparationOutput(Document):
     """The output of a container."""
 
     fills: dict[str, float] = {}
@@ -47,9 +47,9 @@ def main(argv: list[str]) -> int:
     file, folder, request = map(Path, argv)
     draft = parse_json(request.read_bytes(), Draft, where="the request")
     try:
-        answer = _Answer(fills=_prepare(draft, file, folder))
+        answer = _PreparationOutput(fills=_prepare(draft, file, folder))
     except DatasetError as fault:
-        answer = _Answer(error=fault.message, hint=fault.hint)
+        answer = _PreparationOutput(error=fault.message, hint=fault.hint)
     print(answer.model_dump_json())
     return 0
 
@@ -61,7 +61,7 @@ def prepare_table(draft: Draft, file: Path, folder: Path) -> Draft:
     """
     fills = _prepare(draft, file, folder) if find_spec("torch") else _in_container(draft, file, folder)
     reader = draft.reader
-    assert isinstance(reader, Table)  # noqa: S101 - a table
+    assert isinstance(reader, TableReader)  # noqa: S101 - a table
     columns = {name: each.model_copy(update={"fill": fills.get(name)}) for name, each in reader.columns.items()}
     return draft.model_copy(update={"reader": reader.model_copy(update={"columns": columns})})
 
@@ -71,7 +71,7 @@ def _prepare(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
 
     source = draft.source_table
     assert source is not None  # noqa: S101 - a table
-    assert isinstance(draft.reader, Table)  # noqa: S101
+    assert isinstance(draft.reader, TableReader)  # noqa: S101
     write_parquet(source, blocks_of(file, source), folder / draft.reader.files[0])
     return fit_fills(draft, FolderFiles(folder))
 
@@ -116,7 +116,7 @@ def run_preparation(docker: Engine, image: ImageFacts, *, file: Path, folder: Pa
     if (code := docker.confine(container, say=lines.append)) or not lines:
         message = f"{file.name} was not published: the container exited with code {code}: {' '.join(lines[-2:])[:200]}"
         raise MachineError(message, hint="reprise doctor")
-    answer = parse_json(lines[-1], _Answer, where="the container's answer")
+    answer = parse_json(lines[-1], _PreparationOutput, where="the container's answer")
     if answer.error:
         raise DatasetError(answer.error, hint=answer.hint)
     return answer.fills

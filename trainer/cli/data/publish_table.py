@@ -16,7 +16,7 @@ from trainer.cli.data.prepare_table import prepare_table
 from trainer.cli.data.publish_options import parse_distinct, parse_pair
 from trainer.cli.formatting import columns as aligned
 from trainer.data.declaration import Draft
-from trainer.data.reader import Table
+from trainer.data.reader import TableReader
 from trainer.data.tables.dialect import DialectOptions
 from trainer.data.tables.plan import PlanOptions, TablePlan
 from trainer.data.tables.source_table import FORMATS, SourceTable
@@ -184,7 +184,7 @@ def table_folder(
 
 def _without_fills(reader: Reader) -> Reader:
     """Return the planned reader, without the values that replace missing values."""
-    if not isinstance(reader, Table):
+    if not isinstance(reader, TableReader):
         return reader
     columns = {name: each.model_copy(update={"fill": None}) for name, each in reader.columns.items()}
     return reader.model_copy(update={"columns": columns})
@@ -205,7 +205,7 @@ def _planned(args: Namespace, path: Path, before: Dataset | None) -> tuple[Sourc
         plan=_plan_options(args),
     )
     earlier = before.source_table if before else None
-    tables = (earlier, before.reader) if before and earlier and isinstance(before.reader, Table) else None
+    tables = (earlier, before.reader) if before and earlier and isinstance(before.reader, TableReader) else None
     return plan_file(path, options, before=tables)
 
 

@@ -9,7 +9,7 @@ from trainer.cli.data.values import described_values
 from trainer.cli.progress import readable
 from trainer.cli.report.elements import digest, lines, pairs, section, table
 from trainer.cli.report.page import document
-from trainer.data.reader import Table
+from trainer.data.reader import TableReader
 from trainer.data.splits import describe_split
 from trainer.reporting.drawing.markup import embedded, tag
 
@@ -49,7 +49,7 @@ def _samples(dataset: Dataset, overview: Overview, picture: bytes | None) -> Ite
     if picture is not None:
         image = embedded(picture, description=f"samples of {dataset.name}")
         yield tag("figure", image, class_="samples") if image else None
-    if isinstance(dataset.reader, Table):
+    if isinstance(dataset.reader, TableReader):
         yield tag("p", "As the training reads them: missing values are replaced as declared.", class_="quiet")
     for split, rows in overview.examples.items():
         total = overview.samples.get(split, len(rows))

@@ -30,7 +30,7 @@ from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
 from trainer.data.fetch import fetch_dataset
 from trainer.data.overview import Overview
-from trainer.data.reader import Images, Table
+from trainer.data.reader import ImagesReader, TableReader
 from trainer.data.splits import describe_split
 from trainer.data.versions import diff_datasets, list_versions
 
@@ -85,7 +85,7 @@ def _print_table(rows: list[tuple[Dataset, dict[str, bool]]]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
+class _DatasetState:
     """A dataset's copies, samples and versions."""
 
     folder: Path | None
@@ -110,7 +110,7 @@ def show(args: Namespace, context: DataContext) -> int:
     containers = container_cache(context.root)
     samples = _count(dataset, cached)
     classes = samples.classes if isinstance(samples, CheckResult) else ()
-    state = _State(
+    state = _DatasetState(
         folder=context.cache.place(dataset) if cached else None,
         containers=containers,
         in_containers=containers.has(dataset) if isinstance(containers, Cache) else None,
@@ -139,7 +139,7 @@ def show(args: Namespace, context: DataContext) -> int:
     return 0
 
 
-def _print_declaration(dataset: Dataset, state: _State) -> None:
+def _print_declaration(dataset: Dataset, state: _DatasetState) -> None:
     counts = state.samples.splits if isinstance(state.samples, CheckResult) else {}
     print(f"{dataset.title}: {counted(dataset.files, 'file')}, {readable(dataset.bytes)}")
     print(f"  license   {dataset.license}\n  source    {dataset.source}")
@@ -155,7 +155,7 @@ def _print_declaration(dataset: Dataset, state: _State) -> None:
 
 def _describe_reader(reader: Reader) -> str:
     """Return the options of a reader; of a table its files and fields, whose columns the table of values lists."""
-    if isinstance(reader, Table):
+    if isinstance(reader, TableReader):
         fields = (
             name if isinstance(each.column, str) else f"{name} [{len(each.names)}]"
             for name, each in reader.fields.items()
@@ -165,7 +165,7 @@ def _describe_reader(reader: Reader) -> str:
     return json.dumps(options, default=str) if options else ""
 
 
-def _print_copies(dataset: Dataset, state: _State, context: DataContext) -> None:
+def _print_copies(dataset: Dataset, state: _DatasetState, context: DataContext) -> None:
     print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {state.folder or 'no'}")
     if isinstance(state.containers, UnreadableCache):
         print(f"            in containers unknown: {state.containers.reason}")
@@ -177,8 +177,8 @@ def _print_copies(dataset: Dataset, state: _State, context: DataContext) -> None
         print(f"  versions  {', '.join(map(str, state.versions)) or 'none'} in {context.open().label}")
 
 
-def _print_classes(dataset: Dataset, state: _State) -> None:
-    if not state.classes and isinstance(dataset.reader, Images) and dataset.reader.classes:
+def _print_classes(dataset: Dataset, state: _DatasetState) -> None:
+    if not state.classes and isinstance(dataset.reader, ImagesReader) and dataset.reader.classes:
         names = dataset.reader.classes
         print(f"  classes   {len(names):,}: {listed(f'{number} {name}' for number, name in enumerate(names))}")
     if isinstance(state.samples, str):
@@ -190,7 +190,7 @@ def _print_classes(dataset: Dataset, state: _State) -> None:
 def _count(dataset: Dataset, cached: CachedDataset | None) -> CheckResult | str | None:
     """Count the samples of a cached dataset, if its declaration does not give the counts already."""
     has_rows = all(isinstance(split, tuple) for split in dataset.splits.values())
-    if cached is None or (has_rows and not isinstance(dataset.reader, Images)):
+    if cached is None or (has_rows and not isinstance(dataset.reader, ImagesReader)):
         return None
     try:
         return count_samples(dataset, cached)
@@ -284,7 +284,7 @@ def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int
         overview = overview_of(args, dataset, context)
         page = overview if isinstance(overview, Overview) else Overview(samples={})
     picture = b""
-    if page is None or isinstance(dataset.reader, Images):
+    if page is None or isinstance(dataset.reader, ImagesReader):
         command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
         code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
         if code:

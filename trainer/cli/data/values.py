@@ -26,7 +26,7 @@ from trainer.data.cache.inspections import cached_overview
 from trainer.data.check_pictures import ClassCount
 from trainer.data.fetch import fetch_dataset
 from trainer.data.overview import LARGEST_WHOLE, Overview, ValueChanges
-from trainer.data.reader import Table, Weights
+from trainer.data.reader import TableReader, Weights
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -120,7 +120,7 @@ def _compared(before: Dataset, after: Dataset, context: DataContext, *, key: str
     return compare_values(one, other, key=key)
 
 
-class _Answer(Document):
+class _ShowOutput(Document):
     """The part of a command's JSON that is used here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -128,13 +128,13 @@ class _Answer(Document):
     values: ValueChanges | None = None
 
 
-def _in_image(words: Sequence[str], context: DataContext) -> _Answer:
+def _in_image(words: Sequence[str], context: DataContext) -> _ShowOutput:
     """Run a command in the environment's image, and return its output."""
     hint = f"docker compose run --rm -T train {' '.join(words[:-1])}"
     code, output = output_in_image(words, context, need="reading samples needs torch and pyarrow", hint=hint)
     if code:
         raise MachineError(f"the samples were not read: the container exited with code {code}", hint=hint)
-    return parse_json(output, _Answer, where="the container's answer", whole=LARGEST_WHOLE)
+    return parse_json(output, _ShowOutput, where="the container's answer", whole=LARGEST_WHOLE)
 
 
 def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
@@ -157,7 +157,7 @@ def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
 
 def _codes(dataset: Dataset, overview: Overview) -> dict[str, int]:
     """Return the number of each declared class of a table, or of pictures."""
-    if isinstance(dataset.reader, Table) and (treatment := dataset.reader.columns.get(overview.label or "")):
+    if isinstance(dataset.reader, TableReader) and (treatment := dataset.reader.columns.get(overview.label or "")):
         return {name: number + treatment.first for number, name in enumerate(treatment.values)}
     return {}
 

@@ -34,7 +34,7 @@ from trainer.cli.output import one_line, print_json, print_result
 from trainer.cli.runner.container import ContainerRunner
 from trainer.comparison.examine_run import examine_run
 from trainer.environments import doctor, setup, store_setup
-from trainer.environments.doctor import Finding, State, exit_code
+from trainer.environments.doctor import Diagnosis, Severity, exit_code
 from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes
 from trainer.runs.hardware import gpu_nodes
@@ -45,7 +45,7 @@ from trainer.stores.unchecked import unchecked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainer.environments.doctor import Finding
+    from trainer.environments.doctor import Diagnosis
     from trainer.environments.engine import Engine, EngineFacts
     from trainer.stores.contract import Store
 
@@ -74,11 +74,11 @@ def main(argv: list[str]) -> int:
     return doctor.exit_code(findings)
 
 
-def _check_machine() -> Iterator[Finding]:
+def _check_machine() -> Iterator[Diagnosis]:
     docker = engine()
     facts: list[EngineFacts] = []
 
-    def check_engine() -> Finding:
+    def check_engine() -> Diagnosis:
         facts.append(docker.facts())
         return doctor.engine(facts[0])
 
@@ -98,13 +98,13 @@ def _check_machine() -> Iterator[Finding]:
     yield doctor.run_check("store", lambda: _store(docker))
 
 
-def _setup(docker: Engine) -> Finding:
+def _setup(docker: Engine) -> Diagnosis:
     block_before = read_block(DOTENV)
     current = block(docker, store_setup.Choice(store=own_store_line()), block_before.values)
     return doctor.dotenv(block_before.values, current, edited=block_before.edited, shadows=conflicting_names(DOTENV))
 
 
-def check_runs() -> Finding:
+def check_runs() -> Diagnosis:
     """Check that containers can write runs and that the disk has room, or that this user can write REPRISE_RUNS."""
     if (configured := os.environ.get("REPRISE_RUNS")) and not (
         Path(configured).is_dir() and os.access(configured, os.W_OK)
@@ -127,7 +127,7 @@ def check_runs() -> Finding:
     return doctor.well("runs", f"{runs} is writable for containers (uid {user.uid}, gid {user.gid})")
 
 
-def _store(docker: Engine) -> Finding:
+def _store(docker: Engine) -> Diagnosis:
     adopt_dotenv()
     address = store_address()
     if address is None:
@@ -152,7 +152,7 @@ def _store(docker: Engine) -> Finding:
     return doctor.well("store", f"{store.label} answers")
 
 
-def _network() -> Finding:
+def _network() -> Diagnosis:
     """Check with uv that the configured package index serves a file of the lock; install nothing."""
     indexes = read_indexes(os.environ, home=Path.home())
     configuration = f"CA bundle {ca_bundle() or 'none'}" + (
@@ -195,7 +195,7 @@ def _locked_cuda() -> str | None:
     return match[1] if match else None
 
 
-_MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
+_MARKS = {Severity.WELL: "ok", Severity.NOTE: "note", Severity.FAULT: "FAULT"}
 
 
 def doctor_run(word: str, *, as_json: bool) -> int:
@@ -206,14 +206,14 @@ def doctor_run(word: str, *, as_json: bool) -> int:
     findings = print_findings(
         examine_run(run_on_disk.record, run_on_disk.folder, machine=ContainerRunner().machine()), quiet=as_json
     )
-    missing = [finding for finding in findings if finding.state is State.FAULT]
+    missing = [finding for finding in findings if finding.state is Severity.FAULT]
     document = {"run": run, "reproducible": not missing, "findings": [asdict(each) for each in findings]}
     success = spelled(f"run {run} can be reproduced: reprise reproduce {run}")
     print_result(document, success if not missing else f"run {run} cannot be reproduced here", as_json=as_json)
     return IrreproducibleError.code if exit_code(findings) else 0
 
 
-def print_findings(findings: Iterable[Finding], *, quiet: bool) -> list[Finding]:
+def print_findings(findings: Iterable[Diagnosis], *, quiet: bool) -> list[Diagnosis]:
     """Print each finding with its remedy when it arrives, unless `quiet`; return all findings."""
     printed = []
     for finding in findings:
@@ -223,7 +223,7 @@ def print_findings(findings: Iterable[Finding], *, quiet: bool) -> list[Finding]
     return printed
 
 
-def lines(finding: Finding) -> list[str]:
+def lines(finding: Diagnosis) -> list[str]:
     """Return the lines of a finding and its remedy; its text may come from another user's record."""
     line = f"{_MARKS[finding.state]:5} {finding.about:9} {one_line(finding.found)}"
     return [line, *([f"{'':16}-> {spelled(finding.remedy)}"] if finding.remedy else [])]

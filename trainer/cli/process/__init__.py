@@ -40,17 +40,17 @@ from trainer.runs.run import abandon
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.settings.origins import parse_options
 from trainer.settings.settings_file import settings_text
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 from trainer.training.scripts.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainer.cli.process.attempt import Session
+    from trainer.cli.process.attempt import RunningAttempt
     from trainer.runs.checkpoint_pointer import Saved
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
-    from trainer.training.assembly import Job
+    from trainer.training.assembly import TrainingJob
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment
     from trainer.training.trained import Result, Trained
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Run the experiment that the launcher froze, or describe it."""
-    stop = Stop()
+    stop = StopRequest()
     launch = read_launch(os.environ)
     options = parse_options(argv)
     as_json = "json" in options
@@ -98,7 +98,7 @@ def print_settings(resolved: Resolved[Any], *, as_json: bool, out: TextIO) -> No
         print(settings_text(resolved), end="", file=out)
 
 
-def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
+def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: StopRequest) -> RunningAttempt:
     try:
         stop.listen()
         return open_attempt(launch, frozen, argv, stop)
@@ -108,7 +108,7 @@ def _open_session(launch: Launch, frozen: FrozenSource, argv: list[str], stop: S
         raise
 
 
-def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, argv: Sequence[str]) -> Trained:
+def fetch_and_train(session: RunningAttempt, experiment: Experiment | PlainExperiment, argv: Sequence[str]) -> Trained:
     """Fetch and train; the record keeps the duration of each stage. Raise `NotFiniteError` for a result that is not finite."""
     environment = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.delay_stop():
@@ -116,7 +116,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
         title = f"{session.launch.experiment} on {titles}" if titles else session.launch.experiment
         title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
-        from trainer.training.assembly import Job, by_role
+        from trainer.training.assembly import TrainingJob, by_role
         from trainer.training.plain.experiment import PlainExperiment
 
     with session.stage("fetch"):
@@ -125,7 +125,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
         )
         fetched = by_role(session.resolved.settings, ((each, fetch(each)) for each in session.datasets))
         initial = initial_file(session.initial, session.opened.folder, say=session.say)
-    job = Job(
+    job = TrainingJob(
         run=session.frozen.run,
         experiment=experiment,
         ledger=session.ledger,
@@ -157,7 +157,7 @@ def fetch_and_train(session: Session, experiment: Experiment | PlainExperiment, 
     return session.trained
 
 
-def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
+def _train(session: RunningAttempt, job: TrainingJob, argv: Sequence[str]) -> Trained:
     """Train in this process and in those of the other devices."""
     from trainer.training.fit import train
 
@@ -183,7 +183,7 @@ def _train(session: Session, job: Job, argv: Sequence[str]) -> Trained:
         return train(replace(job, place=place, check_ranks=check))
 
 
-def _resume(session: Session, job: Job, argv: Sequence[str]) -> Trained:
+def _resume(session: RunningAttempt, job: TrainingJob, argv: Sequence[str]) -> Trained:
     rejected: dict[str, str] = {}
     while True:
         saved = _restore_checkpoint(session, rejected)
@@ -195,7 +195,7 @@ def _resume(session: Session, job: Job, argv: Sequence[str]) -> Trained:
             rejected[saved.sha256] = fault.message
 
 
-def fetch_and_run(session: Session, script: Script) -> Result:
+def fetch_and_run(session: RunningAttempt, script: Script) -> Result:
     """Fetch the datasets that a script's arguments name, and run it; the record keeps the duration of each stage."""
     from trainer.training.scripts.run import ScriptJob, run
 
@@ -222,7 +222,7 @@ def fetch_and_run(session: Session, script: Script) -> Result:
         return run(job)
 
 
-def _restore_checkpoint(session: Session, rejected: Mapping[str, str]) -> Saved | None:
+def _restore_checkpoint(session: RunningAttempt, rejected: Mapping[str, str]) -> Saved | None:
     """Restore the last checkpoint that is valid and not in `unfit`; report its name and the skipped checkpoints."""
     lines: list[str] = []
     saved = restore_checkpoint(session.opened.folder, say=lines.append, unfit=rejected, passed=session.launch.passed)

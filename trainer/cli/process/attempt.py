@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.plain.experiment import PlainExperiment
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
     from trainer.training.trained import Result
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
@@ -65,7 +65,7 @@ LOG: Final = "log.txt"
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class RunningAttempt:
     """One running attempt."""
 
     launch: Launch
@@ -75,7 +75,7 @@ class Session:
     ledger: Ledger
     datasets: tuple[Dataset, ...]
     initial: Initial
-    stop: Stop
+    stop: StopRequest
     opened: OpenRun
     ingredients: Ingredients
     """Those of this attempt, with the changes that were allowed since the run began."""
@@ -150,7 +150,7 @@ class Session:
             self.stages[name] = monotonic() - start
 
 
-def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
+def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: StopRequest) -> RunningAttempt:
     """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     start = monotonic()
     with stop.delay_stop():
@@ -202,7 +202,7 @@ def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: St
         keep(folder, attempt=attempt.record.attempt)
     if not {CONFINED, RETEST} & os.environ.keys():  # the user who started a retest already decided about trust
         _register(attempt.folder)
-    return Session(
+    return RunningAttempt(
         launch=launch,
         frozen=frozen,
         experiment=experiment,

@@ -45,14 +45,14 @@ from trainer.runs.checkpoint_pointer import LATEST
 from trainer.runs.identify import drifted, read_imported
 from trainer.runs.metric_text import metric_text
 from trainer.runs.publish import publish_run
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
-    from trainer.cli.process.attempt import Session
+    from trainer.cli.process.attempt import RunningAttempt
     from trainer.runs.record import Record
 
 REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
@@ -60,7 +60,7 @@ REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, Devi
 
 
 @contextmanager
-def closing(session: Session) -> Iterator[None]:
+def closing(session: RunningAttempt) -> Iterator[None]:
     """Close the record, however the block ends; an exception from the experiment's code is attributed to the experiment."""
     session.stop.has_run = True
     try:
@@ -84,8 +84,8 @@ def closing(session: Session) -> Iterator[None]:
         status = _failure_status(error, can_resume=not session.launch.is_script)
         _close_record(session, status, reason=_reason(error))
         unpublished = PublishOutcome(fault=f"{status} runs are published only by `runs publish`")
-        location = publish(session) if status is Status.PREEMPTED else unpublished
-        if status is Status.PREEMPTED and _has_checkpoint(session.opened.folder):
+        location = publish(session) if status is RunStatus.PREEMPTED else unpublished
+        if status is RunStatus.PREEMPTED and _has_checkpoint(session.opened.folder):
             error = PreemptedError(str(_reason(error)))
         rows = [("traceback", session.shown_path(LOG))] if has_traceback else []
         if failed_before_first_step(session.opened.record):
@@ -95,10 +95,10 @@ def closing(session: Session) -> Iterator[None]:
             raise
         raise error from fault
     session.stop.ignore()
-    _close_record(session, Status.COMPLETED)
+    _close_record(session, RunStatus.COMPLETED)
 
 
-def _as_reported(fault: BaseException, session: Session) -> BaseException:
+def _as_reported(fault: BaseException, session: RunningAttempt) -> BaseException:
     if isinstance(fault, RepriseError | KeyboardInterrupt):
         return fault
     from trainer.training.failures import attributed
@@ -114,12 +114,12 @@ def _as_reported(fault: BaseException, session: Session) -> BaseException:
     return attributed_error or fault
 
 
-def _failure_status(fault: BaseException, *, can_resume: bool) -> Status:
+def _failure_status(fault: BaseException, *, can_resume: bool) -> RunStatus:
     if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
-        return Status.INTERRUPTED
+        return RunStatus.INTERRUPTED
     if isinstance(fault, StoppedError):
-        return Status.PREEMPTED if can_resume else Status.INTERRUPTED
-    return Status.FAILED
+        return RunStatus.PREEMPTED if can_resume else RunStatus.INTERRUPTED
+    return RunStatus.FAILED
 
 
 def _has_checkpoint(folder: Path) -> bool:
@@ -133,7 +133,7 @@ def _reason(fault: BaseException) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _close_record(session: Session, status: Status, *, reason: str | None = None) -> None:
+def _close_record(session: RunningAttempt, status: RunStatus, *, reason: str | None = None) -> None:
     start = monotonic()
     trained = session.trained
     ledger = session.ledger
@@ -167,7 +167,7 @@ def _close_record(session: Session, status: Status, *, reason: str | None = None
     session.opened.close(outcome, circumstances=circumstances.model_copy(update=updates))
 
 
-_STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
+_STOPPED: Final = (RunStatus.PREEMPTED, RunStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class PublishOutcome:
     fault: str | None = None
 
 
-def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int:
+def finish(session: RunningAttempt, *, as_json: bool, out: TextIO | None = None) -> int:
     """Publish a successful run, and print its result to `out`."""
     record = session.opened.record
     if unread := record.outcome.unread:
@@ -207,7 +207,7 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
 
 
 def report_lines(
-    session: Session,
+    session: RunningAttempt,
     location: PublishOutcome,
     *,
     metrics: Mapping[str, JsonValue],
@@ -240,7 +240,7 @@ def _value(record: Record, name: str, value: JsonValue) -> str:
     return metric_text(value) if isinstance(value, float) else str(value)
 
 
-def publish(session: Session) -> PublishOutcome:
+def publish(session: RunningAttempt) -> PublishOutcome:
     """Publish the run if its settings request it. If publishing fails, the run stays on this machine and the reason is reported."""
     address = os.environ.get("REPRISE_STORE")
     if not session.publishes:

@@ -29,7 +29,7 @@ _GRACE: Final = 10.0
 _LAST: Final = 2000
 """Bytes at the end of a rank's output in which its error is searched."""
 _SHOWN: Final = 20_000
-"""Bytes at the end of a rank's output that another machine than machine 0 prints if the run fails."""
+"""Bytes at the end of a rank's output that a machine other than node 0 prints if the run fails."""
 
 
 class FollowerPlace(Document):

@@ -1,6 +1,6 @@
 """Heartbeats of the machines of a run: a machine that disappears without closing its connections is named within a minute.
 
-Each machine counts in the key-value store that machine 0 serves. Machine 0 watches all others, and each of them watches machine 0. If
+Each machine counts in the key-value store that node 0 serves. Node 0 watches all others, and each of them watches node 0. If
 one is lost, the connections to the other ranks are cut: an exchange with it would wait for half an hour.
 """
 
@@ -35,7 +35,7 @@ class Heartbeats:
         self.count = 0
 
     def beat(self) -> None:
-        """Send a heartbeat, and read those of the others. Raise `RuntimeError` if machine 0 cannot be reached."""
+        """Send a heartbeat, and read those of the others. Raise `RuntimeError` if node 0 cannot be reached."""
         if self.place is None:
             return
         self.count += 1
@@ -48,7 +48,7 @@ class Heartbeats:
         """Raise `RankError` if a machine that has sent heartbeats is lost."""
         for number, (beat, last) in self.seen.items():
             if self.place is not None and beat and (silent := monotonic() - last) > SILENT:
-                message = f"machine {number} of {self.place.nodes} has not answered for {silent:.0f} s"
+                message = f"node {number} of {self.place.nodes} has not answered for {silent:.0f} s"
                 hint = (
                     "is it running, and reachable? The same words on every machine resume the run (--resume-or-begin)"
                 )
@@ -80,7 +80,7 @@ def _send(watched: Heartbeats, ended: Event) -> None:
     from trainer.training.shards.connections import cut_connections
 
     while True:
-        with suppress(RuntimeError):  # no connection: machine 0 then counts as silent
+        with suppress(RuntimeError):  # no connection: node 0 then counts as silent
             watched.beat()
         try:
             watched.check()

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from trainer.cli.nodes import NodePlace
     from trainer.runs.handoff import FrozenSource, Launch
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
 
 
-def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
+def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: StopRequest) -> int:
     """Train on another machine than that of rank 0, which keeps the record: nothing of the run is written here.
 
     Raise `RankError` unless this machine has the same inputs.
@@ -53,7 +53,7 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
         devices = resolved.settings.value_of("devices")
         store = join(node, check=stop.check)
         found = arrive(store, node, mine, devices=node.devices_here(devices), check=stop.check)
-        print(f"machine {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
+        print(f"node {node.node} of {node.nodes} of run {found.run}", file=escaping(sys.stderr))
         with TemporaryDirectory(prefix="reprise-machine-") as temporary, first_place(devices, node) as place:
             attempt = Path(temporary) / found.run / ATTEMPTS / "1"
             with Root.at(Path(temporary)) as root:
@@ -86,7 +86,7 @@ def _print_outputs(others: Followers) -> None:
         print(f"the output of rank {rank}:\n{text.rstrip()}", file=escaping(sys.stderr))
 
 
-def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop) -> int:
+def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: StopRequest) -> int:
     """Train as another rank of a machine than its first; rank 0 writes the record, and says from which checkpoint to resume."""
     stop.listen()
     _train_without_record(follower, launch, argv, stop, check=stop.check)
@@ -94,9 +94,9 @@ def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop
 
 
 def _train_without_record(
-    follower: FollowerPlace, launch: Launch, argv: list[str], stop: Stop, *, check: Callable[[], None]
+    follower: FollowerPlace, launch: Launch, argv: list[str], stop: StopRequest, *, check: Callable[[], None]
 ) -> None:
-    from trainer.training.assembly import Job, by_role
+    from trainer.training.assembly import TrainingJob, by_role
     from trainer.training.fit import train
 
     experiment = import_any_experiment(launch, argv)
@@ -106,7 +106,7 @@ def _train_without_record(
     initial = initial_of_rank(resolved)
     with attribute_errors(experiment):
         train(
-            Job(
+            TrainingJob(
                 run=follower.run,
                 experiment=experiment,
                 ledger=Ledger(resolved, root=SOURCE),

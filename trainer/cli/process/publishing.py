@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from trainer.cli.process.attempt import Session
+    from trainer.cli.process.attempt import RunningAttempt
     from trainer.runs.checkpoint_pointer import Saved
     from trainer.runs.open_run import OpenRun
     from trainer.runs.record import Ingredients
@@ -85,7 +85,7 @@ def _report(fault: RepriseError) -> None:
 
 
 @contextmanager
-def publishing(session: Session) -> Iterator[Callable[[Saved], None]]:
+def publishing(session: RunningAttempt) -> Iterator[Callable[[Saved], None]]:
     """Yield what is called with each saved checkpoint; it publishes them every `publish_every` minutes during the block."""
     minutes, address = session.resolved.settings.publish_every, os.environ.get("REPRISE_STORE")
     if minutes is None:

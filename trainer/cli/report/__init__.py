@@ -29,7 +29,7 @@ from trainer.data.cache.folder import Cache
 from trainer.data.declaration import load_dataset
 from trainer.reporting.drawing.markup import is_png
 from trainer.reporting.run_contents import load_run_contents
-from trainer.runs.figure import Pictures
+from trainer.runs.figure import PictureFigure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,7 +156,7 @@ def samples(runs: Sequence[RunContents], datasets: dict[str, Dataset], *, draw: 
 
 
 def _recorded_picture(run: RunContents) -> bytes | None:
-    files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and shows_data(figure)]
+    files = [figure.file for figure in run.figures if isinstance(figure, PictureFigure) and shows_data(figure)]
     pictures = [run.pictures.get(file, b"") for file in files if len(run.compared.record.ingredients.datasets) == 1]
     return next(filter(is_png, pictures), None)
 

@@ -22,7 +22,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TableRow:
     """A row of a table: its name, and one cell per run."""
 
     name: str
@@ -51,7 +51,7 @@ def pairs(items: Iterable[tuple[str, object]]) -> Markup | None:
     return tag("dl", *rows) if rows else None
 
 
-def rows_table(rows: Sequence[Row], heads: Sequence[object], *, corner: str) -> Markup | None:
+def rows_table(rows: Sequence[TableRow], heads: Sequence[object], *, corner: str) -> Markup | None:
     """Return a table with one column per run; rows that differ between runs are marked with a sign and a color."""
     if not rows:
         return None

@@ -12,7 +12,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.formatting import duration
 from trainer.cli.progress import readable
 from trainer.cli.report.elements import (
-    Row,
+    TableRow,
     badge,
     code,
     digest,
@@ -73,7 +73,7 @@ def _settings_of_runs(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     values, heads = [each.values for each in runs], [each.letter for each in runs]
     origins = [each.record.circumstances.origins for each in runs]
     rows = {
-        name: Row(
+        name: TableRow(
             name=name,
             cells=tuple(value(each[name]) if name in each else "" for each in values),
             is_given=any(each.get(name) in GIVEN for each in origins),
@@ -230,7 +230,7 @@ def _packages(runs: Sequence[PageRun]) -> Markup | None:
     if len(runs) == 1:
         text = "\n".join(f"{name} {versions[0][name]}" for name in names[:2000])
         return fold(f"{len(names)} Python packages", tag("pre", text, class_="packages")) if names else None
-    rows = [Row(name=name, cells=tuple(each.get(name, "none") for each in versions)) for name in names]
+    rows = [TableRow(name=name, cells=tuple(each.get(name, "none") for each in versions)) for name in names]
     differing = [row for row in rows if row.differs][:200]
     if not differing:
         return tag("p", "No Python package differs between these runs.", class_="quiet")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from trainer.cli.report import elements
 from trainer.cli.report.elements import fold, section
 from trainer.reporting.curves import LEARNING_RATE, NORM, RATE
-from trainer.reporting.drawing import Line, draw, plot_lines
+from trainer.reporting.drawing import PlotLine, draw, plot_lines
 from trainer.reporting.drawing.markup import Markup, embedded, tag
-from trainer.runs.figure import Passage, Pictures
+from trainer.runs.figure import PictureFigure, TextFigure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,15 +84,15 @@ def _rate_title(name: str) -> str:
     return f"{RATE}, {name.removeprefix(f'{LEARNING_RATE}_')}" if name.startswith(f"{LEARNING_RATE}_") else ""
 
 
-def _overlaid(runs: Sequence[PageRun], name: str, select_curves: Callable[[RunContents], Curves]) -> list[Line]:
+def _overlaid(runs: Sequence[PageRun], name: str, select_curves: Callable[[RunContents], Curves]) -> list[PlotLine]:
     """Return the same curve of each run; a run without the curve has an empty line, so that the colors stay the same."""
     if len(runs) == 1:
         return [select_curves(runs[0].run)[name]]
-    absent = Line(name="", x=[], y=[])
+    absent = PlotLine(name="", x=[], y=[])
     return [replace(select_curves(each.run).get(name, absent), name=each.label) for each in runs]
 
 
-def _plot(lines: Sequence[Line], *, title: str, log: bool | None, zero: bool = False) -> Markup:
+def _plot(lines: Sequence[PlotLine], *, title: str, log: bool | None, zero: bool = False) -> Markup:
     svg = plot_lines(lines, title=title, x_label="step", y_label="", log=log, zero=zero)
     return tag("figure", tag("figcaption", title), svg)
 
@@ -106,7 +106,7 @@ def figures(runs: Sequence[PageRun]) -> Markup | None:
 
 def shows_data(figure: Figure) -> bool:
     """Return whether a figure shows the dataset only and nothing of the run."""
-    return isinstance(figure, Pictures) and figure.split is None
+    return isinstance(figure, PictureFigure) and figure.split is None
 
 
 def _figures(name: str, runs: Sequence[PageRun]) -> Iterator[Markup]:
@@ -114,7 +114,7 @@ def _figures(name: str, runs: Sequence[PageRun]) -> Iterator[Markup]:
     figures: dict[tuple[str, bytes], Figure] = {}
     for each in runs:
         for figure in (figure for figure in each.run.figures if figure.name == name):
-            picture = each.run.pictures.get(figure.file, b"") if isinstance(figure, Pictures) else b""
+            picture = each.run.pictures.get(figure.file, b"") if isinstance(figure, PictureFigure) else b""
             key = (figure.model_dump_json(), picture)
             figures.setdefault(key, figure)
             letters[key].append(each.letter)
@@ -125,10 +125,10 @@ def _figures(name: str, runs: Sequence[PageRun]) -> Iterator[Markup]:
 
 def _figure(figure: Figure, picture: bytes, *, prefix: str) -> Markup:
     caption = tag("figcaption", prefix, figure.title, f" ({figure.split})" if figure.split else None)
-    if isinstance(figure, Passage):
+    if isinstance(figure, TextFigure):
         start = tag("span", figure.given, class_="given") if figure.given else None
         return tag("figure", caption, tag("pre", start, figure.text, class_="passage"), class_="wide")
-    if isinstance(figure, Pictures):
+    if isinstance(figure, PictureFigure):
         image = embedded(picture, description=figure.title)
         absent = tag("p", f"{figure.file} is not here, or is not a PNG of at most 2 MiB.", class_="quiet")
         captions = fold("Captions", elements.lines(figure.captions[:200]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.cli.formatting import duration_text
 from trainer.cli.report.elements import (
-    Row,
+    TableRow,
     badge,
     code,
     diff,
@@ -26,12 +26,12 @@ from trainer.cli.report.elements import (
 )
 from trainer.cli.verify import page as certificate_lines
 from trainer.comparison.compare import stronger_verdicts
-from trainer.comparison.verdict import Rung
+from trainer.comparison.verdict import VerdictLevel
 from trainer.reporting.drawing.markup import Markup, cut, tag
 from trainer.runs.attempts import current_settings
 from trainer.runs.differences import DifferenceKind
 from trainer.runs.metric_text import metric_text
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.settings.fields import GIVEN
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from trainer.reporting.run_contents import RunContents
     from trainer.runs.record import Record
 
-_TONES = {Status.COMPLETED: "good", Status.FAILED: "bad", Status.RUNNING: "plain"}
+_TONES = {RunStatus.COMPLETED: "good", RunStatus.FAILED: "bad", RunStatus.RUNNING: "plain"}
 """The tones of badges; `fair` for any other status."""
 _LABEL = 56
 
@@ -107,7 +107,8 @@ def facts(runs: Sequence[PageRun], corner: str, getters: Mapping[str, Callable[[
     if len(runs) == 1:
         return pairs((name, cells[0]) for name, cells in present.items())
     rows = [
-        Row(name=name, cells=tuple("" if each is None else each for each in cells)) for name, cells in present.items()
+        TableRow(name=name, cells=tuple("" if each is None else each for each in cells))
+        for name, cells in present.items()
     ]
     return rows_table(rows, [each.letter for each in runs], corner=corner)
 
@@ -154,7 +155,7 @@ def result(runs: Sequence[PageRun]) -> Markup | None:
         "reason": [each.reason or "" for each in outcomes],
     }
     rows = [
-        Row(name=name, cells=tuple(each), merged=name not in {"status", "tested weights"})
+        TableRow(name=name, cells=tuple(each), merged=name not in {"status", "tested weights"})
         for name, each in cells.items()
         if any(map(str, each))
     ]
@@ -207,7 +208,7 @@ def _full_precision(record: Record) -> Markup | None:
     return fold("At full precision", pairs([*items, *totals]))
 
 
-_RUNGS: Final = dict(zip(Rung, ("good", "good", "fair", "bad", "plain"), strict=True))
+_LEVELS: Final = dict(zip(VerdictLevel, ("good", "good", "fair", "bad", "plain"), strict=True))
 _UNFOLDED: Final = 80
 """The largest number of lines of a diff that is shown unfolded."""
 
@@ -224,11 +225,11 @@ def _verdict(other: PageRun, comparison: Comparison | str, *, first: PageRun) ->
     title = f"{first.letter} and {other.letter} "
     if isinstance(comparison, str):
         return tag("article", tag("h3", title, badge("not compared", "plain")), tag("p", comparison))
-    rung = comparison.verdict.rung
+    level = comparison.verdict.level
     unmet = [(stronger.value, requirement) for stronger, requirement in stronger_verdicts(comparison).items()]
     return tag(
         "article",
-        tag("h3", title, badge(rung.value, _RUNGS[rung])),
+        tag("h3", title, badge(level.value, _LEVELS[level])),
         tag("p", comparison.verdict.reason),
         *_first_differences(comparison),
         *_candidates(comparison, (first.letter, other.letter)),

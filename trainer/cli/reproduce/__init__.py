@@ -43,7 +43,7 @@ from trainer.data.declaration import Dataset
 from trainer.runs.image_file import IMAGE_FILE
 from trainer.runs.initial_weights import ancestors
 from trainer.runs.publish import publish_run
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.run import record_of, recorded_attempts
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
@@ -123,10 +123,10 @@ def _reproduce_all(args: Namespace, rerun: Path | None) -> int:
     result, lines = done[-1].result, done[-1].lines
     if args.chain:
         result |= {"chain": [each.result for each in done]}
-        rows = [f"  run {each.original.record.run}: {each.comparison.verdict.rung}" for each in done]
+        rows = [f"  run {each.original.record.run}: {each.comparison.verdict.level}" for each in done]
         lines += ["", "chain, each run from the weights of the rerun before it", *rows]
     print_result(result, lines, as_json=args.json)
-    return done[-1].comparison.verdict.rung.code
+    return done[-1].comparison.verdict.level.code
 
 
 def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
@@ -155,7 +155,7 @@ def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
 
 def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource, folder: Path | None) -> Reproduction:
     """Rerun a record, compare the results, and keep the retest; `folder` is that of the rerun, if the user named it."""
-    if original.record.outcome.status is not Status.RUNNING:
+    if original.record.outcome.status is not RunStatus.RUNNING:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
     granted = grants(args.grant)
@@ -342,7 +342,7 @@ def _retest(original: RunOnDisk, rerun: Rerun, comparison: Comparison, *, runner
         how=runner.how,
         image=rerun.image,
         drift=list(dict.fromkeys([*circumstances.drift, *(circumstances.drift_at_end or [])])),
-        verdict=comparison.verdict.rung,
+        verdict=comparison.verdict.level,
         evidence=digest_of_bytes(document(comparison)),
     )
 

@@ -16,7 +16,7 @@ from trainer.cli.configuration import runs_folder
 from trainer.cli.output import print_progress
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import archive_observed_image, close_lost
 from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
@@ -64,7 +64,7 @@ def existing_rerun(folder: Path, original: Record, *, own: bool) -> ExistingReru
         raise RunError(message, hint=f"for a new rerun use another ID: --{OPTION} {new_run_id()}")
     if own:
         register_attempts(folder)  # of processes that were killed before they could be registered
-    if record.outcome.status is Status.COMPLETED:
+    if record.outcome.status is RunStatus.COMPLETED:
         return ExistingRerun(folder=folder, image=record.circumstances.image.known)
     for lost in close_lost(folder):
         print_progress(f"  lost      attempt {lost.attempt} of the rerun ended without closing its record")
@@ -80,7 +80,7 @@ def is_resumable(folder: Path) -> bool:
     with run_root(folder) as run:
         has_checkpoint = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in recorded)
     with suppress(RepriseError):
-        return has_checkpoint or record_of(folder).outcome.status is Status.COMPLETED
+        return has_checkpoint or record_of(folder).outcome.status is RunStatus.COMPLETED
     return has_checkpoint
 
 

@@ -53,7 +53,7 @@ _HINT: Final = "reproduce on a machine with Docker: reprise reproduce RUN; docs/
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class _RerunJob:
     """A checked job."""
 
     site: SlurmSite
@@ -83,7 +83,7 @@ def submit(args: Namespace) -> int:
     return 0
 
 
-def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _Job:
+def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _RerunJob:
     record = original.record
     if original.folder.parent != runs_folder():
         message = f"run {record.run} is in {original.folder.parent}; the job finds runs in {runs_folder()}"
@@ -110,7 +110,7 @@ def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _Job:
         devices=devices if isinstance(devices, int) else 1,
         source=bundle.digest,
     )
-    return _Job(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
+    return _RerunJob(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
 
 
 def _trust_words(original: RunOnDisk, args: Namespace) -> list[str]:
@@ -147,7 +147,7 @@ def _image_variables(record: Record, site: SlurmSite) -> dict[str, str]:
     return {**variables, "REPRISE_IMAGE": name.reference}
 
 
-def _write(job: _Job, folder: Path) -> None:
+def _write(job: _RerunJob, folder: Path) -> None:
     """Create the folder of the rerun, with its job and the source that compares."""
     files = {**job.files(folder), _PLAN: job.plan.to_json()}
     with disk_faults(folder), Root.at(folder.parent, make=True) as runs:

@@ -51,7 +51,7 @@ from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.open_run import close_killed
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
-from trainer.runs.record import Status, record_schema
+from trainer.runs.record import RunStatus, record_schema
 from trainer.runs.run import ATTEMPTS, attempts, pulled_snapshots, record_of, recorded_attempts
 from trainer.sites.submission import submitted_ids
 from trainer.sweeps.document import FOLDER as SWEEPS
@@ -325,7 +325,7 @@ def _publish_one(run: str, store: Store, *, is_abandoned: bool, quiet: bool) -> 
     folder = runs_folder() / run
     for number in recorded_attempts(folder):
         attempt = folder / ATTEMPTS / str(number)
-        is_running = record_of(folder, number).outcome.status is Status.RUNNING
+        is_running = record_of(folder, number).outcome.status is RunStatus.RUNNING
         if is_abandoned and is_running and number not in pulled_snapshots(folder):
             close_killed(attempt, host=host_name())
         require_intact(attempt, record_of(folder, number))

@@ -23,8 +23,8 @@ from trainer.cli.sweep.request import parse_request
 from trainer.cli.sweep.scheduler import Scheduler
 from trainer.cli.train.command_line import report_shared_options
 from trainer.cli.trust import require_own_sweep
-from trainer.reporting.drawing import Line, as_file, draw, plot_lines
-from trainer.runs.figure import Bars, Heights
+from trainer.reporting.drawing import PlotLine, as_file, draw, plot_lines
+from trainer.runs.figure import BarFigure, Heights
 from trainer.sweeps.document import FOLDER, Sweep
 from trainer.sweeps.folder import (
     PointState,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.sweeps.document import Sweep
-    from trainer.sweeps.results import Results, Row
+    from trainer.sweeps.results import SweepResults, SweepRow
 
 
 def main(argv: list[str]) -> int:
@@ -186,7 +186,13 @@ _DECADE: Final = 10.0
 
 
 def show(
-    sweep: Sweep, folder: Path, results: Results, *, unreadable: Mapping[int, str] = {}, as_json: bool, by: str | None
+    sweep: Sweep,
+    folder: Path,
+    results: SweepResults,
+    *,
+    unreadable: Mapping[int, str] = {},
+    as_json: bool,
+    by: str | None,
 ) -> None:
     """Print the results; `unreadable` maps points to the reason why their record cannot be read."""
     plot = _plotted(sweep, folder, results)
@@ -200,7 +206,7 @@ def show(
     print_result(result, page(sweep, folder, results, plot), as_json=as_json)
 
 
-def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
+def page(sweep: Sweep, folder: Path, results: SweepResults, plot: Path | None) -> Iterator[str]:
     """Yield the lines of the table."""
     count = Counter(results.point_states)
     counts = ", ".join(f"{count[state]} {state}" for state in PointState if count[state])
@@ -219,7 +225,7 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
         yield f"plot: {plot}"
 
 
-def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
+def _cells(row: SweepRow, sweep: Sweep, results: SweepResults) -> tuple[str, ...]:
     runs = [sweep.points[number].run or "" for number in row.numbers]
     states = {results.point_states[number] for number in row.numbers}
     label = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
@@ -233,14 +239,14 @@ def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
     )
 
 
-def _figure(row: Row, metric: str) -> str:
+def _figure(row: SweepRow, metric: str) -> str:
     mean, deviation = row.mean(metric), row.deviation(metric)
     if mean is None:
         return "not finite" if row.finished else "-"
     return f"{mean:.6g}" if deviation is None else f"{mean:.5g} ± {deviation:.2g}"
 
 
-def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> dict[str, Any]:
+def document(sweep: Sweep, folder: Path, results: SweepResults, plot: Path | None) -> dict[str, Any]:
     """Return all results as a JSON document."""
     points = [
         {"settings": point.settings, "run": point.run, "status": str(state), "code": point.code}
@@ -272,7 +278,7 @@ def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) ->
     }
 
 
-def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
+def _plotted(sweep: Sweep, folder: Path, results: SweepResults) -> Path | None:
     """Draw the metric that rows are sorted by; return None if no row has it."""
     metric = results.metric
     rows = [row for row in results.rows if metric and row.mean(metric) is not None]
@@ -287,7 +293,7 @@ def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
     return path
 
 
-def _is_numeric(results: Results, name: str) -> bool:
+def _is_numeric(results: SweepResults, name: str) -> bool:
     texts = {row.settings[name] for row in results.rows}
     return len(texts) > 1 and all(_number(text) is not None for text in texts)
 
@@ -299,7 +305,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
+def _lines(rows: list[SweepRow], metric: str, title: str, *, axis: str) -> Any:
     """Draw a line for each combination of the other axes, along the first numeric axis; log-scaled if it spans decades."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
@@ -308,13 +314,13 @@ def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
     positions = [x for points in series.values() for x, _ in points]
     decades = min(positions) > 0 and max(positions) >= _DECADE * min(positions)
     lines = [
-        Line(name=name, x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
+        PlotLine(name=name, x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
         for name, points in series.items()
     ]
     return plot_lines(lines, title=title, x_label=axis, y_label=metric, log_x=decades)
 
 
-def _bars(rows: list[Row], metric: str, title: str) -> Any:
+def _bars(rows: list[SweepRow], metric: str, title: str) -> Any:
     labels = tuple(" ".join(row.settings.values()) or "all" for row in rows)
     heights = Heights(name=metric, y=tuple(row.mean(metric) or 0.0 for row in rows))
-    return draw(Bars(name="sweep", title=title, x_label="", y_label=metric, labels=labels, series=(heights,)))
+    return draw(BarFigure(name="sweep", title=title, x_label="", y_label=metric, labels=labels, series=(heights,)))

@@ -62,7 +62,7 @@ _HINT: Final = "submit each point as a run: reprise submit EXPERIMENT --to SITE 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _SweepTarget:
     """Where the points are submitted."""
 
     name: str
@@ -105,7 +105,7 @@ def submit(args: Namespace, experiment: str | None, rest: Sequence[str]) -> Swee
     sweep, launches = _sweep(args, experiment, rest, site, image)
     folder = runs_folder() / FOLDER / sweep.id
     notice_local_image(image["REPRISE_IMAGE"], site)
-    target = _Target(
+    target = _SweepTarget(
         name=args.to,
         site=site,
         image=image,
@@ -188,7 +188,7 @@ def _unsubmitted(sweep: Sweep, states: Sequence[PointState]) -> list[int]:
     return [number for number in unfinished if number not in jobs]
 
 
-def _describe(sweep: Sweep, numbers: Sequence[int], target: _Target, *, as_json: bool) -> None:
+def _describe(sweep: Sweep, numbers: Sequence[int], target: _SweepTarget, *, as_json: bool) -> None:
     sweep = _with_runs(sweep, numbers)
     files = job_files(
         target.plan(sweep, numbers), target.site, folder=runs_folder() / FOLDER / sweep.id, mounts=target.store.mounts
@@ -204,7 +204,7 @@ def _with_runs(sweep: Sweep, numbers: Sequence[int]) -> Sweep:
     return sweep
 
 
-def _submit(sweep: Sweep, numbers: Sequence[int], target: _Target, *, as_json: bool) -> None:
+def _submit(sweep: Sweep, numbers: Sequence[int], target: _SweepTarget, *, as_json: bool) -> None:
     sweep, folder = _with_runs(sweep, numbers), runs_folder() / FOLDER / sweep.id
     for number in numbers:
         sweep = sweep.with_point(number, sweep.points[number].model_copy(update={"code": None}))
@@ -248,7 +248,7 @@ def _next_submission(folder: Path) -> int:
         return 1 + max((int(name) for name in submitted.names() if name.isdecimal()), default=0)
 
 
-def _write(sweep: Sweep, plan: Plan, target: _Target, folder: Path, number: int) -> None:
+def _write(sweep: Sweep, plan: Plan, target: _SweepTarget, folder: Path, number: int) -> None:
     """Write the files of a job into the sweep's folder."""
     files = job_files(plan, target.site, folder=folder, number=number, mounts=target.store.mounts)
     files |= {_PLAN: plan.to_json(), SOURCE_DESCRIPTION: canonical(sweep.captured.model_dump(mode="json")).decode()}

@@ -45,7 +45,7 @@ from trainer.source.capture import (
     freeze,
     take_placed_source,
 )
-from trainer.training.resuming.stop_requests import Stop, hold
+from trainer.training.resuming.stop_requests import StopRequest, hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ _PATIENCE: Final = 10.0
 def main(argv: list[str]) -> int:
     """Check, freeze, and execute the training process; return if there is nothing to run in this process."""
     began = monotonic()
-    stop = Stop()
+    stop = StopRequest()
     stop.listen()
     argv = with_arguments(argv)
     options = parse_train_options(argv)
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 
 def _launch(
-    argv: list[str], *, began: float, stop: Stop, resumption: Resumption | None, repeated: Continuation | None
+    argv: list[str], *, began: float, stop: StopRequest, resumption: Resumption | None, repeated: Continuation | None
 ) -> int:
     command = argv if resumption is None else resumption.argv
     watched, placed = (

@@ -1,6 +1,6 @@
 """`reprise train --resume-or-begin RUN`: the same words begin a run, and resume it after it was stopped, killed or moved.
 
-A job that a scheduler starts again, perhaps on other machines, types them each time. On several machines only machine 0 has the run.
+A job that a scheduler starts again, perhaps on other machines, types them each time. On several machines only node 0 has the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import find_published_run, pull_later_attempts
 from trainer.cli.nodes import read_node
 from trainer.cli.output import one_line
-from trainer.runs.record import Status
+from trainer.runs.record import RunStatus
 from trainer.runs.resume import close_lost
 from trainer.runs.run import record_of, recorded_attempts
 from trainer.runs.run_id import is_run_id, new_run_id
@@ -41,7 +41,7 @@ class Continuation:
     argv: list[str]
     """The command line that begins the run, or resumes it."""
     run: str | None = None
-    """The run to begin, whose folder exists; `None` if it is resumed, or if this is another machine than machine 0."""
+    """The run to begin, whose folder exists; `None` if it is resumed, or if this is a machine other than node 0."""
     is_completed: bool = False
     """Whether the run is completed, so that nothing is left to do."""
 
@@ -65,7 +65,7 @@ def resume_or_begin(argv: Sequence[str], options: Options) -> Continuation:
     else:
         pull_later_attempts(folder)
     record = record_of(folder)
-    if record.outcome.status is Status.COMPLETED:
+    if record.outcome.status is RunStatus.COMPLETED:
         print(f"run {run} is completed: nothing is left to do", file=sys.stderr)
         return Continuation(argv=begins, is_completed=True)
     _require_same_experiment(folder, record.ingredients.experiment, options["exp"] or "")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from trainer.base.safe_folder import Root
     from trainer.data.cache.version import CachedDataset
-    from trainer.data.manifest_lines import Entry
+    from trainer.data.manifest_lines import ManifestEntry
 
 FILES: Final = "files"
 _THREADS: Final = 4
@@ -37,7 +37,7 @@ _RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 """Errors if another process created the folder first, or removed this one's temporary folder."""
 
 
-def make_file_tree(cached: CachedDataset, entries: Sequence[Entry], version: Root) -> Path:
+def make_file_tree(cached: CachedDataset, entries: Sequence[ManifestEntry], version: Root) -> Path:
     """Return the verified folder of a dataset's files in `version`. Raises `DigestMismatchError`, `DiskFullError`, `NotWritableError`."""
     with disk_faults(version.path / FILES):
         while True:
@@ -51,7 +51,7 @@ def make_file_tree(cached: CachedDataset, entries: Sequence[Entry], version: Roo
                 return folder
 
 
-def _find(entries: Sequence[Entry], version: Root) -> Path | None:
+def _find(entries: Sequence[ManifestEntry], version: Root) -> Path | None:
     for name in (own_name(FILES), FILES):
         if version.stat(name) is None or (name == FILES and not version.has_folder(name)):
             continue  # a link in place of the shared folder: create this user's own folder, as for a damaged one
@@ -63,8 +63,8 @@ def _find(entries: Sequence[Entry], version: Root) -> Path | None:
     return None
 
 
-def _is_right(folder: Root, entries: Sequence[Entry]) -> bool:
-    def right(batch: Sequence[Entry]) -> bool:
+def _is_right(folder: Root, entries: Sequence[ManifestEntry]) -> bool:
+    def right(batch: Sequence[ManifestEntry]) -> bool:
         try:
             with _subfolder(folder, _above(batch[0].path)) as here:
                 return all(_is_file_right(here, entry) for entry in batch)
@@ -75,14 +75,14 @@ def _is_right(folder: Root, entries: Sequence[Entry]) -> bool:
         return all(all(threads.map(right, _batches(entries[at : at + 4096]))) for at in range(0, len(entries), 4096))
 
 
-def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+def _batches(entries: Sequence[ManifestEntry]) -> Iterator[Sequence[ManifestEntry]]:
     """Yield batches of entries of the same folder."""
     for at in range(0, len(entries), _BATCH):
         for _, batch in groupby(entries[at : at + _BATCH], key=lambda entry: _above(entry.path)):
             yield list(batch)
 
 
-def _is_file_right(here: Root, entry: Entry) -> bool:
+def _is_file_right(here: Root, entry: ManifestEntry) -> bool:
     with here.open(entry.path.rpartition("/")[2]) as file:
         return os.fstat(file.fileno()).st_size == entry.size and digest_of_open(file) == entry.sha256
 

@@ -38,7 +38,7 @@ from trainer.base.safe_folder import PARTIAL, Root
 from trainer.data.cache.locks import Lease, fetch_lock, take_lease
 from trainer.data.cache.objects import Objects, make_shared_folder, own_name
 from trainer.data.cache.version import RETRY, CachedDataset
-from trainer.data.manifest_lines import Listing, digest_of_raw
+from trainer.data.manifest_lines import ManifestFiles, digest_of_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +134,7 @@ class Cache:
         cached.lease = lease
         return cached
 
-    def manifest(self, dataset: Dataset) -> Listing | None:
+    def manifest(self, dataset: Dataset) -> ManifestFiles | None:
         """Return the cached manifest of a dataset, verified by its digest; `None` if it is missing, whether its files are cached or not."""
         with suppress(OSError), self.version(dataset) as place:
             return _listing(dataset, dataset.manifest, place)
@@ -220,17 +220,17 @@ def read_marker(place: Root, marker: str) -> VersionObjects | None:
     return None
 
 
-def _listing(dataset: Dataset, manifest: str, place: Root) -> Listing | None:
+def _listing(dataset: Dataset, manifest: str, place: Root) -> ManifestFiles | None:
     """Return the manifest, verified by its digest; a repacked manifest has another digest and is verified by its content."""
     for name in (own_name(MANIFEST), MANIFEST):
         with suppress(OSError, ValueError, UnsafePathError), place.open(name) as file:
             raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             digest = digest_of_raw(raw)
             if digest == dataset.manifest:
-                return Listing(raw)
+                return ManifestFiles(raw)
             with suppress(ManifestError):
-                if digest == manifest and Listing(raw).content() == dataset.content:
-                    return Listing(raw)
+                if digest == manifest and ManifestFiles(raw).content() == dataset.content:
+                    return ManifestFiles(raw)
     return None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.locks import Lease
     from trainer.data.declaration import Dataset
-    from trainer.data.manifest_lines import Listing
+    from trainer.data.manifest_lines import ManifestFiles
     from trainer.stores.contract import Store
 
 PARTIAL_BYTES: Final = 128 << 20
@@ -58,7 +58,7 @@ class StreamedDataset(Files):
     def __init__(
         self,
         source: StreamSource,
-        listing: Listing,
+        listing: ManifestFiles,
         lease: Lease | None,
         *,
         patience: Patience | None = None,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.locks import Lease
     from trainer.data.declaration import Dataset
-    from trainer.data.manifest_lines import Entry, Listing
+    from trainer.data.manifest_lines import ManifestEntry, ManifestFiles
 
 MANY: Final = 2
 """A file with at least this many segments is large, and has its own object."""
@@ -50,7 +50,7 @@ class CachedDataset:
     budget: Budget | None = None
     """The limit of the cache, which counts what this process adds."""
 
-    def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
+    def __init__(self, *, cache: Cache, dataset: Dataset, listing: ManifestFiles, sparse: Mapping[str, str]) -> None:
         """Use a version that `Cache.find` has checked to be complete."""
         self.dataset = dataset
         self.paths: Sequence[str] = Paths(listing)
@@ -62,7 +62,7 @@ class CachedDataset:
         """Open the version again in another process."""
         return _open, (self._cache, self.dataset)
 
-    def entry(self, path: str) -> Entry:
+    def entry(self, path: str) -> ManifestEntry:
         """Return the manifest's entry of a file. Raises `DatasetError` for an unknown path."""
         return self._listing[self._number(path)]
 
@@ -91,7 +91,7 @@ class CachedDataset:
             entry = self._listing[number]
             self._require(number, entry, start, entry.size if stop is None else stop)
 
-    def _require(self, number: int, entry: Entry, start: int, stop: int) -> None:
+    def _require(self, number: int, entry: ManifestEntry, start: int, stop: int) -> None:
         if self._verified[number]:
             return
         if len(entry.segments) >= MANY and all(segment.is_whole for segment in entry.segments):
@@ -125,7 +125,7 @@ class CachedDataset:
         with self._cache.version(self.dataset) as place:
             return make_file_tree(self, self._listing, place)
 
-    def _require_parts(self, number: int, entry: Entry, start: int, stop: int) -> None:
+    def _require_parts(self, number: int, entry: ManifestEntry, start: int, stop: int) -> None:
         """Verify the parts of a large file that contain these bytes; the whole file was verified when it was assembled."""
         view, at = self._view(entry), 0
         for part, segment in enumerate(entry.segments):
@@ -136,11 +136,11 @@ class CachedDataset:
                 release_pages(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size), at, end)
             at = end
 
-    def _check(self, entry: Entry, view: memoryview, expected: str) -> None:
+    def _check(self, entry: ManifestEntry, view: memoryview, expected: str) -> None:
         if f"sha256:{hashlib.sha256(view).hexdigest()}" != expected:
             raise self._damaged(entry)
 
-    def _view(self, entry: Entry) -> memoryview:
+    def _view(self, entry: ManifestEntry) -> memoryview:
         match entry.segments:
             case ():
                 return memoryview(b"")
@@ -151,7 +151,7 @@ class CachedDataset:
             case _:
                 return memoryview(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size))
 
-    def _mapped(self, entry: Entry, name: str, size: int) -> mmap.mmap:
+    def _mapped(self, entry: ManifestEntry, name: str, size: int) -> mmap.mmap:
         """Return the memory map of an object. The least recently used map is dropped, and closed when its last view is gone."""
         if name in self._maps:
             self._maps.move_to_end(name)
@@ -176,7 +176,7 @@ class CachedDataset:
     def _verified(self) -> bytearray:
         return bytearray(len(self._listing))
 
-    def _damaged(self, entry: Entry) -> DigestMismatchError:
+    def _damaged(self, entry: ManifestEntry) -> DigestMismatchError:
         is_writable = self._cache.mark_suspect(self.dataset)
         hint = RETRY if is_writable else _NOT_WRITABLE.format(root=self._cache.root, name=self.dataset.name)
         return DigestMismatchError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=hint)

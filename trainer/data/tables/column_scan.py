@@ -24,7 +24,7 @@ _UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class FirstValue:
     """The first value of a kind, its line, and the number of values of the kind."""
 
     count: int
@@ -48,14 +48,14 @@ class ColumnScan:
     """Missing values by spelling."""
     first_missing: int = 0
     """The line of the first missing value."""
-    kinds: dict[str, Example] = field(default_factory=dict)
+    kinds: dict[str, FirstValue] = field(default_factory=dict)
     values: Counter[str] | None = field(default_factory=Counter)
     """The number of rows of each value; `None` if there are more than `MOST_VALUES` different values."""
     padded: int = 0
     """Values with whitespace around them."""
     is_counter: bool = True
     """Whether every value is a whole number, one more than the value before."""
-    rounded: Example | None = None
+    rounded: FirstValue | None = None
     """The first whole number that float32 does not hold exactly."""
     _last: int | None = None
 
@@ -92,7 +92,7 @@ class ColumnScan:
             kind = self._kind(value)
             self._count(kind, count, lines, cells, cell)
             if kind == "whole" and self.rounded is None and abs(int(value)) > _EXACT:
-                self.rounded = Example(count=count, line=lines[cells.index(cell)], value=value)
+                self.rounded = FirstValue(count=count, line=lines[cells.index(cell)], value=value)
         self._follow(cells)
         if self.values is not None:
             self.values.update(counts)
@@ -108,9 +108,9 @@ class ColumnScan:
     def _count(self, kind: str, count: int, lines: Sequence[int], cells: Sequence[str], cell: str) -> None:
         known = self.kinds.get(kind)
         if known is None:
-            self.kinds[kind] = Example(count=count, line=lines[cells.index(cell)], value=cell.strip())
+            self.kinds[kind] = FirstValue(count=count, line=lines[cells.index(cell)], value=cell.strip())
         else:
-            self.kinds[kind] = Example(count=known.count + count, line=known.line, value=known.value)
+            self.kinds[kind] = FirstValue(count=known.count + count, line=known.line, value=known.value)
 
     def _follow(self, cells: Sequence[str]) -> None:
         if not self.is_counter:

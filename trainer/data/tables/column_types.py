@@ -13,7 +13,7 @@ from trainer.data.tables.cells import NUMERIC, PLAIN, WITH_COMMA
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from trainer.data.tables.column_scan import ColumnScan, Example
+    from trainer.data.tables.column_scan import ColumnScan, FirstValue
     from trainer.data.tables.source_table import ColumnType
 
 _INT64: Final = 1 << 63
@@ -39,7 +39,7 @@ def number_format(
     """Return how the numbers of a table are written. Raises `DatasetError` if `1.234` or `1,234` may be one number or another."""
     if decimal or thousands is not None:
         return NumberFormat(decimal=decimal or ("," if thousands == "." else "."), thousands=thousands or "")
-    kinds: dict[str, tuple[ColumnScan, Example]] = {}
+    kinds: dict[str, tuple[ColumnScan, FirstValue]] = {}
     for scan in scans:
         if scan.kinds and scan.kinds.keys() <= NUMERIC:
             for kind, example in scan.kinds.items():
@@ -138,7 +138,7 @@ def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
     return "text"
 
 
-def _count(kinds: Mapping[str, Example], group: Container[str]) -> int:
+def _count(kinds: Mapping[str, FirstValue], group: Container[str]) -> int:
     return sum(each.count for kind, each in kinds.items() if kind in group)
 
 
@@ -159,7 +159,7 @@ def _day(scan: ColumnScan, where: str) -> DatasetError:
 _MONTHS: Final = 12
 
 
-def _odd_number(example: Example, kind: str, where: str, options: str) -> DatasetError:
+def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> DatasetError:
     value = short(example.value)
     if kind == "amount" and value.startswith("("):
         message = f"{where}: {value!r} may be a negative number"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError, UsageError
 from trainer.base.suggestions import did_you_mean, listed, short
-from trainer.data.reader import Column, Table, Treatment
+from trainer.data.reader import TableField, TableReader, Treatment
 from trainer.data.tables.column_types import NumberFormat, column_type, require_readable_text
 from trainer.data.tables.source_table import SourceColumn, SourceTable
 
@@ -60,22 +60,22 @@ class TablePlan:
     columns: tuple[PlannedColumn, ...]
     numbers: NumberFormat
 
-    def reader(self, file: str) -> Table:
+    def reader(self, file: str) -> TableReader:
         """Return the reader of the published file."""
         fields = dict(self._fields())
         if not fields:
             raise DatasetError(f"no column of {file} is read", hint="declare one, for example --read COLUMN=category")
         treated = {each.scan.name: each.treatment for each in self.columns if each.treatment is not None}
-        return Table(kind="table", files=(file,), fields=fields, columns=treated)
+        return TableReader(kind="table", files=(file,), fields=fields, columns=treated)
 
-    def _fields(self) -> Iterator[tuple[str, Column]]:
+    def _fields(self) -> Iterator[tuple[str, TableField]]:
         for name, kinds, dtype in (("features", {"number", "date"}, "float32"), ("categories", {"category"}, "int64")):
             if names := tuple(each.scan.name for each in self.columns if each.source.read in kinds):
-                yield name, Column.model_validate({"column": names, "dtype": dtype})
+                yield name, TableField.model_validate({"column": names, "dtype": dtype})
         for each in self.columns:
             if each.source.read in {"class", "target"}:
                 is_class = each.source.read == "class"
-                label = Column(column=each.scan.name, dtype="int64" if is_class else "float32")
+                label = TableField(column=each.scan.name, dtype="int64" if is_class else "float32")
                 yield "label" if is_class else "target", label
 
 
@@ -85,7 +85,7 @@ def plan_table(
     file: str,
     numbers: NumberFormat,
     options: PlanOptions,
-    before: tuple[SourceTable, Table] | None = None,
+    before: tuple[SourceTable, TableReader] | None = None,
 ) -> TablePlan:
     """Plan all columns; `before` is the earlier version. Raises `DatasetError` with line and column, `UsageError` for unknown columns."""
     _require_known(scans, options, file)
@@ -105,7 +105,7 @@ class _Planner:
     file: str
     numbers: NumberFormat
     options: PlanOptions
-    before: tuple[SourceTable, Table] | None
+    before: tuple[SourceTable, TableReader] | None
 
     def plan(self, scan: ColumnScan) -> PlannedColumn:
         name = scan.name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.data.reader import Table
+    from trainer.data.reader import TableReader
     from trainer.data.tables.source_table import Format
     from trainer.data.tables.text_rows import TextBlock
 
@@ -40,7 +40,7 @@ class TableOptions:
 
 
 def plan_file(
-    path: Path, options: TableOptions, *, before: tuple[SourceTable, Table] | None = None
+    path: Path, options: TableOptions, *, before: tuple[SourceTable, TableReader] | None = None
 ) -> tuple[SourceTable, TablePlan]:
     """Read a file once and return how it is read, and its plan; `before` is the earlier version.
 
@@ -55,7 +55,7 @@ def plan_file(
 
 
 def _planned(
-    path: Path, options: TableOptions, before: tuple[SourceTable, Table] | None
+    path: Path, options: TableOptions, before: tuple[SourceTable, TableReader] | None
 ) -> tuple[SourceTable, TablePlan]:
     earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
     dialect, names, texts = _opened(path, kind, options, earlier)

@@ -47,7 +47,7 @@ def is_archive(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _ArchiveMember:
     name: str
     size: int
     fault: str
@@ -78,7 +78,7 @@ def unpack(archive: Path, folder: Path) -> int:
     return len(names)
 
 
-def _require_valid(entry: _Entry, archive: Path, names: set[str]) -> None:
+def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> None:
     """Add the name of an entry. Raises `DatasetError` for an entry that must not be unpacked."""
     where = f"{archive.name}: entry {short(entry.name)!r}"
     if fault := path_fault(entry.name) or entry.fault:
@@ -93,7 +93,7 @@ def _require_valid(entry: _Entry, archive: Path, names: set[str]) -> None:
     names.add(spelled)
 
 
-def _write(entry: _Entry, target: Path, *, archive: Path, left: int) -> int:
+def _write(entry: _ArchiveMember, target: Path, *, archive: Path, left: int) -> int:
     """Write the data of an entry; return its size. Stops before the disk is full, whatever size the archive states."""
     target.parent.mkdir(parents=True, exist_ok=True)
     size = 0
@@ -134,7 +134,7 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _entries(archive: Path) -> Iterator[Iterator[_Entry]]:
+def _entries(archive: Path) -> Iterator[Iterator[_ArchiveMember]]:
     """Open an archive; yield its entries without folders."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as packed:
@@ -146,15 +146,15 @@ def _entries(archive: Path) -> Iterator[Iterator[_Entry]]:
                 pass
 
 
-def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
+def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _ArchiveMember:
     fault = "encrypted" if info.flag_bits & _ENCRYPTED else ""
     if (info.external_attr >> 16) & _TYPE_BITS not in _ALLOWED_TYPES:
         fault = "a link or a device; expected a regular file"
-    return _Entry(info.filename, info.file_size, fault, lambda: packed.open(info))
+    return _ArchiveMember(info.filename, info.file_size, fault, lambda: packed.open(info))
 
 
-def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
+def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _ArchiveMember:
     kind = "a link" if info.issym() or info.islnk() else "a device or a pipe"
     fault = "" if info.isreg() else f"{kind}; expected a regular file"
     name = info.name.removeprefix("./")  # as `tar -C DIR .` writes it
-    return _Entry(name, info.size, fault, lambda: tar.extractfile(info))
+    return _ArchiveMember(name, info.size, fault, lambda: tar.extractfile(info))

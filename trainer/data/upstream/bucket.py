@@ -21,7 +21,7 @@ from trainer.base.errors import (
     UsageError,
 )
 from trainer.base.suggestions import short
-from trainer.data.upstream.listing import Listing, RemoteFile
+from trainer.data.upstream.listing import RemoteFile, UpstreamListing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,17 +49,19 @@ class BucketFiles:
             config = config.merge(Config(s3={"addressing_style": "path"}))
         self._client = session.client("s3", config=config)
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> UpstreamListing:
         """List the object with exactly this key, or else the objects in the folder."""
         prefix = self._key if not self._key or self._key.endswith("/") else f"{self._key}/"
         with self._translate_errors():
             if prefix != self._key and (whole := self._one()):
-                return Listing(files=(whole,))
+                return UpstreamListing(files=(whole,))
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             found = [each for page in pages for each in page.get("Contents", ()) if not each["Key"].endswith("/")]
         if not found:
             raise ObjectMissingError(f"{self.source} does not exist", hint="check the bucket and the path")
-        return Listing(files=tuple(_described(each["Key"].removeprefix(prefix), each["Key"], each) for each in found))
+        return UpstreamListing(
+            files=tuple(_described(each["Key"].removeprefix(prefix), each["Key"], each) for each in found)
+        )
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write an object to `target`.

@@ -17,7 +17,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from trainer.base.errors import ObjectMissingError, StoreDeniedError, StoreError, StoreUnreachableError, UsageError
 from trainer.base.suggestions import short
-from trainer.data.upstream.listing import Listing, RemoteFile
+from trainer.data.upstream.listing import RemoteFile, UpstreamListing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class HubFiles:
         self._api = hub.HfApi()
         disable_progress_bars()
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> UpstreamListing:
         """List the files at the commit that the revision names now."""
         with self._translate_errors():
             ask = self._api.dataset_info if self._kind == "dataset" else self._api.model_info
@@ -74,7 +74,9 @@ class HubFiles:
             )
             for file in files
         )
-        return Listing(files=files, revision=self._commit, license=license_ if isinstance(license_, str) else "")
+        return UpstreamListing(
+            files=files, revision=self._commit, license=license_ if isinstance(license_, str) else ""
+        )
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write a file to `target`."""

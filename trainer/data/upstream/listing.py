@@ -63,7 +63,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class UpstreamListing:
     """All files of a source at one time."""
 
     files: tuple[RemoteFile, ...]
@@ -93,7 +93,7 @@ class Client(Protocol):
     source: str
     """The address that a declaration records; it contains no password."""
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> UpstreamListing:
         """List the files. Raises `ObjectMissingError`, `StoreDeniedError`, `StoreUnreachableError`."""
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
@@ -103,7 +103,7 @@ class Client(Protocol):
         """
 
 
-def checked_listing(listing: Listing, source: str) -> Listing:
+def checked_listing(listing: UpstreamListing, source: str) -> UpstreamListing:
     """Return the listing, sorted. Raises `DatasetError` for no file, too many, or a path that would leave the folder or cannot exist."""
     if not listing.files:
         raise DatasetError(f"{source} has no files", hint="check the path")
@@ -162,7 +162,7 @@ def checksum_of(kind: str, text: str) -> str:
     return f"{kind}:{data.hex()}" if len(data) * 2 == length else ""
 
 
-def changes(before: Upstream, now: Listing) -> list[str]:
+def changes(before: Upstream, now: UpstreamListing) -> list[str]:
     """Describe how the files of a source changed since the import, one line each; only the total if the files were not named."""
     states = now.states
     if not before.files:

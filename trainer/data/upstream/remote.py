@@ -17,7 +17,7 @@ from fsspec.callbacks import Callback
 
 from trainer.base.errors import ObjectMissingError, StoreDeniedError, StoreError, StoreUnreachableError, UsageError
 from trainer.base.suggestions import short
-from trainer.data.upstream.listing import Listing, RemoteFile, checksum_of
+from trainer.data.upstream.listing import RemoteFile, UpstreamListing, checksum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,17 +51,17 @@ class RemoteFiles:
         with self._translate_errors(""):
             self._files, self._root = self._open(self._address)
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> UpstreamListing:
         """List the files."""
         with self._translate_errors(""):
             self._files.invalidate_cache()
             info = self._files.info(self._root)
             if info["type"] != "directory":
-                return Listing(files=(self._described(self._name, self._root, info),))
+                return UpstreamListing(files=(self._described(self._name, self._root, info),))
             found = self._files.find(self._root, detail=True)
             root = f"{self._root.rstrip('/')}/"
             files = [self._described(path.removeprefix(root), path, info) for path, info in found.items()]
-            return Listing(files=tuple(files))
+            return UpstreamListing(files=tuple(files))
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write a file to `target`."""

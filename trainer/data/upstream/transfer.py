@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DatasetError, DigestMismatchError
-from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.parallel import StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.data.upstream.listing import checked_listing, verify_file
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.base.progress import Progress
-    from trainer.data.upstream.listing import Client, Listing, RemoteFile
+    from trainer.data.upstream.listing import Client, RemoteFile, UpstreamListing
 
 _PART: Final = ".reprise-part"
 
 
-def list_source(client: Client) -> Listing:
+def list_source(client: Client) -> UpstreamListing:
     """List the files of a source. Raises the errors of `Client.list_files`, and `DatasetError` for files that a folder cannot hold."""
-    return checked_listing(patiently(client.list_files, Stop()), client.source)
+    return checked_listing(patiently(client.list_files, StopFlag()), client.source)
 
 
 def download_files(
-    client: Client, listing: Listing, folder: Path, *, sha256: str | None = None, progress: Progress = SILENT
+    client: Client, listing: UpstreamListing, folder: Path, *, sha256: str | None = None, progress: Progress = SILENT
 ) -> None:
     """Download the listed files into `folder`, which may hold files of an earlier, interrupted call for the same listing.
 
@@ -50,7 +50,7 @@ def download_files(
         )
 
 
-def _download(client: Client, folder: Path, progress: Progress, file: RemoteFile, stop: Stop) -> None:
+def _download(client: Client, folder: Path, progress: Progress, file: RemoteFile, stop: StopFlag) -> None:
     target = folder / file.path
     part = target.with_name(f"{target.name[:200]}{_PART}")
     with disk_faults(target):
@@ -68,7 +68,7 @@ def _download(client: Client, folder: Path, progress: Progress, file: RemoteFile
             part.unlink(missing_ok=True)
 
 
-def _advance(progress: Progress, size: int, stop: Stop) -> None:
+def _advance(progress: Progress, size: int, stop: StopFlag) -> None:
     stop.check()
     progress.advance(size)
 

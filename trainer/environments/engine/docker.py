@@ -120,7 +120,7 @@ class DockerEngine:
             return Digests(**read_json(path, _CachedDigests).model_dump())
         with _docker_errors():
             chunks = self._client.api.get_image(image.id)
-            config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)
+            config = config_in_stream(io.BufferedReader(_ChunkFile(iter(chunks))), image.id)
         if config is None:
             raise EngineError(
                 f"image {image.id} has several platforms; expected one", hint="build it with `reprise image build`"
@@ -255,7 +255,7 @@ def _mount(mount: Mount) -> DockerMount:
     return DockerMount(target=mount.target, source=mount.source, type="volume", read_only=not mount.writable)
 
 
-class _Chunks(io.RawIOBase):
+class _ChunkFile(io.RawIOBase):
     """An iterator of bytes, read as a file."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:

@@ -24,7 +24,7 @@ _QUICK_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
+class _PendingSamples:
     """Samples that wait for their outputs."""
 
     inputs: Tensors
@@ -55,8 +55,8 @@ class Batcher:
         A job waits for others for `wait` seconds from its arrival; 0 answers each alone.
         """
         self._program, self._most, self._wait, self._observe = program, most, wait, observe
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
-        self._next: _Job | None = None
+        self._queue: asyncio.Queue[_PendingSamples] = asyncio.Queue()
+        self._next: _PendingSamples | None = None
         self._pace = math.inf  # seconds of a processor for each number of the inputs in the last call
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._worker = asyncio.create_task(self._work())
@@ -85,10 +85,10 @@ class Batcher:
             await self._worker
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _add(self, inputs: Tensors) -> _Job:
+    def _add(self, inputs: Tensors) -> _PendingSamples:
         count = len(next(iter(inputs.values())))
         loop = asyncio.get_running_loop()
-        job = _Job(inputs, count, loop.time() + self._wait, loop.create_future())
+        job = _PendingSamples(inputs, count, loop.time() + self._wait, loop.create_future())
         self._queue.put_nowait(job)
         return job
 
@@ -98,7 +98,7 @@ class Batcher:
             for form in dict.fromkeys(each.form for each in jobs):
                 await self._answer([each for each in jobs if each.form == form])
 
-    async def _collected(self) -> list[_Job]:
+    async def _collected(self) -> list[_PendingSamples]:
         """Return the next job, and those that wait already or arrive until its deadline and fit into its batch."""
         first, self._next = self._next or await self._queue.get(), None
         jobs, count = [first], first.count
@@ -110,7 +110,7 @@ class Batcher:
             count += job.count
         return jobs
 
-    async def _another(self, deadline: float) -> _Job | None:
+    async def _another(self, deadline: float) -> _PendingSamples | None:
         """Return a job that waits already, or one that arrives until a time of the loop."""
         if not self._queue.empty():
             return self._queue.get_nowait()
@@ -121,7 +121,7 @@ class Batcher:
                 return await self._queue.get()
         return None
 
-    async def _answer(self, jobs: Sequence[_Job]) -> None:
+    async def _answer(self, jobs: Sequence[_PendingSamples]) -> None:
         """Answer jobs of one form in one call; if it fails, each alone, so that one job cannot fail another."""
         try:
             found = await self._called(jobs)
@@ -138,7 +138,7 @@ class Batcher:
                 job.outputs.set_result({name: each[first : first + job.count] for name, each in found.items()})
             first += job.count
 
-    async def _called(self, jobs: Sequence[_Job]) -> Tensors:
+    async def _called(self, jobs: Sequence[_PendingSamples]) -> Tensors:
         inputs = jobs[0].inputs
         if len(jobs) > 1:
             inputs = {name: torch.cat([each.inputs[name] for each in jobs]) for name in inputs}

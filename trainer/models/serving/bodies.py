@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import torch
 
 from trainer.base.errors import DatasetError
-from trainer.data.reader import Arrays, Images, Table
+from trainer.data.reader import ArraysReader, ImagesReader, TableReader
 from trainer.models.serving.limits import RequestError, parsed_request
 from trainer.models.serving.tensors import named_arrays, protocol_inputs
 
@@ -37,11 +37,11 @@ _FORMS: dict[Kind, str] = {
 def kind_of(model: PackagedModel) -> Kind:
     """Return what the package's net is asked about."""
     match model.package.dataset and model.package.dataset.reader:
-        case Images():
+        case ImagesReader():
             return "picture"
-        case Table():
+        case TableReader():
             return "table"
-        case Arrays():
+        case ArraysReader():
             return "arrays"
         case _:
             return "tensors"

@@ -59,14 +59,14 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, request = time.perf_counter(), _Request(self._limits, receive, send)
+        begin, request = time.perf_counter(), _GuardedRequest(self._limits, receive, send)
         try:
             await self._answer(scope, request)
         finally:
             endpoint = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.add_request(endpoint, request.status or 499, time.perf_counter() - begin)
 
-    async def _answer(self, scope: Scope, request: _Request) -> None:
+    async def _answer(self, scope: Scope, request: _GuardedRequest) -> None:
         try:
             async with asyncio.timeout(self._limits.timeout):
                 self._check(scope)
@@ -81,7 +81,7 @@ class Guard:
         except Exception as fault:  # noqa: BLE001 - no exception may reach a client
             await request.fail(self._unexpected(fault))
 
-    async def _admitted(self, scope: Scope, request: _Request) -> None:
+    async def _admitted(self, scope: Scope, request: _GuardedRequest) -> None:
         if scope["method"] != "POST":
             await self._app(scope, request.receive, request.send)
             return
@@ -117,7 +117,7 @@ class _DisconnectedError(Exception):
     """The client closed the connection."""
 
 
-class _Request:
+class _GuardedRequest:
     """The two directions of a request: its body is counted, and the status of its response is known."""
 
     def __init__(self, limits: Limits, receive: Receive, send: Send) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.data.reader import Table
+from trainer.data.reader import TableReader
 from trainer.models.serving.bodies import kind_of
 from trainer.models.serving.tensors import DATATYPES, metadata
 
@@ -119,7 +119,7 @@ def _row(model: PackagedModel) -> Schema:
     """Return the schema of a row: its columns that the net's inputs are read from."""
     dataset = model.package.dataset
     assert dataset is not None  # noqa: S101 - it is a table
-    assert isinstance(dataset.reader, Table)  # noqa: S101
+    assert isinstance(dataset.reader, TableReader)  # noqa: S101
     inputs = {each.name for each in model.package.inputs}
     columns: dict[str, Schema] = {}
     for field, column in dataset.reader.fields.items():

@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
 def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Connection,
+        http=_LimitedConnection,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -105,7 +105,7 @@ def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
     )
 
 
-class _Connection(H11Protocol):
+class _LimitedConnection(H11Protocol):
     """A connection whose client has to send the headers of a request in time."""
 
     _deadline: asyncio.TimerHandle | None = None

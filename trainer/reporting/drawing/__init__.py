@@ -1,7 +1,7 @@
 """Draw figures and curves as SVG, for a page or for separate files. Needs only the standard library.
 
     draw(figure)                                       # a figure of `trainer.runs.figure`
-    plot_lines([Line(name=.., x=.., y=..)], title=..)  # curves
+    plot_lines([PlotLine(name=.., x=.., y=..)], title=..)  # curves
     as_file(svg)                                       # with its style, for an .svg file
 
 Plots are readable on a phone, in light and dark mode. All text in a drawing is escaped. A page includes `STYLE` once; the colors follow the
@@ -13,25 +13,25 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from trainer.reporting.drawing.markup import Markup, tag
-from trainer.reporting.drawing.plots import Line, plot_bars, plot_lines, plot_matrix, plot_points
-from trainer.runs.figure import Bars, Lines, Matrix, Points
+from trainer.reporting.drawing.plots import PlotLine, plot_bars, plot_lines, plot_matrix, plot_points
+from trainer.runs.figure import BarFigure, LineFigure, MatrixFigure, PointFigure
 
-__all__ = ["STYLE", "Drawn", "Line", "as_file", "draw", "plot_lines", "plot_points"]
+__all__ = ["STYLE", "Drawn", "PlotLine", "as_file", "draw", "plot_lines", "plot_points"]
 
-Drawn: TypeAlias = Lines | Points | Matrix | Bars
+Drawn: TypeAlias = LineFigure | PointFigure | MatrixFigure | BarFigure
 """The figures that are drawn; pictures and texts are shown unchanged."""
 
 
 def draw(figure: Drawn) -> Markup:
     """Return a figure as SVG."""
-    if isinstance(figure, Matrix):
+    if isinstance(figure, MatrixFigure):
         return plot_matrix(figure)
-    if isinstance(figure, Bars):
+    if isinstance(figure, BarFigure):
         return plot_bars(figure)
     labels: Any = {name: getattr(figure, name) for name in ("title", "x_label", "y_label", "diagonal")}
-    if isinstance(figure, Points):
-        return plot_points(Line(name=figure.y_label, x=figure.x, y=figure.y), of=figure.of, **labels)
-    return plot_lines([Line(name=series.name, x=series.x, y=series.y) for series in figure.series], **labels)
+    if isinstance(figure, PointFigure):
+        return plot_points(PlotLine(name=figure.y_label, x=figure.x, y=figure.y), of=figure.of, **labels)
+    return plot_lines([PlotLine(name=series.name, x=series.x, y=series.y) for series in figure.series], **labels)
 
 
 def as_file(svg: Markup) -> str:

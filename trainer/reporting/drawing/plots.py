@@ -31,7 +31,7 @@ from trainer.reporting.drawing.markup import Markup, cut, tag, width_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.runs.figure import Bars, Matrix
+    from trainer.runs.figure import BarFigure, MatrixFigure
 
     Point = tuple[float, float]
 
@@ -43,7 +43,7 @@ _SCATTERED: Final = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class PlotLine:
     """A line: a name and points in order; non-finite points are gaps."""
 
     name: str
@@ -77,7 +77,7 @@ class Line:
 
 
 def plot_lines(
-    lines: Sequence[Line],
+    lines: Sequence[PlotLine],
     *,
     title: str,
     x_label: str,
@@ -107,7 +107,7 @@ def plot_lines(
 
 
 def plot_points(
-    points: Line, *, title: str, x_label: str, y_label: str, diagonal: bool = False, of: int | None = None
+    points: PlotLine, *, title: str, x_label: str, y_label: str, diagonal: bool = False, of: int | None = None
 ) -> Markup:
     """Draw points; `of` is the total number if the points are a selection."""
     shown = points.points[:_SCATTERED]
@@ -129,7 +129,7 @@ def _diagonal(frame: Frame, *, show: bool) -> Iterator[Markup]:
         yield tag("line", class_="diagonal", x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def _draw(line: Line, frame: Frame, number: int) -> Iterator[Markup]:
+def _draw(line: PlotLine, frame: Frame, number: int) -> Iterator[Markup]:
     for stretch in line.stretches:
         if len(stretch) > 1:
             path = "L".join("{:.1f} {:.1f}".format(*frame.place(*point)) for point in thinned(stretch, _MOST))
@@ -171,7 +171,7 @@ _DARK: Final = 0.55
 """The shade from which a count is written in the background color."""
 
 
-def plot_matrix(figure: Matrix) -> Markup:
+def plot_matrix(figure: MatrixFigure) -> Markup:
     """Draw a matrix of counts; the shades of a row add up to 1."""
     rows, columns = len(figure.rows), len(figure.columns)
     left = 34 + LETTER * max((width_of(cut(name, _NAME)) for name in figure.rows), default=1)
@@ -189,7 +189,7 @@ def plot_matrix(figure: Matrix) -> Markup:
     return picture(parts, title=figure.title, description=description, height=bottom + _below(figure, cell))
 
 
-def _cells(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
+def _cells(figure: MatrixFigure, left: float, cell: float) -> Iterator[Markup]:
     gap = 1.0 if cell > 8 else 0.0  # noqa: PLR2004 - pixels
     for down, (row, counts) in enumerate(zip(figure.rows, figure.counts, strict=True)):
         for across, (column, count) in enumerate(zip(figure.columns, counts, strict=True)):
@@ -208,14 +208,14 @@ def _every(cell: float) -> int:
     return max(1, round(_LINE / max(cell, 0.01) + 0.49))
 
 
-def _row_names(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
+def _row_names(figure: MatrixFigure, left: float, cell: float) -> Iterator[Markup]:
     for down, name in list(enumerate(figure.rows))[:: _every(cell)]:
         height = 12 + (down + 0.5) * cell + 4
         yield tag("text", cut(name, _NAME), class_="tick", x=left - 6, y=height, text_anchor="end")
     yield vertical_label(cut(figure.row_label, 40), 12 + cell * len(figure.rows) / 2)
 
 
-def _column_names(figure: Matrix, left: float, cell: float, bottom: float) -> Iterator[Markup]:
+def _column_names(figure: MatrixFigure, left: float, cell: float, bottom: float) -> Iterator[Markup]:
     """Yield the column names: horizontal if they fit, else slanted; if columns are narrower than a line, only every nth name."""
     for across, name in list(enumerate(figure.columns))[:: _every(cell)]:
         middle, text = left + (across + 0.5) * cell, cut(name, _NAME)
@@ -228,19 +228,19 @@ def _column_names(figure: Matrix, left: float, cell: float, bottom: float) -> It
     yield tag("text", cut(figure.column_label, 40), class_="label", x=middle, y=below, text_anchor="middle")
 
 
-def _widest(figure: Matrix) -> float:
+def _widest(figure: MatrixFigure) -> float:
     return LETTER * max((width_of(cut(name, _NAME)) for name in figure.columns), default=1)
 
 
-def _is_slanted(figure: Matrix, cell: float) -> bool:
+def _is_slanted(figure: MatrixFigure, cell: float) -> bool:
     return _widest(figure) + 4 > cell
 
 
-def _below(figure: Matrix, cell: float) -> float:
+def _below(figure: MatrixFigure, cell: float) -> float:
     return 44.0 if not _is_slanted(figure, cell) else 42.0 + _widest(figure) * 0.71
 
 
-def plot_bars(figure: Bars) -> Markup:
+def plot_bars(figure: BarFigure) -> Markup:
     """Draw bars: adjacent and overlaid for a histogram, grouped for named categories."""
     heights = [value for series in figure.series for value in series.y]
     edges = [float(edge) for edge in figure.edges]
@@ -255,7 +255,7 @@ def plot_bars(figure: Bars) -> Markup:
     return picture([*parts, *keys], title=figure.title, description=description, height=end)
 
 
-def _bars(figure: Bars, number: int, frame: Frame) -> Iterator[Markup]:
+def _bars(figure: BarFigure, number: int, frame: Frame) -> Iterator[Markup]:
     series, count = figure.series[number], len(figure.series)
     over = " over" if figure.edges and count > 1 else ""
     for at, value in enumerate(series.y):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from trainer.runs.exports.exported_run import bare, ended, moment, text_of
-from trainer.runs.record import Knowledge, Status
+from trainer.runs.record import Knowledge, RunStatus
 from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _source(run: ExportedRun) -> Entity:
 
 def _action(run: ExportedRun, attempt: ExportedAttempt, source: str) -> Entity:
     record, image = attempt.record, attempt.record.circumstances.image
-    end, failed = ended(record), record.outcome.status is not Status.COMPLETED
+    end, failed = ended(record), record.outcome.status is not RunStatus.COMPLETED
     return {
         "@id": f"#attempt-{record.attempt}",
         "@type": "CreateAction",

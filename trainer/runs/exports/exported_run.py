@@ -14,7 +14,7 @@ from trainer.runs.exports.public_record import public_record
 from trainer.runs.initial_weights import INITIAL, WEIGHTS
 from trainer.runs.publish import source_of
 from trainer.runs.pull import sealed_attempts
-from trainer.runs.record import Record, Status, read_record
+from trainer.runs.record import Record, RunStatus, read_record
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ExportedAttempt:
     @classmethod
     def of(cls, record: Record, text: bytes) -> ExportedAttempt:
         """Return the attempt of a record, whose file is `text`. Raise `RunError` if it has not ended."""
-        if record.outcome.status is Status.RUNNING:
+        if record.outcome.status is RunStatus.RUNNING:
             message = (
                 f"run {record.run} is still running, or its process was killed; only a finished run can be exported"
             )

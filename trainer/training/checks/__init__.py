@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import RepriseError
 from trainer.settings.ledger import use_ledger
-from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
+from trainer.training.check_result import CheckFailed, CheckNote, CheckStatus, Finding, NothingToCheck
 from trainer.training.checks import evaluation, first_epoch, saved_weights, seeding, sharing, short_training, splits
-from trainer.training.checks.subject import LARGEST_BATCH, Subject, Trial
+from trainer.training.checks.subject import LARGEST_BATCH, CheckSubject, Trial
 from trainer.training.failures import attributed, first_line
 from trainer.training.fit import quieten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["CHECKS", "LARGEST_BATCH", "Subject", "run_checks"]
+__all__ = ["CHECKS", "LARGEST_BATCH", "CheckSubject", "run_checks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ CHECKS: Final = {
         sharing.sharing, "use --devices 1; docs/how-to/devices.md lists what follows the shards", ("targets", "finite")
     ),
 }
-_PASSED: Final = {Status.PASSED, Status.NOTED}
+_PASSED: Final = {CheckStatus.PASSED, CheckStatus.NOTED}
 
 
-def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
+def run_checks(subject: CheckSubject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
     """Run all checks in their order; an exception of the experiment is a finding, and each cause is reported once."""
     quieten()
     trial = Trial(subject)
-    statuses: dict[str, Status] = {}
+    statuses: dict[str, CheckStatus] = {}
     with use_ledger(trial.ledger), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seeding.read_first_values(trial)
@@ -140,27 +140,27 @@ def run_checks(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterat
         missing = next((need for need in check.needs if statuses[need] not in _PASSED), None)
         began = monotonic()
         if missing is not None:
-            finding = Finding(check=name, status=Status.SKIPPED, message=f"needs {missing!r} to pass")
+            finding = Finding(check=name, status=CheckStatus.SKIPPED, message=f"needs {missing!r} to pass")
         else:
             with use_ledger(trial.ledger), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 finding = _finding_of(name, check, trial)
-        if finding.status is Status.FAILED and causes.setdefault(finding.message, name) != name:
+        if finding.status is CheckStatus.FAILED and causes.setdefault(finding.message, name) != name:
             message = f"fails for the same reason as {causes[finding.message]!r}"
-            finding = Finding(check=name, status=Status.SKIPPED, message=message)
+            finding = Finding(check=name, status=CheckStatus.SKIPPED, message=message)
         statuses[name] = finding.status
         yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})
 
 
 def _finding_of(name: str, check: Check, trial: Trial) -> Finding:
     try:
-        return Finding(check=name, status=Status.PASSED, message=check.run(trial))
+        return Finding(check=name, status=CheckStatus.PASSED, message=check.run(trial))
     except (NothingToCheck, CheckNote) as fault:
         return Finding(check=name, status=fault.status, message=fault.message, hint=fault.hint)
     except CheckFailed as fault:
         return Finding(check=name, status=fault.status, message=fault.message, hint=fault.hint or check.hint)
     except RepriseError as fault:
-        return Finding(check=name, status=Status.FAILED, message=fault.message, hint=fault.hint)
+        return Finding(check=name, status=CheckStatus.FAILED, message=fault.message, hint=fault.hint)
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a finding
@@ -174,4 +174,4 @@ def _finding_of_exception(name: str, fault: BaseException, trial: Trial) -> Find
     message = attributed_fault.message if attributed_fault else f"{type(fault).__name__}{first_line(fault)}"
     notes = [note for note in getattr(fault, "__notes__", ()) if note not in message]
     hint = ((attributed_fault and attributed_fault.hint) or "").replace("\n", ";").replace("     ", " ")
-    return Finding(check=name, status=Status.FAILED, message=", ".join([message, *notes]), hint=hint or None)
+    return Finding(check=name, status=CheckStatus.FAILED, message=", ".join([message, *notes]), hint=hint or None)

@@ -39,7 +39,7 @@ _INPUT: Final = "set `example_input_array` in the module to what its forward tak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class ExampleCall:
     """The arguments of a call of a net."""
 
     positional: tuple[Any, ...] = ()
@@ -51,20 +51,20 @@ class Example:
         sizes = {len(each) if each.ndim else 0 for each in self._tensors()}
         return sizes.pop() if len(sizes) == 1 else 0
 
-    def first(self, count: int) -> Example:
+    def first(self, count: int) -> ExampleCall:
         """Return the first samples, in new tensors: a net may write into its input."""
         cut = tree_map_only(Tensor, lambda each: each[:count].clone(), (self.positional, dict(self.named)))
-        return Example(positional=cut[0], named=cut[1])
+        return ExampleCall(positional=cut[0], named=cut[1])
 
-    def copy(self) -> Example:
+    def copy(self) -> ExampleCall:
         """Return the arguments with new tensors."""
         copied = tree_map_only(Tensor, torch.clone, (self.positional, dict(self.named)))
-        return Example(positional=copied[0], named=copied[1])
+        return ExampleCall(positional=copied[0], named=copied[1])
 
-    def on(self, device: torch.device) -> Example:
+    def on(self, device: torch.device) -> ExampleCall:
         """Return the arguments with their tensors on a device."""
         moved = move_data_to_device((self.positional, dict(self.named)), device)
-        return Example(positional=moved[0], named=moved[1])
+        return ExampleCall(positional=moved[0], named=moved[1])
 
     def call(self, net: Any) -> Any:
         """Call a net, or a program, with equal random numbers for every call."""
@@ -109,7 +109,7 @@ def served(net: nn.Module) -> Iterator[None]:
             owner[name] = found.copy_(value)
 
 
-def export(net: Any, example: Example, *, dim: Any, file: Path, root: Path) -> Any:
+def export(net: Any, example: ExampleCall, *, dim: Any, file: Path, root: Path) -> Any:
     """Return the net as a program of torch.export; `dim` is the number of samples, None for the example's.
 
     Raise `CheckFailed` with the first line of torch's reason, and the place in the code of the experiment in `file`.
@@ -129,7 +129,7 @@ def export(net: Any, example: Example, *, dim: Any, file: Path, root: Path) -> A
         raise CheckFailed(f"torch.export failed{place}: {type(fault).__name__}{first_line(fault)}") from fault
 
 
-def require_equal_outputs(net: Any, program: Any, example: Example) -> bool:
+def require_equal_outputs(net: Any, program: Any, example: ExampleCall) -> bool:
     """Raise `CheckFailed` if a program returns something else than the net; return whether every bit is equal."""
     try:
         found = tree_leaves(example.call(program))
@@ -180,7 +180,7 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
         return _export(net, example, file=file, root=root)
 
 
-def _export(net: L.LightningModule, example: Example, *, file: Path, root: Path) -> str:
+def _export(net: L.LightningModule, example: ExampleCall, *, file: Path, root: Path) -> str:
     count = example.samples
     try:
         program = export(net, example, dim=torch.export.Dim.AUTO if count > 1 else None, file=file, root=root)
@@ -199,15 +199,15 @@ def _export(net: L.LightningModule, example: Example, *, file: Path, root: Path)
     return f"torch.export can export the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
 
 
-def _example(net: L.LightningModule, batch: Any) -> tuple[Example, bool]:
+def _example(net: L.LightningModule, batch: Any) -> tuple[ExampleCall, bool]:
     """Return the arguments of the module's forward, and whether the module has an example of them."""
     given = getattr(net, "example_input_array", None)
     if given is not None:
         if isinstance(given, Mapping):
-            return Example(named=given), True
-        return Example(positional=given if isinstance(given, tuple) else (given,)), True
+            return ExampleCall(named=given), True
+        return ExampleCall(positional=given if isinstance(given, tuple) else (given,)), True
     names = [*inspect.signature(net.forward).parameters]
     if isinstance(batch, Mapping) and names and all(name in batch for name in names):
-        return Example(named={name: batch[name] for name in names}), False
+        return ExampleCall(named={name: batch[name] for name in names}), False
     elements = [*batch.values()] if isinstance(batch, Mapping) else batch
-    return Example(positional=(elements[0] if isinstance(elements, list | tuple) else elements,)), False
+    return ExampleCall(positional=(elements[0] if isinstance(elements, list | tuple) else elements,)), False

@@ -13,7 +13,7 @@ from trainer.base.suggestions import counted
 from trainer.settings.ledger import call_configured
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed, require
 from trainer.training.checks import module_location
-from trainer.training.checks.fit_monitor import Watch
+from trainer.training.checks.fit_monitor import FitObservations
 from trainer.training.checks.module_location import grouped
 from trainer.training.checks.subject import SPLITS, Trial
 from trainer.training.normalization import fields_unchanged
@@ -262,7 +262,7 @@ def overfits(trial: Trial) -> str:
     text = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {counted(len(watch.losses), 'step')} on one batch"
     if watch.fell(_MARKEDLY):
         return text
-    faster = trial.fit(Watch(), faster=_FASTER)
+    faster = trial.fit(FitObservations(), faster=_FASTER)
     rate = trial.subject.resolved.settings.value_of("learning_rate")
     if not faster.fell(_MARKEDLY):
         odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))

@@ -18,7 +18,7 @@ _LAST: Final = 3
 _HALF: Final = 0.5
 
 
-class Watch(Callback):
+class FitObservations(Callback):
     """The observations of a fit."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.assembly import FetchedDataset, open_joined
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
-from trainer.training.checks.exporting import CLOSE, Example, export, exporting, require_equal_outputs
+from trainer.training.checks.exporting import CLOSE, ExampleCall, export, exporting, require_equal_outputs
 from trainer.training.checks.first_epoch import outputs
 from trainer.training.checks.short_training import lenient_ledger, train_shortly
 from trainer.training.determinism.seeds import seed_all
@@ -22,7 +22,7 @@ from trainer.training.resuming.checkpoint_file import read_checkpoint, write_che
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.training.checks.subject import Subject, Trial
+    from trainer.training.checks.subject import CheckSubject, Trial
     from trainer.training.readers import Samples
     from trainer.training.tasks.task import Task
     from trainer.training.trained import Trained
@@ -95,7 +95,7 @@ def train_few(trial: Trial, name: str, *, saved: Saved | None = None, **settings
     return train_shortly(small, subject.folder / name, ledger, saved=saved)
 
 
-def _with_samples(subject: Subject, few: Samples) -> type[Task]:
+def _with_samples(subject: CheckSubject, few: Samples) -> type[Task]:
     """Return the net's class with few samples; all samples are opened too, to bind the settings of the net's own reader."""
     kind = subject.experiment.net
 
@@ -123,7 +123,7 @@ def exporting_any_size(trial: Trial) -> str:
         net = trial.fresh()  # the trained net stays as it is
         net.load_state_dict(trial.net.state_dict())
         net.eval()
-        example = Example(positional=trial.given if isinstance(trial.given, tuple) else (trial.given,))
+        example = ExampleCall(positional=trial.given if isinstance(trial.given, tuple) else (trial.given,))
         program = export(net, example, dim=torch.export.Dim("batch"), file=subject.experiment.file, root=subject.root)
         whole = len(example.positional[0])
         for count in dict.fromkeys((whole, max(2, whole // 2))):

@@ -16,13 +16,13 @@ import torch
 from trainer.base.suggestions import nearest
 from trainer.settings.fields import Role, roles
 from trainer.settings.ledger import Ledger
-from trainer.training.assembly import Job, by_role
+from trainer.training.assembly import TrainingJob, by_role
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, listed
-from trainer.training.checks.subject import LARGEST_BATCH, Subject
+from trainer.training.checks.subject import LARGEST_BATCH, CheckSubject
 from trainer.training.determinism.seeds import derived
 from trainer.training.fit import quieten, train
 from trainer.training.readers.synthetic import make_all_synthetic
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,22 +62,22 @@ class LenientLedger(Ledger):
         self.idle_then = self.unbound()
 
 
-def lenient_ledger(subject: Subject, **settings: object) -> LenientLedger:
+def lenient_ledger(subject: CheckSubject, **settings: object) -> LenientLedger:
     """Return the ledger of a short training, with some settings changed."""
     changed = subject.resolved.settings.model_copy(update=_QUIET | settings)
     return LenientLedger(replace(subject.resolved, settings=changed), root=subject.root)
 
 
-def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:
+def train_shortly(subject: CheckSubject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:
     """Train into the folder `into` with the settings of the ledger; resume from the checkpoint `saved`, if given."""
     into.mkdir(exist_ok=True)
-    job = Job(
+    job = TrainingJob(
         run="check",
         experiment=subject.experiment,
         ledger=ledger,
         datasets=subject.datasets,
         into=into,
-        stop=Stop(),
+        stop=StopRequest(),
         say=lambda _: None,
         on_first_step=lambda: None,
         on_terminal=False,
@@ -107,11 +107,11 @@ def settings_used(trial: Trial) -> str:
 
 def small_subject(
     experiment: Experiment, resolved: Resolved[Any], declared: Sequence[Dataset], *, root: Path, folder: Path
-) -> Subject:
+) -> CheckSubject:
     """Return the experiment with its own settings, in small batches on the CPU, with synthetic twins of eight batches."""
     size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
-    return Subject(
+    return CheckSubject(
         experiment=experiment,
         resolved=replace(resolved, settings=settings),
         root=root,
@@ -121,7 +121,7 @@ def small_subject(
     )
 
 
-def seed_results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
+def seed_results(subject: CheckSubject, *, seeds: int) -> Iterator[dict[str, float]]:
     """Yield the result metrics for each seed from 0."""
     quieten()
     for seed in range(seeds):
@@ -131,7 +131,7 @@ def seed_results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
         yield trained.metrics
 
 
-def perturbed_results(subject: Subject, *, times: int) -> Iterator[dict[str, float]]:
+def perturbed_results(subject: CheckSubject, *, times: int) -> Iterator[dict[str, float]]:
     """Yield the result metrics of seed 0 with the last bits of the initial weights perturbed, to measure the effect of rounding."""
     for number in range(1, times + 1):
         experiment = replace(subject.experiment, net=_with_perturbed_weights(subject.experiment.net, number))

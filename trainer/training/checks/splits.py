@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from trainer.base.suggestions import counted
-from trainer.data.reader import Text
+from trainer.data.reader import TextReader
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck
 from trainer.training.checks.subject import SPLITS
 from trainer.training.readers import Pick
@@ -75,7 +75,7 @@ def splitting(trial: Trial) -> str:
     common: list[Common] = []
     how: list[str] = []
     rows = trial.rows
-    if isinstance(first, Windows) and isinstance(reader, Text):
+    if isinstance(first, Windows) and isinstance(reader, TextReader):
         of_train = datasets[0].splits or SPLITS
         common += _overlapping(first, {name: rows[name] for name in SPLITS if name in of_train}, reader)
         how.append(
@@ -188,7 +188,7 @@ def _equal(identity: Identity, compared: Mapping[str, Sequence[int]]) -> list[Co
     return found
 
 
-def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], reader: Text) -> list[Common]:
+def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], reader: TextReader) -> list[Common]:
     """Return windows of val and test that share bytes with a window of train: possible if the step is shorter than a window."""
     reach, unit = (reader.window - 1) // reader.step, "tokens" if reader.tokens else "bytes"
     verbs = (f"shares {unit} with windows of", f"share {unit} with windows of")

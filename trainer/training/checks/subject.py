@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from trainer.data.splits import select
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.training.assembly import open_joined
-from trainer.training.checks.fit_monitor import Watch
+from trainer.training.checks.fit_monitor import FitObservations
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
@@ -50,7 +50,7 @@ SPLITS: Final = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class CheckSubject:
     """The inputs of the checks."""
 
     experiment: Experiment
@@ -88,7 +88,7 @@ class Subject:
 class Trial:
     """An experiment under check; its objects are created at their first use."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: CheckSubject) -> None:
         """Limit the batch size, and use no worker processes."""
         settings = subject.resolved.settings
         self.whole_batch = int(settings.value_of("batch_size"))
@@ -190,11 +190,11 @@ class Trial:
         return next(iter(self.fresh()._used), "")  # noqa: SLF001 - a task looks up its fields there
 
     @cached_property
-    def watched(self) -> Watch:
+    def watched(self) -> FitObservations:
         """Train on this batch until its loss has halved: with the settings' optimizer, without warm-up and schedule."""
-        return self.fit(Watch())
+        return self.fit(FitObservations())
 
-    def fit(self, watch: Watch, *, faster: float = 1.0) -> Watch:
+    def fit(self, watch: FitObservations, *, faster: float = 1.0) -> FitObservations:
         """Train on the batch with `watch`, at `faster` times the settings' learning rate."""
         settings = self.subject.resolved.settings
         changes: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
 
-from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series, spread_indices
+from trainer.runs.figure import BarFigure, Heights, LineFigure, MatrixFigure, PointFigure, Series, spread_indices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ _EACH: Final = 200
 _BARS: Final = 30
 
 
-def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> Matrix:
+def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> MatrixFigure:
     """Return the confusion matrix of two tensors of class numbers `[samples]`."""
     counts = multiclass_confusion_matrix(predicted, true, num_classes=len(names))
-    return Matrix(
+    return MatrixFigure(
         name="confusion",
         title="Confusion matrix",
         row_label="true class",
@@ -36,14 +36,14 @@ def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> Matrix:
     )
 
 
-def roc(curves: Mapping[str, tuple[Tensor, Tensor]], *, title: str) -> Lines | None:
+def roc(curves: Mapping[str, tuple[Tensor, Tensor]], *, title: str) -> LineFigure | None:
     """Return ROC curves by name, from scores in 0 to 1 and positive flags, both `[samples]`; None if no curve is defined."""
     drawn = [_roc(name, scores, positive.long()) for name, (scores, positive) in curves.items()]
     series = tuple(line for line in drawn if line is not None)
     if not series:
         return None
     labels = {"x_label": "false positive rate", "y_label": "true positive rate"}
-    return Lines(name="roc", title=title, series=series, diagonal=True, **labels)
+    return LineFigure(name="roc", title=title, series=series, diagonal=True, **labels)
 
 
 def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
@@ -63,15 +63,15 @@ def _corners(x: Tensor, y: Tensor) -> list[int]:
     return [0, *inner, len(x) - 1]
 
 
-def parity(true: Tensor, predicted: Tensor) -> Points:
+def parity(true: Tensor, predicted: Tensor) -> PointFigure:
     """Return predicted over true values, both `[samples]`."""
     at = spread_indices(len(true))
     labels = {"title": "Predicted against true", "x_label": "true", "y_label": "predicted"}
     x, y = tuple(true[at].tolist()), tuple(predicted[at].tolist())
-    return Points(name="parity", x=x, y=y, of=len(true), diagonal=True, **labels)
+    return PointFigure(name="parity", x=x, y=y, of=len(true), diagonal=True, **labels)
 
 
-def histogram(name: str, title: str, x_label: str, values: Mapping[str, Tensor]) -> Bars | None:
+def histogram(name: str, title: str, x_label: str, values: Mapping[str, Tensor]) -> BarFigure | None:
     """Return a histogram of sets of values `[samples]` by name, with shared bins; None if there are no values."""
     finite = {key: value.double()[torch.isfinite(value)] for key, value in values.items()}
     everything = torch.cat(list(finite.values()))
@@ -84,4 +84,4 @@ def histogram(name: str, title: str, x_label: str, values: Mapping[str, Tensor])
     series = tuple(
         Heights(name=key, y=tuple(torch.histc(value, _BARS, low, high).tolist())) for key, value in finite.items()
     )
-    return Bars(name=name, title=title, x_label=x_label, y_label="samples", edges=tuple(edges), series=series)
+    return BarFigure(name=name, title=title, x_label=x_label, y_label="samples", edges=tuple(edges), series=series)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.runs.figure import FILE, Figure, Figures, Pictures
+from trainer.runs.figure import FILE, Figure, Figures, PictureFigure
 from trainer.training.atomic_write import write_whole
 from trainer.training.figures.picture import picture_of_samples
 
@@ -61,4 +61,4 @@ class Gallery(Callback):
     def _sampled(self) -> list[Figure]:
         title = f"Samples of {self.dataset.title}"
         self.files[SAMPLES] = picture_of_samples(self.dataset, self.samples)
-        return [Pictures(name="samples", title=title, split=None, file=SAMPLES)]
+        return [PictureFigure(name="samples", title=title, split=None, file=SAMPLES)]

@@ -63,7 +63,7 @@ def picture_of_samples(dataset: Dataset, samples: Samples) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class PictureRow:
     """A row of samples, with a title and captions."""
 
     title: str
@@ -73,7 +73,7 @@ class Row:
     """Returns the text of a field of whole numbers."""
 
     @classmethod
-    def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[Row]:
+    def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[PictureRow]:
         """Split samples into rows; the first row has the title."""
         starts = range(0, len(samples), EACH)
         return [
@@ -82,14 +82,14 @@ class Row:
         ]
 
 
-def _row(name: str, chosen: Sequence[int], samples: Samples) -> Row:
+def _row(name: str, chosen: Sequence[int], samples: Samples) -> PictureRow:
     labels = samples.labels(chosen)
     shown = chosen[:EACH] if labels is None else [chosen[at] for at in _in_turn(labels)]
     drawn = [samples.sample(Pick(index=index)) for index in shown]
     counts = "" if labels is None else f": {_counted(labels, samples.classes)}"
     captions = [_caption(each, samples.classes) for each in drawn]
     title, decode = f"{name}, {counted(len(chosen), 'sample')}{counts}", samples.alphabet.decode
-    return Row(title=title, samples=drawn, captions=captions, decode=decode)
+    return PictureRow(title=title, samples=drawn, captions=captions, decode=decode)
 
 
 def _in_turn(labels: Sequence[int]) -> list[int]:
@@ -129,7 +129,7 @@ def numbered_note(classes: Sequence[str]) -> str:
     return f"{which} shown by number: the font {font} does not have the letters of the name{more}."
 
 
-def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
+def drawn(rows: Sequence[PictureRow], *, note: str = "") -> bytes:
     """Return a PNG of the rows and a note below them; its bytes depend only on the samples and texts."""
     width = EACH * (_CELL + _GAP) - _GAP
     titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]

@@ -39,14 +39,14 @@ def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monoto
     The object stays the same, so that an experiment finds its own logger in `self.loggers`. Random numbers that a logger draws are no
     part of the training's.
     """
-    state = _State(type(logger).__name__, report, clock)
+    state = _LoggerState(type(logger).__name__, report, clock)
     for name in _CALLS:
         setattr(logger, name, state.guarded(getattr(logger, name)))
     logger.finalize = state.guarded(logger.finalize, always=True)  # type: ignore[method-assign]
     return logger
 
 
-class _State:
+class _LoggerState:
     """The time at which a logger may be called again."""
 
     def __init__(self, name: str, report: Report, clock: Callable[[], float]) -> None:

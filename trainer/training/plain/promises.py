@@ -15,11 +15,11 @@ from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.run_files import read_run_json
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, PREVIOUS, Saved
 from trainer.settings.ledger import Ledger
-from trainer.training.assembly import FetchedDataset, Job
-from trainer.training.check_result import CheckFailed, CheckNote, Finding, NothingToCheck, Status
+from trainer.training.assembly import FetchedDataset, TrainingJob
+from trainer.training.check_result import CheckFailed, CheckNote, CheckStatus, Finding, NothingToCheck
 from trainer.training.checks.exporting import FirstBatch, exportable
 from trainer.training.fit import train
-from trainer.training.resuming.stop_requests import Stop
+from trainer.training.resuming.stop_requests import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ def check_promises(subject: PlainSubject) -> Iterator[Finding]:
         yield _finding("resumable", why, began=began, notes=why)
     elif not previous.exists():
         yield Finding(
-            check="resumable", status=Status.SKIPPED, message="too few steps for a checkpoint before the last"
+            check="resumable", status=CheckStatus.SKIPPED, message="too few steps for a checkpoint before the last"
         )
     else:
         saved = read_run_json(previous, Saved)
@@ -110,7 +110,9 @@ def _exportable(seen: FirstBatch, subject: PlainSubject) -> Finding:
         return Finding(check="exportable", status=fault.status, message=fault.message)
     except (CheckNote, CheckFailed) as fault:
         seconds = monotonic() - began
-        return Finding(check="exportable", status=Status.NOTED, message=fault.message, hint=fault.hint, seconds=seconds)
+        return Finding(
+            check="exportable", status=CheckStatus.NOTED, message=fault.message, hint=fault.hint, seconds=seconds
+        )
     return _finding("exportable", text, began=began)
 
 
@@ -127,13 +129,13 @@ def _train(
     into.mkdir(exist_ok=True)
     steps = {"max_steps": subject.steps, "checkpoint_every": max(1, subject.steps // 3)}
     changed = subject.resolved.settings.model_copy(update={**_QUIET, **steps, **settings})
-    job = Job(
+    job = TrainingJob(
         run="check",
         experiment=subject.experiment,
         ledger=Ledger(replace(subject.resolved, settings=changed), root=subject.root),
         datasets=subject.datasets,
         into=into,
-        stop=Stop(),
+        stop=StopRequest(),
         say=lambda _: None,
         on_first_step=lambda: None,
         on_limit=limits.setdefault,
@@ -147,5 +149,5 @@ def _train(
 
 
 def _finding(check: str, text: str, *, began: float, notes: str | None = None, failed: str | None = None) -> Finding:
-    status = Status.FAILED if failed else Status.NOTED if notes else Status.PASSED
+    status = CheckStatus.FAILED if failed else CheckStatus.NOTED if notes else CheckStatus.PASSED
     return Finding(check=check, status=status, message=text, hint=failed, seconds=monotonic() - began)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import DatasetError
-from trainer.data.reader import Arrays, Images, Lines, Table, Text, Weights
+from trainer.data.reader import ArraysReader, ImagesReader, LinesReader, TableReader, TextReader, Weights
 from trainer.training.readers.arrays import ArrayRows
 from trainer.training.readers.byte_samples import TextLines, WholeFiles, Windows
-from trainer.training.readers.images import Pictures
+from trainer.training.readers.images import PictureSamples
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 from trainer.training.readers.tables import TableRows
 from trainer.training.readers.token_samples import TokenLines, TokenWindows
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def open_samples(declared: Described, files: Files) -> Samples:
     """Open the samples of a dataset with its declared reader. Raise `DatasetError` if the files do not match the declaration."""
     match declared.reader:
-        case Arrays() as arrays:
+        case ArraysReader() as arrays:
             return ArrayRows(arrays, files, dataset=declared.name)
-        case Images() as images:
-            return Pictures(images, files, declared=declared)
-        case Table() as table:
+        case ImagesReader() as images:
+            return PictureSamples(images, files, declared=declared)
+        case TableReader() as table:
             return TableRows(table, files)
-        case Lines() as lines:
+        case LinesReader() as lines:
             return TokenLines(files, lines.files, lines.tokens) if lines.tokens else TextLines(files, lines.files)
-        case Text() as text:
+        case TextReader() as text:
             return TokenWindows(files, text, text.tokens) if text.tokens else Windows(files, text)
         case Weights():
             hint = f"begin a run with them: --init-from {declared.name}"

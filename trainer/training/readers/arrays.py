@@ -14,13 +14,13 @@ import torch
 from trainer.data.file_formats import HEAD, parse_head
 from trainer.data.reader import even_rows
 from trainer.data.splits import Layout
-from trainer.training.readers.samples import Batch, Block, FileSamples, Pick, ahead_of
+from trainer.training.readers.samples import Batch, FileSamples, Pick, SampleBlock, ahead_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
-    from trainer.data.reader import Arrays
+    from trainer.data.reader import ArraysReader
     from trainer.training.readers.samples import Piece, Rows
 
 _STRETCH: Final = 8 << 20
@@ -30,7 +30,7 @@ _STRETCH: Final = 8 << 20
 class ArrayRows(FileSamples):
     """The rows of some arrays of equal length; all bytes read are verified."""
 
-    def __init__(self, reader: Arrays, files: Files, *, dataset: str) -> None:
+    def __init__(self, reader: ArraysReader, files: Files, *, dataset: str) -> None:
         """Read the headers of the arrays. Raise `DatasetError` if a file is not an array, or if the lengths differ."""
         self.fields = {field: _Array(files, path) for field, path in reader.fields.items()}
         count = even_rows({field: each.head.rows for field, each in self.fields.items()}, dataset=dataset)
@@ -50,11 +50,11 @@ class ArrayRows(FileSamples):
         """Return the range of the row in each array."""
         return [(self._files, *each.piece(pick.index, pick.index + 1)) for each in self.fields.values()]
 
-    def blocks(self, rows: Rows) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
         """Yield blocks of the arrays, without a copy if the rows are contiguous."""
         many = max(1, _STRETCH // max(1, *(each.head.row for each in self.fields.values())))
         for some in ahead_of(self, rows, many=many):
-            yield Block(rows=some, fields={field: each.stretch(some) for field, each in self.fields.items()})
+            yield SampleBlock(rows=some, fields={field: each.stretch(some) for field, each in self.fields.items()})
 
 
 class _Array:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.data.files import Files
-    from trainer.data.reader import Text
+    from trainer.data.reader import TextReader
     from trainer.training.readers.samples import Piece
 
 _NEWLINE: Final = 10
@@ -84,7 +84,7 @@ def _ends(files: Files, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 class Windows(ByteSamples):
     """Windows of the bytes of some files; a window does not cross a file boundary."""
 
-    def __init__(self, files: Files, reader: Text) -> None:
+    def __init__(self, files: Files, reader: TextReader) -> None:
         self._files, self._reader = files, reader
         ends = list(accumulate(reader.count(self._length(number)) for number in range(len(reader.files))))
         super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends))

@@ -15,7 +15,7 @@ from trainer.base.errors import DatasetError
 from trainer.base.suggestions import short
 
 if TYPE_CHECKING:
-    from trainer.data.reader import Column
+    from trainer.data.reader import TableField
 
 Values = np.ndarray[Any, Any]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -38,7 +38,7 @@ class ColumnLocation:
     file: str
     name: str
     field: str
-    declared: Column
+    declared: TableField
 
     @property
     def column(self) -> str:

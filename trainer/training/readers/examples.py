@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.reader import Images, Lines, Table, Text
+from trainer.data.reader import ImagesReader, LinesReader, TableReader, TextReader
 from trainer.training.readers import Pick
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def examples_of(
     dataset: Dataset, samples: Samples, splits: Mapping[str, Rows]
 ) -> dict[str, tuple[dict[str, str], ...]]:
     """Return the first samples of each split by column or field; none of pictures, which are drawn."""
-    if isinstance(dataset.reader, Images):
+    if isinstance(dataset.reader, ImagesReader):
         return {}
     return {
         split: tuple(_example(dataset, samples, samples.sample(Pick(index=int(index)))) for index in rows[:EACH])
@@ -38,14 +38,14 @@ def examples_of(
 
 def _example(dataset: Dataset, samples: Samples, sample: Sample) -> dict[str, str]:
     reader = dataset.reader
-    if isinstance(reader, Table):
+    if isinstance(reader, TableReader):
         cells = dict(_cells(reader, sample))
         return dict(list(cells.items())[:_MOST_COLUMNS])
-    is_text = isinstance(reader, Lines | Text)
+    is_text = isinstance(reader, LinesReader | TextReader)
     return {name: _described(each, samples, name, is_text=is_text) for name, each in sample.items()}
 
 
-def _cells(reader: Table, sample: Sample) -> Iterator[tuple[str, str]]:
+def _cells(reader: TableReader, sample: Sample) -> Iterator[tuple[str, str]]:
     """Yield the value of each column of a row."""
     for field, column in reader.fields.items():
         values = sample[field].reshape(-1)
@@ -57,7 +57,7 @@ def _cells(reader: Table, sample: Sample) -> Iterator[tuple[str, str]]:
             yield name, _category(reader, name, value)
 
 
-def _category(reader: Table, column: str, value: float) -> str:
+def _category(reader: TableReader, column: str, value: float) -> str:
     """Return the category that a number stands for, or the number."""
     treatment = reader.columns.get(column)
     if treatment is not None and treatment.values:

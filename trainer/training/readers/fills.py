@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.base.errors import DatasetError
-from trainer.data.reader import Column, Table
+from trainer.data.reader import TableField, TableReader
 from trainer.data.splits import select
 from trainer.training.readers.tables import TableRows
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 def fit_fills(declared: Described, files: Files) -> dict[str, float]:
     """Return the number that replaces a missing value, by column. Raises `DatasetError` if train has no value of a column."""
     reader = declared.reader
-    if not isinstance(reader, Table):
+    if not isinstance(reader, TableReader):
         return {}
     names = [name for name, each in reader.columns.items() if each.missing in {"mean", "median", "indicator"}]
     return {name: _fill(name, reader, declared, files) for name in names}
 
 
-def _fill(name: str, reader: Table, declared: Described, files: Files) -> float:
+def _fill(name: str, reader: TableReader, declared: Described, files: Files) -> float:
     if "train" not in declared.splits:
         message = (
             f"dataset {declared.name} has no split train, whose {reader.columns[name].missing} column {name!r} needs"
         )
         raise DatasetError(message, hint="declare it, for example --split train=0%:80%")
-    plain = Table(kind="table", files=reader.files, fields={name: Column(column=name, dtype="float64")})
+    plain = TableReader(kind="table", files=reader.files, fields={name: TableField(column=name, dtype="float64")})
     samples = TableRows(plain, files)
     rows = np.asarray(select("train", declared.splits, samples.layout, dataset=declared.name), dtype=np.int64)
     known = (block[~np.isnan(block)] for block in _values(samples, name, rows))

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Described
     from trainer.data.files import Files
-    from trainer.data.reader import Images
+    from trainer.data.reader import ImagesReader
     from trainer.training.readers.samples import Piece
 
 
@@ -70,7 +70,7 @@ _LUMA: Final = tuple(np.float32(part) for part in (0.299, 0.587, 0.114))
 Values = np.ndarray[Any, Any]
 
 
-def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Values:
+def decode_pixels(body: memoryview | bytes, reader: ImagesReader, *, where: str) -> Values:
     """Decode a picture as declared: uint8 or float32 `[channels, height, width]`. Raise `DatasetError`, naming the file as `where`."""
     try:
         with warnings.catch_warnings():  # Pillow warns about unused metadata, and about sizes, which are checked here
@@ -85,7 +85,7 @@ def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Va
         raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
 
 
-def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Values:
+def _decoded(image: Image.Image, body: memoryview | bytes, reader: ImagesReader) -> Values:
     _check_head(image, reader)
     require_clear(image, body, drop=reader.alpha == "drop")
     if image.format in {"BMP", "DIB"} and reader.alpha != "drop" and fourth_bytes_differ(image, body):
@@ -96,7 +96,7 @@ def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Va
     return _as_declared(resized(bands, reader), reader)
 
 
-def _check_head(image: Image.Image, reader: Images) -> None:
+def _check_head(image: Image.Image, reader: ImagesReader) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         sentence = f"has {height}x{width} pixels; expected at most {MOST_PIXELS:,} in one picture"
@@ -109,7 +109,7 @@ def _check_head(image: Image.Image, reader: Images) -> None:
         )
 
 
-def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -> Image.Image:
+def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: ImagesReader) -> Image.Image:
     """Return a picture of 8 bits per channel, upright, in the declared mode."""
     if reader.white is not None:
         raise PictureError(
@@ -180,7 +180,7 @@ def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
     return color, Image.fromarray(np.where((values == keys).all(axis=2), 0, 255).astype(np.uint8))
 
 
-def _ground(image: Image.Image, reader: Images) -> str:
+def _ground(image: Image.Image, reader: ImagesReader) -> str:
     """Return the background color. Raise `PictureError` if no color is declared."""
     if reader.alpha is None:
         raise PictureError(
@@ -190,7 +190,7 @@ def _ground(image: Image.Image, reader: Images) -> str:
     return reader.alpha
 
 
-def _wide_bands(image: Image.Image, wide: WideValues, reader: Images) -> tuple[Image.Image, ...]:
+def _wide_bands(image: Image.Image, wide: WideValues, reader: ImagesReader) -> tuple[Image.Image, ...]:
     """Return the channels of a picture with more than 8 bits as float32 from 0 to 1, upright, in the declared mode."""
     color, alpha = wide.color, wide.alpha
     if reader.mode != "RGBA" and alpha is not None and alpha.min() < 1 and reader.alpha != "drop":
@@ -212,7 +212,7 @@ def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _as_declared(bands: tuple[Image.Image, ...], reader: Images) -> Values:
+def _as_declared(bands: tuple[Image.Image, ...], reader: ImagesReader) -> Values:
     if bands[0].mode == "F":
         values: Values = np.clip(np.stack([np.asarray(band) for band in bands]), 0, 1)
         return values if reader.dtype == "float32" else np.rint(values * 255).astype(np.uint8)
@@ -271,10 +271,10 @@ def detect_format(body: memoryview | bytes) -> tuple[str, str]:
     return "", _REPLACE
 
 
-class Pictures(FileSamples):
+class PictureSamples(FileSamples):
     """Pictures and their classes, in the order of their paths."""
 
-    def __init__(self, reader: Images, files: Files, *, declared: Described) -> None:
+    def __init__(self, reader: ImagesReader, files: Files, *, declared: Described) -> None:
         """Find the pictures. Raise `DatasetError` if there are no pictures, or if a picture has no class."""
         table = None if reader.labels is None else bytes(files.read(reader.labels))
         self._reader = reader

@@ -19,7 +19,7 @@ from trainer.data.inspection import (
     FieldValues,
     Inspection,
     Occurrences,
-    Shape,
+    SampleShape,
     SplitValues,
     Value,
 )
@@ -27,7 +27,7 @@ from trainer.data.inspection import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from trainer.training.readers.samples import Block, Rows, Samples, Values
+    from trainer.training.readers.samples import Rows, SampleBlock, Samples, Values
 
 _SHAPES: Final = 5
 _DENSE: Final = 1 << 16
@@ -43,7 +43,9 @@ def inspect_samples(samples: Samples, splits: Mapping[str, Sequence[int]]) -> In
     return inspect_blocks(samples.blocks(every), rows, name=samples.layout.name_of)
 
 
-def inspect_blocks(blocks: Iterable[Block], rows: Mapping[str, Rows], *, name: Callable[[int], str]) -> Inspection:
+def inspect_blocks(
+    blocks: Iterable[SampleBlock], rows: Mapping[str, Rows], *, name: Callable[[int], str]
+) -> Inspection:
     """Collect the statistics of blocks; each sample counts for every split that contains it."""
     tallies = {split: _SplitTally() for split in rows}
     ordered = {split: np.sort(each) for split, each in rows.items()}
@@ -67,7 +69,7 @@ class _SplitTally:
     unread: int = 0
     faults: list[Fault] = field(default_factory=list)
 
-    def add(self, block: Block, chosen: Rows | slice | None, name: Callable[[int], str]) -> None:
+    def add(self, block: SampleBlock, chosen: Rows | slice | None, name: Callable[[int], str]) -> None:
         if chosen is None:
             return
         rows = block.rows[chosen]
@@ -152,7 +154,7 @@ class _FieldTally:
 
     def result(self) -> FieldValues:
         shapes = [
-            Shape(shape=shape, count=count, row=row, name=self.name(row))
+            SampleShape(shape=shape, count=count, row=row, name=self.name(row))
             for shape, (count, row) in list(self.shapes.items())[:_SHAPES]
         ]
         values = [

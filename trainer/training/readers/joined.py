@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.inspection import Fault
-    from trainer.training.readers.samples import Alphabet, Batch, Block, Piece, Rows, Sample
+    from trainer.training.readers.samples import Alphabet, Batch, Piece, Rows, Sample, SampleBlock
 
 
 class JoinedDataset(Dataset):
@@ -135,7 +135,7 @@ class JoinedSamples(Samples):
         """Return whether an inspection should look at the values."""
         return any(part.samples.holds_values for part in self.parts)
 
-    def blocks(self, rows: Rows) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
         """Yield these samples for an inspection, as the reader of each dataset does."""
         for part, first, end in self.spans():
             own = rows[(rows >= first) & (rows < end)] - first

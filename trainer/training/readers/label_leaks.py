@@ -28,7 +28,7 @@ _LEAST: Final = 20
 
 
 @dataclass(slots=True)
-class _Column:
+class _ColumnStatistics:
     counts: dict[int, Counter[int]] | None = field(default_factory=dict)
     """The number of samples by value and label; `None` if there are more than `MOST_VALUES` values."""
     bounds: dict[int, tuple[Any, Any]] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class LabelLeaks:
     """Compares each column with the label, in one pass."""
 
     is_class: bool
-    columns: dict[str, _Column] = field(default_factory=dict)
+    columns: dict[str, _ColumnStatistics] = field(default_factory=dict)
     labels: Counter[int] = field(default_factory=Counter)
     rows: int = 0
 
@@ -60,7 +60,7 @@ class LabelLeaks:
         if self.is_class and len(self.labels) > MOST_VALUES:
             self.is_class = False
         for name, cells in columns.items():
-            column = self.columns.setdefault(name, _Column())
+            column = self.columns.setdefault(name, _ColumnStatistics())
             if self.is_class:
                 self._add_counts(column, cells.marks[is_known], marks)
             if cells.numbers is None:
@@ -73,7 +73,7 @@ class LabelLeaks:
             elif label.numbers is not None:
                 _add_sums(column, numbers, label.numbers[is_known][has_value])
 
-    def _add_counts(self, column: _Column, marks: Marks, labels: Marks) -> None:
+    def _add_counts(self, column: _ColumnStatistics, marks: Marks, labels: Marks) -> None:
         if column.counts is None:
             return
         values, at = np.unique(marks, return_inverse=True)
@@ -98,7 +98,7 @@ class LabelLeaks:
             elif (correlation := _correlation(column)) is not None and abs(correlation) >= _CORRELATED:
                 yield f"column {name!r} alone gives the target: their correlation is {correlation:.6f}"
 
-    def _of_class(self, name: str, column: _Column) -> Iterator[str]:
+    def _of_class(self, name: str, column: _ColumnStatistics) -> Iterator[str]:
         largest = max(self.labels.values()) / self.rows
         counts = column.counts
         if counts is not None and self.rows >= _SUPPORT * len(counts):
@@ -129,7 +129,7 @@ def _has_single(labels: Counter[int]) -> bool:
     return min(labels.values()) < _SUPPORT
 
 
-def _add_bounds(column: _Column, numbers: Values, labels: Marks) -> None:
+def _add_bounds(column: _ColumnStatistics, numbers: Values, labels: Marks) -> None:
     for label in np.unique(labels).tolist():
         mine = numbers[labels == np.uint64(label)]
         low, high = mine.min().item(), mine.max().item()
@@ -137,7 +137,7 @@ def _add_bounds(column: _Column, numbers: Values, labels: Marks) -> None:
         column.bounds[label] = (min(known[0], low), max(known[1], high))
 
 
-def _add_sums(column: _Column, numbers: Values, targets: Values) -> None:
+def _add_sums(column: _ColumnStatistics, numbers: Values, targets: Values) -> None:
     is_finite = np.isfinite(numbers.astype(np.float64)) & np.isfinite(targets.astype(np.float64))
     one, other = numbers[is_finite].astype(np.float64), targets[is_finite].astype(np.float64)
     if not len(one):
@@ -147,7 +147,7 @@ def _add_sums(column: _Column, numbers: Values, targets: Values) -> None:
     column.sums += [len(one), one.sum(), other.sum(), (one * one).sum(), (other * other).sum(), (one * other).sum()]
 
 
-def _correlation(column: _Column) -> float | None:
+def _correlation(column: _ColumnStatistics) -> float | None:
     count, one, other, ones, others, both = column.sums.tolist()
     if count < _LEAST:
         return None

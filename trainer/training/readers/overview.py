@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.base.suggestions import counted, short
 from trainer.data.overview import MOST_VALUES, ColumnValues, Overview, OverviewColumn
-from trainer.data.reader import Table, Text
+from trainer.data.reader import TableReader, TextReader
 from trainer.data.splits import select
 from trainer.training.readers import open_samples
 from trainer.training.readers.examples import examples_of
@@ -51,7 +51,7 @@ class Roles:
 def roles_of(dataset: Dataset) -> Roles:
     """Return the roles of the columns and fields: as the table's source declares them, otherwise by the names of fields."""
     reader, source = dataset.reader, dataset.source_table
-    if not isinstance(reader, Table):
+    if not isinstance(reader, TableReader):
         names = [*getattr(reader, "fields", {})] if reader.kind == "arrays" else ["label"] * (reader.kind == "images")
         label = next((each for each in names if each in _LABELS), None)
         return Roles(label=label, is_class=True, inputs=None, read_as={}, types={})
@@ -74,7 +74,7 @@ def make_overview(dataset: Dataset, files: Files) -> Overview:
     every = np.unique(np.concatenate([*splits.values()]))
     counts = {name: len(each) for name, each in splits.items()}
     examples = examples_of(dataset, samples, splits)
-    if isinstance(dataset.reader, Text):
+    if isinstance(dataset.reader, TextReader):
         return Overview(samples=counts, examples=examples, compared=(_WINDOWS,))
     tally = _Tally(every=every, splits=splits, roles=roles)
     for some in read_columns(dataset, files, samples, every):
@@ -272,7 +272,7 @@ def _hints(dataset: Dataset, files: Files, tally: _Tally, samples: Samples) -> t
         looked.append(f"not {counted(tally.unread, 'further sample')}, which cannot be read")
     looked.append(f"samples are equal if {_shortened(inputs)} {'is' if len(inputs) == 1 else 'are'} equal, bit for bit")
     looked += tally.leaks.compared(roles.label)
-    if isinstance(dataset.reader, Table) and (others := uncounted_columns(dataset.reader, files)):
+    if isinstance(dataset.reader, TableReader) and (others := uncounted_columns(dataset.reader, files)):
         looked.append(f"not the columns {_shortened([f'{name} ({kind})' for name, kind in others.items()])}")
     return hints, [*looked, "near duplicates, such as another crop of one picture, were not searched"]
 

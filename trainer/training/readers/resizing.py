@@ -15,14 +15,14 @@ from trainer.training.readers.exact_pixels import PictureError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.data.reader import Images
+    from trainer.data.reader import ImagesReader
 
 _RGBA: Final = 4
 
 Values = np.ndarray[Any, Any]
 
 
-def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image, ...]:
+def resized(bands: tuple[Image.Image, ...], reader: ImagesReader) -> tuple[Image.Image, ...]:
     """Resize a picture, whole or as separate channels, to the declared size. Raise `PictureError` if no resize method is declared."""
     height, width = bands[0].height, bands[0].width
     if reader.size is None or (height, width) == reader.size:

@@ -15,7 +15,7 @@ import numpy as np
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, did_you_mean, listed
 from trainer.data.overview import RowChanges, ValueChanges, changed_columns
-from trainer.data.reader import Table, Text
+from trainer.data.reader import TableReader, TextReader
 from trainer.training.readers import open_samples
 from trainer.training.readers.overview import rows_of_splits
 from trainer.training.readers.sample_columns import MISSING, combined, read_columns
@@ -71,7 +71,9 @@ def compare_values(before: Version, after: Version, *, key: str | None = None) -
     }
     candidates = _candidates(before.dataset, after.dataset, common) if key is None else [_required(key, before, after)]
     if not common:
-        reason = "windows of a text" if isinstance(before.dataset.reader, Text) else "versions without a common column"
+        reason = (
+            "windows of a text" if isinstance(before.dataset.reader, TextReader) else "versions without a common column"
+        )
         return ValueChanges(compared=(f"no samples: {reason} are not compared by their values",), **facts)
     names = list(dict.fromkeys((*after.overview.samples, *before.overview.samples)))[:_MOST_SPLITS]
     one, other = (_marked(each, common, candidates, names) for each in (before, after))
@@ -91,7 +93,7 @@ def compare_values(before: Version, after: Version, *, key: str | None = None) -
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Match:
+class _SampleMatch:
     """The samples of two versions that are the same sample."""
 
     key: str | None
@@ -100,7 +102,7 @@ class _Match:
     is_changed: Mask
 
 
-def _match(one: _Marked, other: _Marked, candidates: Sequence[str]) -> _Match:
+def _match(one: _Marked, other: _Marked, candidates: Sequence[str]) -> _SampleMatch:
     key = next((name for name in candidates if _identifies(one.keys[name]) and _identifies(other.keys[name])), None)
     values, others = _values(one, key), _values(other, key)
     by_file = None if key else (_file_marks(one), _file_marks(other))
@@ -110,7 +112,7 @@ def _match(one: _Marked, other: _Marked, candidates: Sequence[str]) -> _Match:
         key, (here, there) = _FILE, _pairs(by_file[0], by_file[1])
     else:
         here, there = _pairs_by_value(values, one.splits, others, other.splits)
-    return _Match(key=key, before=here, after=there, is_changed=values[here] != others[there])
+    return _SampleMatch(key=key, before=here, after=there, is_changed=values[here] != others[there])
 
 
 def _compared(key: str | None, common: Sequence[str], candidates: Sequence[str], unread: int) -> Iterator[str]:
@@ -246,7 +248,7 @@ def _marks_of(version: Version, rows: Rows, common: Sequence[str]) -> dict[str, 
     return found
 
 
-def _of_split(bit: int, one: Places, other: Places, match: _Match, by_column: Mapping[str, Mask]) -> RowChanges:
+def _of_split(bit: int, one: Places, other: Places, match: _SampleMatch, by_column: Mapping[str, Mask]) -> RowChanges:
     mine, theirs = (one >> bit) & 1 == 1, (other >> bit) & 1 == 1
     was, is_ = mine[match.before], theirs[match.after]
     stayed = (was & is_)[match.is_changed]
@@ -264,7 +266,7 @@ def _of_split(bit: int, one: Places, other: Places, match: _Match, by_column: Ma
 
 
 def _new_categories(before: Dataset, after: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if not (isinstance(before.reader, Table) and isinstance(after.reader, Table)):
+    if not (isinstance(before.reader, TableReader) and isinstance(after.reader, TableReader)):
         return
     for name, treatment in after.reader.columns.items():
         known = before.reader.columns.get(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from trainer.data.reader import Lines, RawFiles, Table
+from trainer.data.reader import LinesReader, RawFiles, TableReader
 from trainer.training.readers.tables import decoding_faults, open_parquet
 
 if TYPE_CHECKING:
@@ -64,22 +64,22 @@ class SomeSamples:
 def read_columns(dataset: Dataset, files: Files, samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
     """Yield these samples, in ascending order; of a table all rows. Raises `DatasetError` for a table that cannot be decoded."""
     match dataset.reader:
-        case Table() as table:
+        case TableReader() as table:
             return _of_table(table, files)
-        case Lines():
+        case LinesReader():
             return _read_line_columns(samples, rows)
         case RawFiles():
             return _of_files(files, samples, rows)
     return _of_blocks(samples, rows) if samples.holds_values else iter(())
 
 
-def uncounted_columns(table: Table, files: Files) -> dict[str, str]:
+def uncounted_columns(table: TableReader, files: Files) -> dict[str, str]:
     """Return the columns of lists, structures and bytes of a table, which are not read, with their types."""
     schema = open_parquet(files, table.files[0]).schema_arrow
     return {each.name: str(each.type) for each in schema if not _is_plain(each.type)}
 
 
-def _of_table(table: Table, files: Files) -> Iterator[SomeSamples]:
+def _of_table(table: TableReader, files: Files) -> Iterator[SomeSamples]:
     first = 0
     names = [each.name for each in open_parquet(files, table.files[0]).schema_arrow if _is_plain(each.type)]
     for path in table.files:

@@ -139,7 +139,7 @@ class Samples(Dataset[Sample]):
         """Return whether an inspection should look at the values; for text and whole files, which are bytes, it should not."""
         return True
 
-    def blocks(self, rows: Rows) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
         """Yield these samples for an inspection; `rows` must be ascending."""
         return single_blocks(
             lambda row: self.sample(Pick(index=row)), ahead_of(self, rows, many=_AHEAD), self.layout.name_of
@@ -247,7 +247,7 @@ def padded(bodies: Sequence[bytes | memoryview]) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class SampleBlock:
     """Some samples: their numbers, and an array `[rows, ...]` per field; or the reason that they cannot be read."""
 
     rows: Rows
@@ -258,15 +258,15 @@ class Block:
 
 def single_blocks(
     read: Callable[[int], dict[str, Tensor]], parts: Iterable[Rows], name: Callable[[int], str]
-) -> Iterator[Block]:
+) -> Iterator[SampleBlock]:
     """Read the samples of some parts one by one in several threads: decoders release the GIL."""
 
-    def read_block(row: int) -> Block:
+    def read_block(row: int) -> SampleBlock:
         numbers = np.array([row], dtype=np.int64)
         try:
-            return Block(rows=numbers, fields={field: value[None].numpy() for field, value in read(row).items()})
+            return SampleBlock(rows=numbers, fields={field: value[None].numpy() for field, value in read(row).items()})
         except DatasetError as fault:
-            return Block(rows=numbers, fault=fault_of(name(row), fault))
+            return SampleBlock(rows=numbers, fault=fault_of(name(row), fault))
         except RepriseError:
             raise
         except Exception as fault:  # noqa: BLE001 - decoders raise many exception types; the error names the file
@@ -274,7 +274,7 @@ def single_blocks(
                 f"{name(row)} cannot be read: {type(fault).__name__}: {fault}",
                 hint="replace it, and publish a new version",
             )
-            return Block(rows=numbers, fault=fault_of(name(row), error))
+            return SampleBlock(rows=numbers, fault=fault_of(name(row), error))
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for part in parts:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.files import Files
-from trainer.data.reader import Arrays, Drawn, Images, Lines, PaddedTokens, Table, Text
+from trainer.data.reader import ArraysReader, Drawn, ImagesReader, LinesReader, PaddedTokens, TableReader, TextReader
 from trainer.data.splits import Below, Percent
 from trainer.training.determinism.seeds import derived
 
@@ -120,7 +120,7 @@ def make_synthetic(declared: Dataset, *, rows: int, phases: Phases | None = None
     random = np.random.default_rng(derived(0, "twin", declared.name))
     files = _Generator(declared, total, random, {} if phases is None else phases)
     synthetic = SyntheticFiles(files.written(counts))
-    if not isinstance(declared.reader, Images):
+    if not isinstance(declared.reader, ImagesReader):
         ends = np.cumsum([0, *counts.values()]).tolist()
         splits: Any = {name: (ends[number], ends[number + 1]) for number, name in enumerate(counts)}
     elif all(isinstance(split, Below) for split in declared.splits.values()):
@@ -140,21 +140,21 @@ class _Generator:
 
     def written(self, counts: Mapping[str, int]) -> dict[str, bytes]:
         match self.declared.reader:
-            case Arrays() as arrays:
+            case ArraysReader() as arrays:
                 values = [
                     np.ascontiguousarray(self.values(self.declaration_of(field), field)) for field in arrays.fields
                 ]
                 bodies = (_written(partial(np.save, arr=each)) for each in values)
                 return dict(zip(arrays.fields.values(), bodies, strict=True))
-            case Images() as images:
+            case ImagesReader() as images:
                 return dict(self.pictures(images, counts))
-            case Table() as table:
+            case TableReader() as table:
                 return self.table(table)
-            case Lines() as lines:
+            case LinesReader() as lines:
                 words = _words_of(lines.tokens)
                 window = lines.tokens.window if lines.tokens else None
                 return self.split(lines.files, self.lines(words, longest=window)) | _tokenizer(lines.tokens)
-            case Text() as text:
+            case TextReader() as text:
                 size = -(-self.rows // len(text.files)) * text.step + text.window + 1
                 words = _words_of(text.tokens)
                 bodies = (b"\n".join(self.lines(words, most=size)) for _ in text.files)
@@ -191,7 +191,7 @@ class _Generator:
         scaled = low + hidden * (high - low)
         return (np.rint(scaled) if drawn.dtype.lstrip("u").startswith("int") else scaled).astype(drawn.dtype)
 
-    def pictures(self, reader: Images, counts: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    def pictures(self, reader: ImagesReader, counts: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
         drawn = self.declared.twin.get("label")
         classes = reader.classes or tuple(f"class{number}" for number in range((drawn and drawn.classes) or _CLASSES))
         channels = {"L": 1, "RGB": 3, "RGBA": 4}[reader.mode]
@@ -214,7 +214,7 @@ class _Generator:
         if reader.labels:
             yield reader.labels, table.getvalue().encode()
 
-    def table(self, reader: Table) -> dict[str, bytes]:
+    def table(self, reader: TableReader) -> dict[str, bytes]:
         columns: dict[str, Values] = {}
         for field, column in reader.fields.items():
             drawn = self.declared.twin.get(field) or Drawn(dtype=column.dtype)
@@ -284,7 +284,7 @@ def _written(write: Callable[[io.BytesIO], object]) -> bytes:
     return body.getvalue()
 
 
-def _picture(pixels: Values, reader: Images) -> bytes:
+def _picture(pixels: Values, reader: ImagesReader) -> bytes:
     """Encode as PNG. If a white value is declared, which requires more than 8 bits, encode as TIFF of gray float32 values up to it."""
     if reader.white is None:
         image = Image.fromarray(pixels[:, :, 0] if reader.mode == "L" else pixels)

@@ -37,14 +37,14 @@ from trainer.training.readers.columns import (
     require_numbers,
     text_fault,
 )
-from trainer.training.readers.samples import Batch, Block, FileSamples, Pick, fault_of
+from trainer.training.readers.samples import Batch, FileSamples, Pick, SampleBlock, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
     from trainer.data.inspection import Fault
-    from trainer.data.reader import Table
+    from trainer.data.reader import TableReader
     from trainer.training.readers.columns import Mask
     from trainer.training.readers.samples import Rows
 
@@ -63,7 +63,7 @@ Fields = dict[str, Values]
 class TableRows(FileSamples):
     """The rows of some concatenated Parquet files."""
 
-    def __init__(self, reader: Table, files: Files) -> None:
+    def __init__(self, reader: TableReader, files: Files) -> None:
         """Read the footers. Raise `DatasetError` if a footer is damaged or lacks a declared column."""
         self._reader = reader
         ends = list(accumulate(_count_rows(files, path, reader) for path in reader.files))
@@ -92,7 +92,7 @@ class TableRows(FileSamples):
         columns = self._reader.columns.values()
         return next((each.values for each in columns if each.values and each.first == 0), ())
 
-    def blocks(self, rows: Rows) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
         """Yield row groups, each decoded once. A group that cannot be decoded is a fault of all its rows, a misfit only of its own row."""
         at = 0
         while at < len(rows):
@@ -103,11 +103,11 @@ class TableRows(FileSamples):
             try:
                 group = self._groups.group(number)
             except DatasetError as fault:
-                yield Block(rows=some, fault=fault_of(self._layout.files[self._groups.files[number][0]], fault))
+                yield SampleBlock(rows=some, fault=fault_of(self._layout.files[self._groups.files[number][0]], fault))
             else:
                 yield from self._separate_misfits(group, some, span.start)
 
-    def _separate_misfits(self, group: _Group, rows: Rows, first: int) -> Iterator[Block]:
+    def _separate_misfits(self, group: _RowGroup, rows: Rows, first: int) -> Iterator[SampleBlock]:
         """Yield the rows that fit with their values, and the others with their faults; the first row of the group is sample `first`."""
 
         def fault(row: int) -> Fault:
@@ -116,16 +116,16 @@ class TableRows(FileSamples):
         bad = group.bad
         good = rows if bad is None else rows[~bad[rows - first]]
         if len(good):
-            yield Block(rows=good, fields={field: each[good - first] for field, each in group.fields.items()})
+            yield SampleBlock(rows=good, fields={field: each[good - first] for field, each in group.fields.items()})
         if bad is not None and len(good) < len(rows):
-            yield Block(rows=rows[bad[rows - first]], fault=fault)
+            yield SampleBlock(rows=rows[bad[rows - first]], fault=fault)
 
     @cached_property
     def _groups(self) -> _RowGroups:
         return _RowGroups(self._reader, self._files, self._layout)
 
 
-def _count_rows(files: Files, path: str, reader: Table) -> int:
+def _count_rows(files: Files, path: str, reader: TableReader) -> int:
     """Return the number of rows of a file, and check its columns, from its footer."""
     foot = _foot(files, path)
     if not files.is_streamed:
@@ -147,7 +147,7 @@ def _foot(files: Files, path: str) -> memoryview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _RowGroup:
     """The values of a row group, and the values that do not fit their types."""
 
     first: int
@@ -183,7 +183,7 @@ class _Group:
 class _RowGroups:
     """The row groups of open files, and a cache of decoded groups."""
 
-    def __init__(self, reader: Table, files: Files, layout: Layout) -> None:
+    def __init__(self, reader: TableReader, files: Files, layout: Layout) -> None:
         self._reader, self._of_files = reader, layout
         self._open = [open_parquet(files, path) for path in reader.files]
         counts = [_group_rows(file, path) for file, path in zip(self._open, reader.files, strict=True)]
@@ -191,10 +191,10 @@ class _RowGroups:
         """For each row group, the number of its file, and its number in the file."""
         self.layout = Layout(count=layout.count, ends=list(accumulate(chain.from_iterable(counts))))
         """The rows of each group."""
-        self._cached: OrderedDict[int, _Group] = OrderedDict()
+        self._cached: OrderedDict[int, _RowGroup] = OrderedDict()
         self._require_numbers()
 
-    def group(self, number: int) -> _Group:
+    def group(self, number: int) -> _RowGroup:
         if number not in self._cached:
             self._cached[number] = self._converted(number)
             while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > CACHED_BYTES:
@@ -202,7 +202,7 @@ class _RowGroups:
         self._cached.move_to_end(number)
         return self._cached[number]
 
-    def _converted(self, number: int) -> _Group:
+    def _converted(self, number: int) -> _RowGroup:
         reader, (file, in_file), rows = self._reader, self.files[number], self.layout.span(number)
         names = sorted({name for each in reader.fields.values() for name in each.names})
         table = self._decoded(file, in_file, names, count=len(rows))
@@ -220,7 +220,7 @@ class _RowGroups:
                 for name, each in numbers.items()
                 if each.bad is not None
             ]
-        return _Group(first=rows.start - self._of_files.span(file).start, fields=fields, misfits=misfits)
+        return _RowGroup(first=rows.start - self._of_files.span(file).start, fields=fields, misfits=misfits)
 
     def _column(self, values: pa.ChunkedArray, name: str, dtype: str) -> Numbers | Codes:
         """Return a column as it is declared: codes of categories, or numbers with the declared value for missing ones."""

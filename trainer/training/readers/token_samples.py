@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainer.data.cache.streamed import StreamedDataset
     from trainer.data.files import Files
-    from trainer.data.reader import PaddedTokens, Text, Tokens
+    from trainer.data.reader import PaddedTokens, TextReader, Tokens
     from trainer.training.readers.samples import Batch, Pick, Piece, Sample
 
 _PADDED: Final = ("text", "next")
@@ -100,7 +100,7 @@ class TokenLines(_Tokenized, ByteSamples):
 class TokenWindows(_Tokenized, Windows):
     """Windows of the tokens of some files."""
 
-    def __init__(self, files: Files, reader: Text, tokens: Tokens) -> None:
+    def __init__(self, files: Files, reader: TextReader, tokens: Tokens) -> None:
         """Tokenize the files. Raise `DatasetError` with file and line."""
         self.tokenizer, self.longest = Tokenizer(files, tokens), reader.window
         self._ids = [np.frombuffer(each.ids, np.int32) for each in self.tokenizer.numbers(files, reader.files)]

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import lightning as L
 
     from trainer.training.resuming.checkpoints import Checkpoints
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
 
 
 class StopBetweenSteps(Callback):
     """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
 
-    def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
+    def __init__(self, stop: StopRequest, checkpoints: Checkpoints) -> None:
         self.stop = stop
         self.checkpoints = checkpoints
         self.sharded: ShardedStep | None = None

@@ -24,7 +24,7 @@ _BURST: Final = 3.0
 """Seconds in which several SIGTERM are one request."""
 
 
-class Stop:
+class StopRequest:
     """A stop request of this process."""
 
     def __init__(self) -> None:
@@ -99,5 +99,5 @@ class Stop:
 
 
 def hold() -> None:
-    """Block signals until `Stop.listen`: a new program replaces this process and must not lose them."""
+    """Block signals until `StopRequest.listen`: a new program replaces this process and must not lose them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -22,7 +22,7 @@ from trainer.base.redaction import REDACTOR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
 
 _WATCHED: Final = Path(__file__).parent / "watched"
 _SYSTEM: Final = ("/usr/", "/lib", "/proc/", "/sys/", "/dev/", "/opt/reprise/")
@@ -49,7 +49,7 @@ def run_script(
     folder: Path,
     environ: Mapping[str, str],
     log: Callable[[str], None],
-    stop: Stop,
+    stop: StopRequest,
 ) -> None:
     """Run a command in `folder` until it ends. Raise `ExperimentFailedError`, or `StoppedError` if a signal stopped it."""
     name = Path(command[1] if len(command) > 1 else command[0]).name
@@ -89,7 +89,7 @@ def _end_with_parent() -> None:
     _LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait(process: subprocess.Popen[bytes], stop: Stop) -> None:
+def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> None:
     """Wait for the end; pass a requested stop on, and kill the script if it does not end in time."""
     deadline: float | None = None
     while process.poll() is None:

@@ -40,7 +40,7 @@ class Scalar(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
+class ScriptResults:
     """The results of a script, and the values that it logged on the way."""
 
     file: str | None = None
@@ -52,14 +52,14 @@ class Results:
     """Why there are no results: the file could not be read, or there is no file of the given name."""
 
 
-def read_results(output: Path, name: str | None) -> Results:
+def read_results(output: Path, name: str | None) -> ScriptResults:
     """Read the file `name` of a script's outputs, or the one with a usual name. Raise `DocumentError` for a file that cannot be read.
 
     If there is no file `name`, the error lists the existing files.
     """
     files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
     if (path := _find(files, output, name)) is None:
-        return Results(fault=name and _missing(name, [each.relative_to(output).as_posix() for each in files]))
+        return ScriptResults(fault=name and _missing(name, [each.relative_to(output).as_posix() for each in files]))
     if path.name.startswith(EVENTS):
         return _of_rows(_by_step(scalars_of(path.parent)), file=path, output=output)
     text = read_text(path, most=_LARGEST)
@@ -73,7 +73,7 @@ def read_results(output: Path, name: str | None) -> Results:
     content = json_value(text, where=str(path))
     if isinstance(content, list):
         return _of_rows(map(_numbers, content), file=path, output=output)
-    return Results(file=path.relative_to(output).as_posix(), metrics=_limited(_numbers(content), path))
+    return ScriptResults(file=path.relative_to(output).as_posix(), metrics=_limited(_numbers(content), path))
 
 
 def _find(files: Sequence[Path], output: Path, name: str | None) -> Path | None:
@@ -97,7 +97,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, float]]:
         yield {name: number for name, value in row.items() if name and (number := _number(value)) is not None}
 
 
-def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -> Results:
+def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -> ScriptResults:
     """Return the last value of each column; rows without a step are numbered from 0."""
     metrics: dict[str, float] = {}
     logged = []
@@ -106,7 +106,7 @@ def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -
         values = {name: value for name, value in row.items() if name not in _STEPS}
         metrics |= values
         logged.append((int(step) if math.isfinite(step) else number, values))
-    return Results(file=file.relative_to(output).as_posix(), metrics=_limited(metrics, file), logged=logged)
+    return ScriptResults(file=file.relative_to(output).as_posix(), metrics=_limited(metrics, file), logged=logged)
 
 
 def _by_step(scalars: Sequence[Scalar]) -> list[dict[str, float]]:
@@ -165,7 +165,7 @@ def _limited(metrics: dict[str, float], file: Path) -> dict[str, float]:
     return metrics
 
 
-def metric_lines(results: Results) -> bytes:
+def metric_lines(results: ScriptResults) -> bytes:
     """Return the logged rows as lines of metrics.jsonl, for curves and for the first step that differs."""
     rows = (
         {"step": step, **{name: value for name, value in row.items() if math.isfinite(value)}}

@@ -19,7 +19,7 @@ from trainer.source.project import FOLDER as PROJECT
 from trainer.source.project import frozen_project, import_roots
 from trainer.training.scripts.outputs import write_outputs
 from trainer.training.scripts.process import run_script, script_environ
-from trainer.training.scripts.results import Results, metric_lines, read_results
+from trainer.training.scripts.results import ScriptResults, metric_lines, read_results
 from trainer.training.scripts.script import LIMITS, require_supported
 from trainer.training.trained import Result
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from trainer.base.safe_folder import Root
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
     from trainer.training.scripts.script import Script
     from trainer.training.settings import ScriptSettings
 
@@ -52,7 +52,7 @@ class ScriptJob:
     """The folders of the datasets that its arguments name."""
     attempt: Path
     device: str
-    stop: Stop
+    stop: StopRequest
     say: Callable[[str], None]
     note: Callable[[str], None]
     """Adds text to the attempt's log."""
@@ -93,19 +93,19 @@ def run(job: ScriptJob) -> Result:
     return Result(metrics=results.metrics, outputs=table.digest, tolerances=dict(job.settings.tolerances))
 
 
-def _where(results: Results) -> str:
+def _where(results: ScriptResults) -> str:
     if results.file:
         return f"results from {results.file}"
     return f"no results: {results.fault or 'no output file has a usual name; --results names one'}"
 
 
-def _results(job: ScriptJob, output: Path) -> Results:
+def _results(job: ScriptJob, output: Path) -> ScriptResults:
     """Read the results. The script has ended, so results that cannot be read are a limit of the run, not a failure."""
     name = job.settings.results
     try:
         found = read_results(output, name)
     except DocumentError as fault:
-        found = Results(fault=fault.message.replace(f"{output}/", ""))
+        found = ScriptResults(fault=fault.message.replace(f"{output}/", ""))
     if name is not None and not found.metrics:
         job.on_limit("results", found.fault or f"{name}, which --results names, holds no number")
     return found

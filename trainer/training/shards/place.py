@@ -15,7 +15,7 @@ class RankPlace(Document):
     here: int
     """The number of processes on this machine."""
     meeting: str
-    """Where the processes find each other: a file of the only machine, or `tcp://HOST:PORT` of machine 0."""
+    """Where the processes find each other: a file of the only machine, or `tcp://HOST:PORT` of node 0."""
 
     @property
     def node(self) -> int:

@@ -1,6 +1,6 @@
 """The processes of a run with several devices: rank 0 keeps the record and starts the others, which join it before the training.
 
-The processes meet in a folder of one machine, or at an address of machine 0. A rank that ends closes its connections: the others end too.
+The processes meet in a folder of one machine, or at an address of node 0. A rank that ends closes its connections: the others end too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ARRIVAL: Final = 600.0
 """Seconds within which every rank must arrive: a rank imports torch and the experiment, and fetches the datasets."""
 _CONNECT: Final = 5
-"""Seconds for one attempt to connect to machine 0."""
+"""Seconds for one attempt to connect to node 0."""
 _PAUSE: Final = 0.05
 
 
@@ -66,12 +66,12 @@ def serve_meeting(port: int) -> Any:
     try:
         return TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)  # noqa: S104 - other machines connect
     except RuntimeError as fault:
-        message = f"machine 0 cannot listen on port {port}: {fault!s:.200}"
+        message = f"node 0 cannot listen on port {port}: {fault!s:.200}"
         raise RankError(message, hint="use a free port in REPRISE_MAIN_ADDRESS, on every machine") from fault
 
 
 def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], None]) -> Any:
-    """Connect to machine 0's key-value store within a time. Raise `RankError`."""
+    """Connect to node 0's key-value store within a time. Raise `RankError`."""
     end = monotonic() + seconds
     while True:
         check()
@@ -80,7 +80,7 @@ def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], No
             return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_CONNECT))
         except (OSError, RuntimeError) as fault:
             if monotonic() > end:
-                message = f"machine 0 cannot be reached at {host}:{port} within {seconds:.0f} s"
+                message = f"node 0 cannot be reached at {host}:{port} within {seconds:.0f} s"
                 raise RankError(message, hint="is the command running there, and is the port open?") from fault
             sleep(_PAUSE)
 

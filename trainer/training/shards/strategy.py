@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from trainer.training.resuming.stop_requests import Stop
+    from trainer.training.resuming.stop_requests import StopRequest
     from trainer.training.shards.batch import Shards
 
 
@@ -44,7 +44,7 @@ class ShardedStep:
     random_state: int | None = None
     """A fingerprint of the generators of all shards after the step."""
     parts: NetParts | None = None
-    stop: Stop | None = None
+    stop: StopRequest | None = None
     """The stop requests of this process, if the ranks agree on them."""
     is_stop_requested = False
     """Whether any rank had a stop request at its last step; the same on every rank."""

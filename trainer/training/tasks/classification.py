@@ -13,10 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from trainer.base.errors import DatasetError, SettingError
 from trainer.base.suggestions import all_are
 from trainer.data.inspection import of_split
-from trainer.runs.figure import Pictures
+from trainer.runs.figure import PictureFigure
 from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
-from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
+from trainer.training.figures.picture import PictureRow, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.area import ClassArea
@@ -188,9 +188,9 @@ class Classifier(Task):
         captions = [f"{100 * sure:.0f}% {names[top]}, is {names[label]}" for label, top, sure in parts]
         drawable = [f"{100 * sure:.0f}% {shown[top]}, is {shown[label]}" for label, top, sure in parts]
         title = "Samples with the largest test losses"
-        rows = Row.several(title, [{"image": each} for each in columns["given"]], drawable)
+        rows = PictureRow.several(title, [{"image": each} for each in columns["given"]], drawable)
         self.pictures["most-wrong.png"] = drawn(rows, note=numbered_note(names))
-        return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
+        return PictureFigure(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
 
 def _axes(labels: Tensor) -> str:

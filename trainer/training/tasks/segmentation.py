@@ -9,9 +9,9 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from trainer.base.errors import DatasetError, ExperimentError
-from trainer.runs.figure import Pictures
+from trainer.runs.figure import PictureFigure
 from trainer.settings.ledger import configured
-from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.figures.picture import PictureRow, drawn, is_picture
 from trainer.training.settings import SegmentationSettings
 from trainer.training.tasks.classification import Classifier, CrossEntropy, require_classes
 from trainer.training.tasks.metrics import Accuracy, MeanIoU, OutputRows
@@ -136,8 +136,8 @@ class Segmenter(Classifier):
             {"image": torch.cat([_in_color(given), colored(mask), colored(classes)], dim=-1)}
             for given, mask, classes in zip(worst["given"], worst["mask"], worst["predicted"], strict=True)
         ]
-        self.pictures["most-wrong.png"] = drawn(Row.several(title, pictures, captions))
-        return [Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))]
+        self.pictures["most-wrong.png"] = drawn(PictureRow.several(title, pictures, captions))
+        return [PictureFigure(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))]
 
 
 def _is_bound(values: FieldValues, label: int | None) -> bool:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 
 from trainer.base.errors import DatasetError, SettingError
-from trainer.data.reader import Text
-from trainer.runs.figure import Lines, Passage, Series
+from trainer.data.reader import TextReader
+from trainer.runs.figure import LineFigure, Series, TextFigure
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.readers.samples import BYTES as BYTE_ALPHABET
@@ -60,7 +60,7 @@ class SequenceModel(Task):
         """Open the samples; raise `SettingError` if `vocabulary` or `context` is too small for the dataset's tokens or windows."""
         samples = super().samples(declared, files)
         call_configured(require_tokens, samples, declared.title)
-        if isinstance(declared.reader, Text) and not declared.reader.tokens:
+        if isinstance(declared.reader, TextReader) and not declared.reader.tokens:
             call_configured(require_windows, declared.reader.window, declared.title)
         return samples
 
@@ -163,8 +163,8 @@ class SequenceModel(Task):
         per = f"its per {self._unit}"
         labels = {"title": f"B{per} at each place", "x_label": f"{self._unit}s before", "y_label": f"b{per}"}
         text = self.alphabet.decode(generate(self, _GENERATED, context=self._context, end=self.alphabet.end))
-        passage = Passage(name="written", title="What the net writes", text=text, split=None)
-        return [Lines(name="places", series=(line,), **labels), passage]
+        passage = TextFigure(name="written", title="What the net writes", text=text, split=None)
+        return [LineFigure(name="places", series=(line,), **labels), passage]
 
     @property
     def _size(self) -> int:

@@ -20,11 +20,11 @@ from torchmetrics.classification import BinaryAccuracy
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import all_are
 from trainer.data.splits import select
-from trainer.runs.figure import Pictures
+from trainer.runs.figure import PictureFigure
 from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.figures.charts import histogram, roc
-from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.figures.picture import PictureRow, drawn, is_picture
 from trainer.training.readers import Pick, Samples
 from trainer.training.settings import VerificationSettings
 from trainer.training.tasks.metrics import Area, EqualErrorRate, OutputRows
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from trainer.data.splits import Layout
     from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Sample
-    from trainer.training.readers.samples import Block, Piece, Rows
+    from trainer.training.readers.samples import Piece, Rows, SampleBlock
 
 __all__ = ["VerificationSettings", "Verifier"]
 
@@ -132,9 +132,9 @@ class Verifier(Task):
         captions = ["same, yet far" if equal else "not same, yet near" for equal in worst["same"].tolist()]
         title = "Worst pairs: same and farthest apart, or different and nearest"
         self.pictures["most-wrong.png"] = drawn(
-            Row.several(title, [{"image": each} for each in worst["given"]], captions)
+            PictureRow.several(title, [{"image": each} for each in worst["given"]], captions)
         )
-        return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
+        return PictureFigure(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
 
 def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
@@ -239,7 +239,7 @@ class Pairs(Samples):
         """Whether the wrapped reader holds values."""
         return self.singles.holds_values
 
-    def blocks(self, rows: Rows) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
         """Return the blocks of the single samples: each sample is read once."""
         return self.singles.blocks(rows)
 

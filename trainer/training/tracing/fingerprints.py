@@ -123,7 +123,7 @@ def device_prints(tensors: Sequence[Tensor], starts: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _TensorGroup:
     """Tensors of one element width, arranged in rows."""
 
     indices: list[int]
@@ -145,7 +145,7 @@ class _Group:
 
 
 @lru_cache(maxsize=32)
-def _layout(shapes: tuple[tuple[int, int, int], ...], device: torch.device) -> tuple[list[_Group], Tensor]:
+def _layout(shapes: tuple[tuple[int, int, int], ...], device: torch.device) -> tuple[list[_TensorGroup], Tensor]:
     """Return the groups of tensors by element width, and the position of each tensor's sum among the sums of the groups.
 
     `shapes` are the width, the number of elements, and the first element's position in the whole tensor.
@@ -164,7 +164,7 @@ def _layout(shapes: tuple[tuple[int, int, int], ...], device: torch.device) -> t
         spread = (_odd(first + count, salt=2)[first:] for first, count in zip(firsts, rows, strict=True))
         factors = torch.cat([torch.zeros(0, dtype=torch.int64), *spread])
         groups.append(
-            _Group(
+            _TensorGroup(
                 indices=indices,
                 lead=torch.zeros(leads[0], dtype=_INTEGERS[width], device=device),
                 pads=[pad.to(device) for pad in pads],

@@ -37,7 +37,7 @@ _LONGEST: Final = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class ObservedTraining:
     """The inputs of an observation."""
 
     experiment: Experiment
@@ -59,7 +59,7 @@ class Window:
     part: Literal["forward", "backward", "optimizer"] = "forward"
 
 
-def observe(subject: Subject, *, window: Window | None = None) -> Observer:
+def observe(subject: ObservedTraining, *, window: Window | None = None) -> Observer:
     """Create a net, train a few steps, and return the observed values."""
     with use_ledger(subject.ledger):
         net, data = prepare(subject.experiment, subject.datasets)

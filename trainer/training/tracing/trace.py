@@ -18,7 +18,7 @@ from xxhash import xxh3_64_hexdigest
 
 from trainer.base.digest import canonical, digest_of_document
 from trainer.comparison.trace import FILE
-from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.comparison.trace_lines import Evaluation, Step, TraceHeader, layout_of, prints_of
 from trainer.settings.ledger import configured
 from trainer.training.atomic_write import write_whole
 from trainer.training.logs.log_file import LogFile
@@ -187,8 +187,8 @@ class Tracer(Callback):
             fetched = iter(self.integers.fetch([part for step in steps for part in step.parts()]))
             self.file.append(b"".join(step.line(fetched).to_line() for step in steps))
 
-    def _header(self, trainer: L.Trainer, net: nn.Module) -> Header:
-        return Header(
+    def _header(self, trainer: L.Trainer, net: nn.Module) -> TraceHeader:
+        return TraceHeader(
             algorithm=cast("Any", self.integers.algorithm),
             layout=layout_of(
                 (name, str(owner[key].dtype).removeprefix("torch."), owner[key].shape)

@@ -19,7 +19,7 @@ _MOST = 1_000
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-class _Watch(threading.local):
+class _AuditHook(threading.local):
     """The audit hook; `busy` is set in a thread while the hook runs, so that its own calls are ignored."""
 
     busy = False
@@ -71,5 +71,5 @@ def _import_next() -> None:
 
 
 if "REPRISE_WATCH" in os.environ:
-    sys.addaudithook(_Watch(**json.loads(os.environ["REPRISE_WATCH"])))
+    sys.addaudithook(_AuditHook(**json.loads(os.environ["REPRISE_WATCH"])))
 _import_next()
