@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from argparse import Namespace
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from trainer.comparison.noise import (
     spread_of,
 )
 from trainer.settings.origins import given_settings, parse_options
+from trainer.sweeps.folder import record_at
 from trainer.training.declared_settings import sketched_in
 
 if TYPE_CHECKING:
@@ -51,13 +53,6 @@ def main(argv: list[str]) -> int:
     """Train, measure, write the result, and print it."""
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("noise", argv, args.experiment)
-    if args.to is not None:
-        message = f"noise trains on this machine: --to {args.to} is not supported"
-        swept = shlex.join([args.experiment, *settings])
-        hint = (
-            f"reprise sweep {swept} --seed 0..{args.seeds - 1} --to {args.to}; once it is finished, noise uses its runs"
-        )
-        raise UsageError(message, hint=hint)
     if not args.seeds >= FEWEST:
         raise UsageError(f"--seeds is {args.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if args.gain is not None and not args.gain > 0:
@@ -67,7 +62,15 @@ def main(argv: list[str]) -> int:
         raise UsageError("--seed: noise chooses the seeds itself", hint="remove --seed; --seeds N sets their number")
     if "exp" in options:
         raise UsageError("--exp: the experiment is the first argument", hint="reprise noise EXPERIMENT")
-    noise = noise_of(_runs(args.experiment, settings, seeds=range(args.seeds)))
+    if args.to is None:
+        if args.dry_run:
+            raise UsageError("--dry-run prints a job, and no cluster is named", hint="--to SITE")
+        records = _runs(args.experiment, settings, seeds=range(args.seeds))
+    elif (found := _runs_of_site(args, settings)) is None:
+        return 0
+    else:
+        records = found
+    noise = noise_of(records)
     path = save_noise(noise, runs=runs_folder())
     print(_document(noise, path, args.gain) if args.json else "\n".join(_page(noise, path, args.gain)))
     return 0
@@ -91,8 +94,10 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="not supported: submit the seeds to a cluster with `reprise sweep --seed 0..4 --to SITE` first",
+        help="submit the seeds to this cluster, a name in sites/, as a sweep, and do not wait for them; once all have finished, the same "
+        "command measures the noise",
     )
+    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -125,6 +130,32 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
     if differences := differing_runs(records):
         message = f"{', '.join(sorted(set().union(*differences.values())))} changed during the measurement"
         raise RunError(message, hint="repeat the command: finished runs are not trained again")
+    return records
+
+
+def _runs_of_site(args: Namespace, settings: Sequence[str]) -> dict[int, Record] | None:
+    """Submit the unfinished seeds as a sweep; return its runs by seed once all have finished, `None` before.
+
+    Raise `RunError` if the runs differ in more than the seed, and what `reprise sweep --to` raises.
+    """
+    from trainer.cli.sweep.submit import submit
+
+    words = [*settings, f"--{SEED}", f"0..{args.seeds - 1}"]
+    request = Namespace(
+        to=args.to, dry_run=args.dry_run, json=args.json, go_on=None, points=None, again=False, jobs=None
+    )
+    sweep = submit(request, args.experiment, words)
+    if sweep is None:
+        if not args.dry_run:
+            print_notice("once all seeds have finished, the same command measures the noise")
+        return None
+    found = [record for point in sweep.points if (record := record_at(point, runs=runs_folder()))]
+    records = {int(str(record.ingredients.settings[SEED])): record for record in found}
+    if differences := differing_runs(records):
+        names = ", ".join(sorted(set().union(*differences.values())))
+        message = f"the runs of sweep {sweep.id} differ in more than the seed: {names}"
+        again = shlex.join(["reprise", "sweep", args.experiment, *words, "--again", "--to", args.to])
+        raise RunError(message, hint=f"{again}, on machines of one kind")
     return records
 
 

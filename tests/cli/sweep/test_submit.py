@@ -9,14 +9,16 @@ import pytest
 
 from tests.cli.test_submit import checkout, run
 from tests.records import circumstances, ingredients
-from trainer.base.errors import UsageError
-from trainer.cli import certify, noise
+from trainer.base.errors import RunError, UsageError
+from trainer.cli import certify
 from trainer.cli.sweep import main
 from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import JsonValue
 
 __all__ = ["checkout"]
 
@@ -50,11 +52,12 @@ def tasks(*states: str) -> str:
     return "; ".join(f"echo '42_{task}|{state}|None|n1'" for task, state in enumerate(states, 1))
 
 
-def finish(tmp_path: Path, number: int) -> None:
+def finish(tmp_path: Path, number: int, *, loss: float = 0.5, **settings: JsonValue) -> None:
     """Complete the run of a point."""
     folder = tmp_path / "runs" / points_of(tmp_path)[number]["runs"][-1]
-    opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
-    opened.close(Outcome(status=RunStatus.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
+    recorded = ingredients(settings=settings) if settings else ingredients()
+    opened = open_run(folder, ingredients=recorded, circumstances=circumstances())
+    opened.close(Outcome(status=RunStatus.COMPLETED, metrics={"val_loss": loss}, steps=1))
 
 
 def test_a_sweep_is_one_array_job_whose_tasks_have_runs_of_their_own(checkout: Path, tmp_path: Path) -> None:
@@ -183,10 +186,39 @@ def test_wrong_words_are_rejected_before_anything_is_frozen(
     assert not (tmp_path / "runs").exists()
 
 
-def test_noise_and_certify_name_what_to_type_instead() -> None:
-    with pytest.raises(UsageError, match="--to lab is not supported") as measured:
-        noise.main(["digits", "--max-epochs", "2", "--to", "lab"])
-    assert str(measured.value.hint).startswith("reprise sweep digits --max-epochs 2 --seed 0..4 --to lab; ")
+def test_noise_submits_its_seeds_as_a_sweep_and_measures_them_once_all_have_finished(
+    checkout: Path, tmp_path: Path
+) -> None:
+    words = ("noise", "digits", "--seeds", "3", "--max-epochs", "2", "--to", "lab")
+    shown = submit(checkout, tmp_path, *words, "--dry-run")
+    assert "#SBATCH --array=1-3" in shown.stdout, shown.stderr
+    assert not (tmp_path / "runs" / "sweeps").exists()
+    done = submit(checkout, tmp_path, *words)
+    assert "3 points as job 42" in done.stdout, done.stderr
+    assert "once all seeds have finished, the same command measures the noise" in done.stderr
+    assert [point["settings"]["seed"] for point in points_of(tmp_path)] == ["0", "1", "2"]
+    for number in range(3):
+        finish(tmp_path, number, loss=0.5 + number / 10, seed=number)
+    measured = submit(checkout, tmp_path, *words, sbatch="exit 9")
+    assert measured.returncode == 0, measured.stderr
+    assert "noise of digits: 3 seeds" in measured.stdout
+    [kept] = (tmp_path / "runs" / "noise").iterdir()
+    assert json.loads(kept.read_bytes())["metrics"] == {"val_loss": [0.5, 0.6, 0.7]}
+
+
+def test_noise_rejects_runs_of_a_site_that_differ_in_more_than_the_seed(checkout: Path, tmp_path: Path) -> None:
+    words = ("noise", "digits", "--seeds", "3", "--to", "lab")
+    assert submit(checkout, tmp_path, *words).returncode == 0
+    for number in range(3):
+        finish(tmp_path, number, seed=number, learning_rate=0.1 * (number + 1))
+    done = submit(checkout, tmp_path, *words)
+    assert (done.returncode, "differ in more than the seed: setting learning_rate" in done.stderr) == (RunError.code, True), (
+        done.stderr
+    )
+    assert "reprise sweep digits --seed 0..2 --again --to lab" in done.stderr
+
+
+def test_certify_names_what_to_type_instead() -> None:
     with pytest.raises(UsageError, match="--to lab is not supported") as certified:
         certify.main(["rerun", "digits", "--to", "lab"])
     assert "reprise submit digits --to lab" in str(certified.value.hint)
