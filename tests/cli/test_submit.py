@@ -124,3 +124,28 @@ def test_a_dry_run_prints_the_job_and_submits_nothing(checkout: Path, tmp_path: 
     assert "docker run --rm" in done.stdout
     assert "Job 1 to start at noon" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "devices"),
+    [
+        (("rerun", "digits", "--steps", "8"), ["rerun", "digits", "--max-steps", "8"], 1),
+        (("resume", "digits", "--steps", "8", "--kill-after", "3"), ["resume", "digits", "--max-steps", "8", "--kill-after=3"], 1),
+        (("elastic", "digits", "--shards", "2"), ["elastic", "digits", "--shards", "2"], 2),
+    ],
+)  # fmt: skip
+def test_a_certificate_is_a_job_whose_first_training_is_the_run(
+    checkout: Path, tmp_path: Path, words: tuple[str, ...], expected: list[str], devices: int
+) -> None:
+    done = run(checkout, tmp_path, "certify", *words, "--to", "lab", sbatch="echo 42")
+    [folder] = (tmp_path / "runs").iterdir()
+    assert done.stdout.startswith(f"run {folder.name}: job 42; "), done.stderr
+    plan = json.loads((folder / "submission" / "plan.json").read_text())
+    assert plan["words"] == ["certify", *expected, f"--first-run={folder.name}"]
+    assert (plan["nodes"], plan["devices"]) == (1, devices)
+
+
+def test_a_certificate_of_a_job_has_no_private_key(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout, tmp_path, "certify", "rerun", "digits", "--to", "lab", "--key", "key.pem", sbatch="exit 9")
+    assert (done.returncode, "a job must not have a private key" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "runs").exists()

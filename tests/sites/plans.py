@@ -55,6 +55,12 @@ def rerun_plan(**changes: Any) -> Plan:
     return plan(**{"words": words, "nodes": 1, "devices": 1, **changes})
 
 
+def certificate_plan(**changes: Any) -> Plan:
+    """Return the plan of a certificate, whose first training is the run."""
+    words = ["certify", "rerun", "digits", "--max-steps=8", f"--first-run={RUN}"]
+    return plan(**{"words": words, "nodes": 1, "devices": 1, **changes})
+
+
 def site(runtime: str = "docker", **changes: Any) -> SlurmSite:
     """Return a cluster."""
     return SlurmSite.model_validate({"kind": "slurm", "runtime": runtime, "cache": "/var/cache/reprise", **changes})

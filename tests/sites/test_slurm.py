@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sites.plans import IMAGE, RUN, SWEEP, plan, programs, rerun_plan, site, sweep_plan
+from tests.sites.plans import IMAGE, RUN, SWEEP, certificate_plan, plan, programs, rerun_plan, site, sweep_plan
 from trainer.base.errors import UsageError
 from trainer.sites.plan import PlannedPoint
 from trainer.sites.slurm import JOB, NODE, job_files
@@ -29,10 +29,11 @@ wait -n; first=$?; wait -n; second=$?
 exit $((first > second ? first : second))"""
 
 
-@pytest.mark.parametrize("kind", ["", "sweep-", "rerun-"])
+@pytest.mark.parametrize("kind", ["", "sweep-", "rerun-", "certificate-"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_text_of_a_job_is_the_golden_one(runtime: str, kind: str) -> None:
-    planned = {"": plan, "sweep-": sweep_plan, "rerun-": rerun_plan}[kind]()
+    plans = {"": plan, "sweep-": sweep_plan, "rerun-": rerun_plan, "certificate-": certificate_plan}
+    planned = plans[kind]()
     folder = Path("/shared/runs") / (f"sweeps/{SWEEP}" if kind == "sweep-" else RUN)
     declared = site(
         runtime,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sites.plans import IMAGE, RUN, SWEEP, programs, rerun_plan, site, sweep_plan
+from tests.sites.plans import IMAGE, RUN, SWEEP, certificate_plan, programs, rerun_plan, site, sweep_plan
 from trainer.sites.plan import PlannedPoint
 from trainer.sites.slurm import JOB, SUBMISSIONS, job_files
 
@@ -90,3 +90,20 @@ def test_a_rerun_has_the_project_that_compares_and_places_no_source(tmp_path: Pa
     assert (done.returncode, f"{folder}/submission/source:/project:ro" in words) == (11, True)
     assert words[words.index(IMAGE) + 1 :] == ["reproduce", "20260228t100000-qwerty", "--resume-or-begin", RUN]
     assert sorted(path.name for path in folder.iterdir()) == ["submission"]
+
+
+def test_a_certificate_has_the_source_of_its_first_run_and_is_not_requeued(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / RUN
+    (folder / "submission").mkdir(parents=True)
+    files = job_files(certificate_plan(), site(cache=str(tmp_path / "cache")), folder=folder)
+    for name, text in {**files, "captured.json": "{}"}.items():
+        (folder / "submission" / name).write_text(text)
+    environ = programs(tmp_path / "bin", srun=SRUN, docker=DOCKER, sleep="exit 0")
+    environ |= {"OUT": str(tmp_path), "CODE": "20", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1"}
+    done = subprocess.run(["bash", folder / "submission" / JOB], env=environ, capture_output=True, check=False)
+    words = (tmp_path / "words").read_text().split("\0")[:-1]
+    assert (done.returncode, f"{folder}/source:/project:ro" in words) == (20, True)
+    assert words[words.index(IMAGE) + 1 :] == ["certify", "rerun", "digits", "--max-steps=8", f"--first-run={RUN}"]
+    assert "--env=REPRISE_WATCHED_RUN" not in words, "the container trains several runs"
+    assert (folder / "captured.json").read_text() == "{}"
+    assert "#SBATCH --no-requeue" in files[JOB]

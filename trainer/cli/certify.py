@@ -11,13 +11,16 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RunError, UsageError
 from trainer.base.run_files import read_run_json
+from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import cache_folder, runs_folder, shown_path
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
+from trainer.cli.train.edit_arguments import from_checkout
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.cli.verify import page
 from trainer.comparison.certificate import sign, signing_key
@@ -26,7 +29,8 @@ from trainer.comparison.compare import EvidenceSources, compare, load_compared_r
 from trainer.comparison.trace import FILE, last_written_step, read_trace
 from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.record import RunStatus
-from trainer.runs.run import ATTEMPTS, RECORD, load_record
+from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
+from trainer.runs.run_id import is_run_id, new_run_id
 from trainer.settings.origins import given_settings, parse_options
 from trainer.settings.shards import FSDP
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
+    from trainer.cli.train.command_line import TrainRequest
     from trainer.comparison.certificate import Statement
     from trainer.comparison.compare import Comparison
     from trainer.runs.record import Record
@@ -53,10 +58,11 @@ def main(argv: list[str]) -> int:
     """Test, write the certificate, print it, and return the verdict's exit code."""
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("certify", argv, args.experiment)
-    if args.to is not None:
-        message = f"certify starts and kills trainings on this machine: --to {args.to} is not supported"
-        hint = f"`reprise submit {args.experiment} --to {args.to}` twice, then `reprise compare RUN RUN`, compares two runs of the cluster"
-        raise UsageError(message, hint=hint)
+    if args.dry_run and args.to is None:
+        raise UsageError("--dry-run prints a job, and no cluster is named", hint="--to SITE")
+    if args.key is not None and args.to is not None:
+        message = "--key with --to: a job must not have a private key"
+        raise UsageError(message, hint="omit --key; or certify on this machine, without --to")
     if args.key is not None:
         signing_key(args.key)  # report an invalid key before hours of training
     options = parse_options(settings)
@@ -72,16 +78,20 @@ def main(argv: list[str]) -> int:
     _require_observable(args, values)
     _require_whole_parameters(args, values)
     _require_elastic(args, values)
-    recipe = freeze(request)
+    if args.to is not None:
+        return _submit(args, request)
+    first = None if args.first_run is None else _first_folder(args.first_run)
+    recipe = freeze(request, first=first)
     freeze_image()
     if args.property != "rerun" and "checkpoint_every" not in values:  # to resume in the middle of an epoch
         recipe = replace(recipe, arguments=[*recipe.arguments, "--checkpoint-every", str(_EVERY)])
     if args.property == "elastic":
-        statement = certify_elastic(recipe, after=args.kill_after, shards=request.settings.shards or _SHARDS)
+        shards = request.settings.shards or _SHARDS
+        statement = certify_elastic(recipe, after=args.kill_after, shards=shards, first=first)
     elif args.property == "rerun":
-        statement = certify_rerun(recipe)
+        statement = certify_rerun(recipe, first=first)
     else:
-        statement = certify_resume(recipe, after=args.kill_after)
+        statement = certify_resume(recipe, after=args.kill_after, first=first)
     signed = sign(statement.to_json(), key=args.key) if args.key else None
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if args.json else "\n".join(page(statement)))
@@ -112,10 +122,45 @@ def _parser() -> Arguments:
         "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
     )
     parser.add_argument(
-        "--to", metavar="SITE", help="not supported: certify starts and kills trainings on this machine"
+        "--to",
+        metavar="SITE",
+        help="submit the test to this cluster, a name in sites/, as a job on one machine, and do not wait for it",
     )
+    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
+    first = (
+        "ID of a new run: train first in its folder, from the source in it if there is one (a job of --to passes it)"
+    )
+    parser.add_argument("--first-run", metavar="RUN", help=first)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def _submit(args: Namespace, request: TrainRequest) -> int:
+    """Submit a job that types this command. Raise `UsageError`, `SettingError`, `DeviceError`, `SchedulerError`."""
+    from trainer.cli.site_jobs import slurm_site
+    from trainer.cli.submit import plan_request, submit_job
+
+    hint = f"certify on a machine of the cluster: reprise certify {args.property} {args.experiment}"
+    site = slurm_site(args.to, command="certify", hint=hint)
+    run, [_, name, *settings] = new_run_id(), from_checkout(request)
+    kill = [f"--kill-after={args.kill_after}"] if args.kill_after is not None else []
+    words = ["certify", args.property, name, *settings, *kill, f"--first-run={run}"]
+    is_elastic = args.property == "elastic"
+    devices = (request.settings.shards or _SHARDS) if is_elastic else request.settings.devices
+    return submit_job(plan_request(request, site, run=run, words=words, devices=devices), site, args)
+
+
+def _first_folder(run: str) -> Path:
+    """Return the folder of the first run, and create it if it does not exist. Raise `UsageError` if the run has started."""
+    if not is_run_id(run):
+        raise UsageError(f"--first-run is {run!r}; expected the ID of a new run", hint=f"--first-run {new_run_id()}")
+    folder = runs_folder() / run
+    with disk_faults(folder), Root.at(folder.parent, make=True) as runs:
+        runs.below(run, make=True).close()
+    if attempts(folder):
+        message = f"--first-run: run {run} has started; a test needs a new run"
+        raise UsageError(message, hint="repeat the command that submitted it; or omit --first-run")
+    return folder
 
 
 def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
@@ -170,28 +215,28 @@ def kill_point(requested: int | None, *, steps: int) -> int:
     return requested
 
 
-def certify_rerun(recipe: Recipe) -> Statement:
-    """Train twice and compare. Raise `RunError`."""
+def certify_rerun(recipe: Recipe, *, first: Path | None = None) -> Statement:
+    """Train twice, first in the folder `first`, and compare. Raise `RunError`."""
     print_notice("training once")
-    first = completed([], purpose=_CERTIFY, recipe=recipe)
+    once = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
     print_notice("training again from the start")
-    return certify(_compare_runs(first, completed([], purpose=_CERTIFY, recipe=recipe)))
+    return certify(_compare_runs(once, completed([], purpose=_CERTIFY, recipe=recipe)))
 
 
-def certify_resume(recipe: Recipe, *, after: int | None) -> Statement:
+def certify_resume(recipe: Recipe, *, after: int | None, first: Path | None = None) -> Statement:
     """Train; train again, kill the second training, resume it; compare. Raise `RunError`, `UsageError`.
 
     The uninterrupted training runs first: it gives the number of steps, so that the kill happens before the last step.
     """
     print_notice("training without a stop")
-    first = completed([], purpose=_CERTIFY, recipe=recipe)
-    steps = first.outcome.steps or 0
+    whole = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
+    steps = whole.outcome.steps or 0
     run, kill = _kill_before_end(recipe, after=kill_point(after, steps=steps), steps=steps)
     print_notice(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
-    return certify(_compare_runs(first, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
+    return certify(_compare_runs(whole, completed(["--resume", run], purpose=_CERTIFY)), kill=kill)
 
 
-def certify_elastic(recipe: Recipe, *, after: int | None, shards: int) -> Statement:
+def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Path | None = None) -> Statement:
     """Train on one device; on two, and on as many as there are shards; begin there, kill, and resume on one; compare all with the first.
 
     Raise `RunError`, `UsageError`.
@@ -201,7 +246,8 @@ def certify_elastic(recipe: Recipe, *, after: int | None, shards: int) -> Statem
     counts = list(dict.fromkeys((1, 2, shards)))
     for count in counts:
         print_notice(f"training on {counted(count, 'device')}")
-        records.append(completed(["--devices", str(count)], purpose=_CERTIFY, recipe=recipe))
+        folder = None if records else first
+        records.append(completed(["--devices", str(count)], purpose=_CERTIFY, recipe=recipe, folder=folder))
     steps = records[0].outcome.steps or 0
     several = replace(recipe, arguments=[*recipe.arguments, "--devices", str(shards)])
     run, kill = _kill_before_end(several, after=kill_point(after, steps=steps), steps=steps)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from trainer.cli.train.command_line import TrainRequest
     from trainer.sites.site import Site, SlurmSite
     from trainer.source.capture import SourceBundle
 
@@ -53,7 +54,7 @@ _PLAN: Final = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SubmitRequest:
+class SubmitRequest:
     """A checked command line."""
 
     site: Site
@@ -73,14 +74,18 @@ def main(argv: list[str]) -> int:
     request = _checked(experiment, rest, args)
     if isinstance(request.site, KubernetesSite):
         return submit_manifest(request.plan, request.site, request.bundle, dry_run=args.dry_run, as_json=args.json)
+    return submit_job(request, request.site, args)
+
+
+def submit_job(request: SubmitRequest, site: SlurmSite, args: Namespace) -> int:
+    """Write the job into the run's folder and submit it, or print it if `args.dry_run`. Raise `SchedulerError`, `NotWritableError`."""
     if args.dry_run:
-        return _describe(request, request.site, as_json=args.json)
+        return _describe(request, site, as_json=args.json)
     folder = runs_folder() / request.plan.run
     with removed_on_failure(folder):
-        _write(request, request.site, folder)
+        _write(request, site, folder)
         job = scheduler.submit(JOB, folder=folder / SUBMISSION)
-    noted = Submission(kind=request.site.kind, site=args.to, job=job, submitted=datetime.now(UTC))
-    write_submission(folder, noted)
+    write_submission(folder, Submission(kind=site.kind, site=args.to, job=job, submitted=datetime.now(UTC)))
     _report(folder, job, as_json=args.json)
     return 0
 
@@ -107,7 +112,7 @@ def _parser() -> Arguments:
     return parser
 
 
-def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _SubmitRequest:
+def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> SubmitRequest:
     """Check everything that can be wrong before a job waits in a queue, and capture the source."""
     if args.nodes < 1:
         raise UsageError(f"--nodes is {args.nodes}; expected 1 or more", hint="--nodes 2")
@@ -115,8 +120,25 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _SubmitRe
     train = parse_train_request([f"--exp={experiment}", *rest])
     if isinstance(site, KubernetesSite) and train.settings.accelerator == "cpu":
         site = site.model_copy(update={"gpus": 0})  # a pod reserves as many as the run has devices
-    words = from_checkout(train)
-    require_devices(train.settings.devices, train.settings.accelerator, site, nodes=args.nodes)
+    run, words = new_run_id(), from_checkout(train)
+    return plan_request(
+        train,
+        site,
+        run=run,
+        words=["train", "--resume-or-begin", run, *words],
+        devices=train.settings.devices,
+        nodes=args.nodes,
+    )
+
+
+def plan_request(
+    train: TrainRequest, site: Site, *, run: str, words: Sequence[str], devices: int, nodes: int = 1
+) -> SubmitRequest:
+    """Capture the source of a training, and plan the job of `run`, in which every machine types `words`.
+
+    Raise `SettingError`, `DeviceError`, `ExperimentError`, `SourceError`.
+    """
+    require_devices(devices, train.settings.accelerator, site, nodes=nodes)
     values = compose_values()
     image = image_variables(site.image, environment=site.environment, dotenv=values, root=CHECKOUT)
     notice_local_image(image["REPRISE_IMAGE"], site)
@@ -124,27 +146,26 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> _SubmitRe
     known, secrets = settings_in_environment(os.environ, sketched_in(train.experiment.path(CHECKOUT)))
     bundle = capture(CHECKOUT, extra=train.experiment.extra, runs=runs_folder())
     require_captured(train.experiment, bundle)
-    run = new_run_id()
     plan = Plan(
         run=run,
         image=image["REPRISE_IMAGE"],
         variables={**image, **store.variables, **known},
         secrets=[*store.keys, *secrets],
-        words=["train", "--resume-or-begin", run, *words],
-        nodes=args.nodes,
-        devices=train.settings.devices,
+        words=words,
+        nodes=nodes,
+        devices=devices,
         source=bundle.digest,
     )
-    return _SubmitRequest(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
+    return SubmitRequest(site=site, plan=plan, bundle=bundle, mounts=store.mounts)
 
 
-def _describe(request: _SubmitRequest, site: SlurmSite, *, as_json: bool) -> int:
+def _describe(request: SubmitRequest, site: SlurmSite, *, as_json: bool) -> int:
     """Print the files of the job, and what Slurm says about it."""
     files = job_files(request.plan, site, folder=runs_folder() / request.plan.run, mounts=request.mounts)
     return print_job(files, {"run": request.plan.run}, as_json=as_json)
 
 
-def _write(request: _SubmitRequest, site: SlurmSite, folder: Path) -> None:
+def _write(request: SubmitRequest, site: SlurmSite, folder: Path) -> None:
     """Create the run's folder, with its source and its job."""
     files = job_files(request.plan, site, folder=folder, mounts=request.mounts)
     with disk_faults(folder), Root.at(folder.parent, make=True) as runs:

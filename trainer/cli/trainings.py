@@ -40,7 +40,7 @@ from trainer.runs.run_id import RUN_ID
 from trainer.settings.determinism import threads_at, variables
 from trainer.settings.fields import PURPOSE
 from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names
-from trainer.source.capture import COPY, PREPARED_RUN_VARIABLE, capture, place_source
+from trainer.source.capture import COPY, PREPARED_RUN_VARIABLE, capture, place_source, placed_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,8 +64,12 @@ class Recipe:
     """The settings files, by the names of their copies in the folder of a new run."""
 
     def place_source(self, folder: Path) -> list[str]:
-        """Write the source and the settings files into the folder of a new run; return the arguments of `train` that use them."""
-        place_source(self.source, folder)
+        """Write the settings files and, unless it lies there, the source into the folder of a new run.
+
+        Return the arguments of `train` that use them.
+        """
+        if placed_source(folder) is None:
+            place_source(self.source, folder)
         with disk_faults(folder), run_root(folder) as run:
             for name, content in self.settings.items():
                 with run.create(name, make=True) as copy:
@@ -73,9 +77,13 @@ class Recipe:
         return with_settings_files(self.arguments, [folder / name for name in self.settings])
 
 
-def freeze(request: TrainRequest) -> Recipe:
-    """Capture the source and read the settings files. Raises `SourceError`, `ExperimentError`."""
-    source = capture(CHECKOUT, extra=request.experiment.extra, runs=runs_folder())
+def freeze(request: TrainRequest, *, first: Path | None = None) -> Recipe:
+    """Capture the source and read the settings files; the source may lie in the folder of the `first` run, which has not started.
+
+    Raise `SourceError`, `ExperimentError`.
+    """
+    source = placed_source(first) if first else None
+    source = source or capture(CHECKOUT, extra=request.experiment.extra, runs=runs_folder())
     require_captured(request.experiment, source)
     arguments = with_option(request.argv, "exp", request.experiment.name)
     copies = copy_names(request.origins.files, checkout=CHECKOUT)
@@ -150,9 +158,15 @@ class ChildTraining:
         self.is_run_known.set()
 
 
-def start(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> ChildTraining:
-    """Start `train` with the recipe's arguments and these; the record names `purpose`, so `latest` ignores the run."""
-    folder = None if recipe is None else new_run(runs_folder())[1]
+def start(
+    arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None, folder: Path | None = None
+) -> ChildTraining:
+    """Start `train` with the recipe's arguments and `arguments`, in a new folder or in the `folder` of a run that has not started.
+
+    The record names `purpose`, so `latest` ignores the run.
+    """
+    if recipe is not None:
+        folder = folder or new_run(runs_folder())[1]
     try:
         recipe_arguments = [] if folder is None or recipe is None else recipe.place_source(folder)
         variables = {PURPOSE: purpose} | ({} if folder is None else {PREPARED_RUN_VARIABLE: folder.name})
@@ -166,9 +180,11 @@ def start(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = Non
         raise
 
 
-def completed(arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:
-    """Train and return the record. Raises `RunError` if the training fails."""
-    training = start(arguments, purpose=purpose, recipe=recipe)
+def completed(
+    arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None, folder: Path | None = None
+) -> Record:
+    """Train as `start` does, and return the record. Raise `RunError` if the training fails."""
+    training = start(arguments, purpose=purpose, recipe=recipe, folder=folder)
     try:
         code = training.wait()
     except BaseException:

@@ -1,6 +1,6 @@
 """The plan of a job on a cluster: the words that every machine types, in which image, on how many machines.
 
-The job trains a run, reruns a recorded run, or, as an array job, trains the points of a sweep.
+The job trains a run, reruns a recorded run, certifies a training, or, as an array job, trains the points of a sweep.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Plan:
     def is_rerun(self) -> bool:
         """Whether the job reruns a recorded run: the project, which compares, then is not the run's source."""
         return self.words[0] == "reproduce"
+
+    @property
+    def is_certificate(self) -> bool:
+        """Whether the job certifies: it starts several trainings, the first of which is the run, and cannot be continued."""
+        return self.words[0] == "certify"
 
     @property
     def name(self) -> str:

@@ -89,10 +89,10 @@ def _header(plan: Plan, site: SlurmSite) -> Iterator[str]:
         yield f"# Sweep {plan.run}, written by `reprise sweep --to`, which submits unfinished points again."
         yield USES_POINTS
     else:
-        about = "Rerun" if plan.is_rerun else "Run"
-        command = "reproduce --to" if plan.is_rerun else "submit"
-        again = f"To submit it again, type in this folder: sbatch {JOB}"
-        yield f"# {about} {plan.run}, written by `reprise {command}`. {again}"
+        about = "Rerun" if plan.is_rerun else "Certificate whose first run is" if plan.is_certificate else "Run"
+        command = f"{plan.words[0]} --to" if plan.is_rerun or plan.is_certificate else "submit"
+        again = "" if plan.is_certificate else f" To submit it again, type in this folder: sbatch {JOB}"
+        yield f"# {about} {plan.run}, written by `reprise {command}`.{again}"
     limit = f"%{plan.parallel}" if plan.parallel else ""
     options = {
         "job-name": plan.name,
@@ -110,7 +110,7 @@ def _header(plan: Plan, site: SlurmSite) -> Iterator[str]:
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
     yield "#SBATCH --open-mode=append"
-    yield "#SBATCH --requeue"
+    yield "#SBATCH --no-requeue" if plan.is_certificate else "#SBATCH --requeue"
     yield from (line for line in site.lines if line.startswith("#SBATCH"))
 
 

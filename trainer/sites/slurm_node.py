@@ -165,7 +165,7 @@ def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[st
     yield array("options", [shared, *keep, *(f"--volume={path}:{path}" for path in mounts), *site.options])
     yield from _gpus(site)
     yield _PULL.format(engine=site.runtime)
-    if not plan.is_rerun:
+    if not plan.is_rerun and not plan.is_certificate:  # which start several runs in the container
         yield from _inspected(plan, site)
     yield _ENGINE.format(engine=site.runtime, project=folders.mounted)
 

@@ -80,15 +80,26 @@ def take_placed_source(into: Path) -> SourceBundle | None:
 
     Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
+    bundle = placed_source(into)
+    if bundle is None:
+        return None
     with disk_faults(into), run_root(into) as run:
-        if run.stat(SOURCE_DESCRIPTION) is None:
-            return None
-        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, SOURCE_DESCRIPTION, Source))
         if not is_unpacked(bundle, run, COPY):
             run.remove_tree(COPY)
             unpack(bundle, run, COPY)
         run.unlink(SOURCE_DESCRIPTION)
         return bundle
+
+
+def placed_source(folder: Path) -> SourceBundle | None:
+    """Return the source that another command placed into the run's folder, and leave it there; `None` if there is none.
+
+    Raise `SourceError`, `DocumentError`.
+    """
+    with disk_faults(folder), run_root(folder) as run:
+        if run.stat(SOURCE_DESCRIPTION) is None:
+            return None
+        return replace(read_archive(folder / ARCHIVE), source=read_json_below(run, SOURCE_DESCRIPTION, Source))
 
 
 def capture(

@@ -10,7 +10,6 @@ import pytest
 from tests.cli.test_submit import checkout, run
 from tests.records import circumstances, ingredients
 from trainer.base.errors import RunError, UsageError
-from trainer.cli import certify
 from trainer.cli.sweep import main
 from trainer.runs.open_run import open_run
 from trainer.runs.record import Outcome, RunStatus
@@ -212,13 +211,8 @@ def test_noise_rejects_runs_of_a_site_that_differ_in_more_than_the_seed(checkout
     for number in range(3):
         finish(tmp_path, number, seed=number, learning_rate=0.1 * (number + 1))
     done = submit(checkout, tmp_path, *words)
-    assert (done.returncode, "differ in more than the seed: setting learning_rate" in done.stderr) == (RunError.code, True), (
-        done.stderr
-    )
+    assert (done.returncode, "differ in more than the seed: setting learning_rate" in done.stderr) == (
+        RunError.code,
+        True,
+    ), done.stderr
     assert "reprise sweep digits --seed 0..2 --again --to lab" in done.stderr
-
-
-def test_certify_names_what_to_type_instead() -> None:
-    with pytest.raises(UsageError, match="--to lab is not supported") as certified:
-        certify.main(["rerun", "digits", "--to", "lab"])
-    assert "reprise submit digits --to lab" in str(certified.value.hint)
