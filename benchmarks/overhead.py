@@ -1,6 +1,7 @@
 """Measures the overhead of Reprise per step: `train`, a bare Lightning loop and a bare torch loop, in containers, in turn.
 
-The result of a pair is the median of the ratios of the rounds, with its 95 % interval. Standard library only; needs scripts/setup.
+The result of a pair is the median of the ratios of the rounds, with its 95 % interval. `overhead.py ROUNDS --pairs` prints only the last
+table, of pairs that run at the same time. Standard library only; needs scripts/setup.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pairs import shown
@@ -53,15 +55,40 @@ RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
 SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 
-def seconds(loop: str, net: str) -> float:
-    """Return the seconds per step. Exit with the output of the loop if it fails."""
-    done = subprocess.run(LOOPS[loop](net), cwd=ROOT, capture_output=True, text=True, check=False)
+def seconds(loop: str, net: str, *, cpu: int | None = None) -> float:
+    """Return the seconds per step, with one thread on one processor if `cpu` is its number. Exit with the loop's output if it fails."""
+    command = LOOPS[loop](net)
+    if cpu is not None:
+        own = ["-e", f"BENCH_CPU={cpu}", "-e", "OMP_NUM_THREADS=1"]
+        command = [*RUN, *own, *command[len(RUN) :], *(["--threads", "1"] if "--exp" in command else [])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     for run in RUN_ID.findall(done.stderr):
         shutil.rmtree(ROOT / "runs" / run, ignore_errors=True)
     found = SECONDS_PER_STEP.search(done.stdout)
     if found is None:
         sys.exit(f"overhead: {loop}, {net}: exit {done.returncode}: {(done.stdout + done.stderr)[-1000:]}")
     return float(found[1])
+
+
+def beside(net: str, rounds: int) -> str:
+    """Return the table row of the module of bare Lightning, which trains at the same time through Reprise and without it.
+
+    Each process has one processor and one thread, and the processors are exchanged after each round: what else the machine does slows both.
+    """
+    times: dict[str, list[float]] = {"Reprise": [], "bare": []}
+    module = "the module of bare Lightning through Reprise, trace and determinism off"
+    for round_ in range(rounds):
+        print(f"overhead: {net}, side by side, round {round_ + 1} of {rounds}", file=sys.stderr)
+        with ThreadPoolExecutor() as pool:
+            pair = [
+                pool.submit(seconds, loop, net, cpu=(round_ + number) % 2)
+                for number, loop in enumerate((module, "bare Lightning"))
+            ]
+            for side, found in zip(times, pair, strict=True):
+                times[side].append(found.result())
+    mine, other = times["Reprise"], times["bare"]
+    step = f"{1e3 * statistics.median(mine):.2f} ms | {1e3 * statistics.median(other):.2f} ms"
+    return f"| {NETS[net][0]} | {step} | {shown(mine, other)} |"
 
 
 def measured(net: str, rounds: int) -> list[str]:
@@ -82,13 +109,26 @@ def row(net: str, loop: str, times: dict[str, list[float]]) -> str:
     return f"| {net} | {loop} | {1 / statistics.median(mine):.1f} | {1e3 * statistics.median(mine):.2f} ms | {over[0]} | {over[1]} |"
 
 
-def main(rounds: int) -> None:
-    """Print the table."""
+def in_turn(rounds: int) -> None:
+    """Print the table of all loops, each alone on the machine."""
     print("| net | loop | steps a second | a step | time over bare Lightning | time over bare torch |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for net in NETS:
         print(*measured(net, rounds), sep="\n", flush=True)
 
 
+def side_by_side(rounds: int) -> None:
+    """Print the table of the module of bare Lightning, which trains at the same time through Reprise and without it."""
+    print(
+        "\nThe module of bare Lightning at the same time through Reprise and without it, each with one processor and one thread:\n"
+    )
+    print("| net | Reprise, a step | bare Lightning, a step | Reprise over bare Lightning |")
+    print("| --- | ---: | ---: | ---: |")
+    for net in NETS:
+        print(beside(net, rounds), flush=True)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    if "--pairs" not in sys.argv:
+        in_turn(int(sys.argv[1]))
+    side_by_side(int(sys.argv[1]))

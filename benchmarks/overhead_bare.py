@@ -6,6 +6,7 @@ For `scripts/bench overhead`: `overhead_bare.py torch|lightning transformer|smal
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from itertools import islice
@@ -17,6 +18,9 @@ import torch
 from bodies import BATCH, BODIES, STEPS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+if cpu := os.environ.get("BENCH_CPU"):
+    os.sched_setaffinity(0, {int(cpu)})
 
 
 class Net(L.LightningModule):
@@ -91,6 +95,6 @@ def by_torch(name: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if cpu else 2)
     loop = {"torch": by_torch, "lightning": by_lightning}[sys.argv[1]]
     loop(sys.argv[2])
