@@ -218,6 +218,27 @@ def test_a_sweep_is_an_array_job_whose_preempted_tasks_resume_their_runs(cluster
     assert records[0]["attempt"] == 2
     measured = cluster.house.type("scripts/reprise", "noise", "digits", "--seeds", "3", *settings(epochs))
     assert (measured.code, measured.err.count("is reused"), "training" in measured.err) == (0, 3, False), measured.text
+    submitted_noise = cluster.reprise("noise", "digits", "--seeds", "3", *settings(epochs), "--to", "docker")
+    assert "noise of digits: 3 seeds" in submitted_noise, "the points are the seeds of the sweep"
+
+
+def test_noise_submits_its_seeds_and_measures_them_when_they_have_finished(cluster: Cluster) -> None:
+    words = ("noise", "digits", "--seeds", "3", "--to", "docker", *settings(1))
+    for run in json.loads(cluster.reprise(*words, "--json"))["runs"].values():
+        cluster.reprise("logs", run, "--follow")
+    measured = json.loads(cluster.reprise(*words, "--json"))
+    assert (measured["seeds"], len(measured["metrics"]["test_loss"])) == ([0, 1, 2], 3)
+
+
+def test_a_certificate_is_made_in_a_job(cluster: Cluster) -> None:
+    words = ("certify", "resume", "digits", "--steps", "60", "--kill-after", "20", *settings(9))
+    submitted = json.loads(cluster.reprise(*words, "--to", "docker", "--json"))
+    output = cluster.reprise("logs", submitted["run"], "--follow")
+    assert "that of node 0 with 0" in output, output
+    certificate = cluster.house.root / "runs" / submitted["run"] / "certificates" / "resume.json"
+    assert cluster.house.type("scripts/reprise", "verify", str(certificate)).code == 0
+    record = cluster.house.record(submitted["run"])
+    assert (record["outcome"]["status"], "COMPLETED" in record["scheduler"]) == ("completed", True)
 
 
 def test_a_rerun_is_compared_in_its_job(cluster: Cluster) -> None:
