@@ -20,12 +20,12 @@ from trainer.runs.image_file import IMAGE_FILE
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="needs a host: in an image the cache is its own")
+pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="needs a host: a container has its own cache")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a checkout that is set up, and a folder on PATH for a fake `docker`."""
+    """Return a checkout that is set up; its folder `bin` is on PATH, for a fake `docker`."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
     """Run a command in a checkout with an empty store; return exit code, stdout and stderr."""
-    for module in (data, configuration):  # neither this checkout's datasets nor its .env
+    for module in (data, configuration):  # commands use neither this checkout's datasets nor its .env
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
@@ -109,7 +109,7 @@ def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, t
         (("fetch", "small", "--store", "ftp://x"), 2, "unknown kind 'ftp'"),
         (("verify", "small"), 44, "is not in the cache"),
         (("publish", "small", "/nowhere"), 44, "is not a folder"),
-        (("publish", "small", ".", "--split", "train=5:1"), 2, "found rows from 5 to before 1"),
+        (("publish", "small", ".", "--split", "train=5:1"), 2, "found 5:1"),
         (("publish", "small", ".", "--split", "train"), 2, "--split expected NAME=SAMPLES"),
         (("publish", "No Good", "."), 44, "cannot be a dataset's name"),
         (("publish-samples", "digitz"), 44, "digitz"),
@@ -217,7 +217,7 @@ def test_options_of_readers_and_splits_are_written_to_the_declaration(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
     for path in (tmp_path / "source/images").iterdir():
-        # the smallest picture, as PGM; with --white of more than 8 bits
+        # a PGM picture of one pixel; with --white, its pixels have more than 8 bits
         path.write_bytes(b"P5 1 1 4095 \x08\x00" if "--white" in words else b"P5 1 1 255 \x80")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--license", "CC0-1.0", *words)
     assert (code, "--source TEXT" in err, "--license" in err) == (0, True, False)
@@ -308,7 +308,7 @@ def test_a_path_may_begin_with_a_dot_and_a_slash(reprise: Type, tmp_path: Path) 
 
 
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> list[list[str]]:
-    """Set up the checkout with a fake `docker` whose volume has this path; return the commands run in the image."""
+    """Set up the checkout with a fake `docker` whose volume is at `volume`; return a list to which commands for containers are added."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     fill(tmp_path / "bin", {"docker": f'#!/bin/sh\n[ "$1" = volume ] && echo {volume}\n'.encode()})
     (tmp_path / "bin/docker").chmod(0o755)
@@ -376,7 +376,7 @@ def test_push_copies_a_version_unchanged_and_only_once(reprise: Type, tmp_path: 
     assert (code, out) == (0, f"small@1: pushed, 18.8 kB sent; in {tmp_path / 'bucket'}\n")
     assert contents(tmp_path / "bucket") == contents(tmp_path / "store")
     _, out, _ = reprise("push", "small", "--store", str(tmp_path / "bucket"))
-    assert out == f"small@1: already there, nothing sent; in {tmp_path / 'bucket'}\n"
+    assert out == f"small@1: already stored, nothing sent; in {tmp_path / 'bucket'}\n"
     back = ("--from", str(tmp_path / "bucket"), "--store", str(tmp_path / "store"), "--json")
     assert json.loads(reprise("push", "small", *back)[1])[0]["sent"] == 0
 

@@ -44,7 +44,7 @@ def _in_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pages() -> dict[str, Answer]:
-    """The files of a web server by path."""
+    """The responses of a web server, by path."""
     return {}
 
 
@@ -56,7 +56,7 @@ def web(pages: dict[str, Answer]) -> Iterator[str]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with one repository, which huggingface_hub uses."""
+    """Serve a hub with one repository, and make huggingface_hub use it."""
     from huggingface_hub import constants
 
     served = Hub(files=dict(FILES))
@@ -134,7 +134,7 @@ def test_a_changed_file_is_noticed_and_imported_as_the_next_version(
     assert typed("update", "a")[1] == f"a@1: {web}/a.bin is unchanged since the import\n"
     pages["/a.bin"] = Answer(body=b"newer", headers={"ETag": '"2"'})
     code, out, err = typed("update", "a")
-    assert (code, out) == (0, "reprise data update a --yes imports them as a new version\n")
+    assert (code, out) == (0, "reprise data update a --yes imports the source again as a new version\n")
     assert "changed  a.bin: 3 bytes etag:1 -> 5 bytes etag:2" in err
     assert declared("a")["version"] == 1
     assert json.loads(typed("update", "a", "--json")[1])["is_changed"]

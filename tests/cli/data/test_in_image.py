@@ -24,7 +24,7 @@ WORDS = ["data", "show", "churn", "--values", "--json"]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what would be started: the store that compose gets, and the words of the command."""
+    """Start no container; return a list to which the store that Compose gets and the words of the command are added."""
     found: list[str] = []
 
     class Launcher(ContainerLauncher):
@@ -56,7 +56,7 @@ def test_the_named_cache_is_mounted_and_the_named_store_is_passed_on(tmp_path: P
     assert started[0] == "s3://team"
     assert started[started.index("--volume") + 1] == f"{folder}:/reprise-cache"
     assert started[-len(WORDS) - 2 :] == [*WORDS, "--cache", "/reprise-cache"]
-    assert folder.is_dir(), "the engine would create it for root"
+    assert folder.is_dir(), "Docker would create a missing folder as root's"
 
 
 def test_without_a_named_cache_the_container_uses_its_own(tmp_path: Path, started: list[str]) -> None:

@@ -91,7 +91,7 @@ def test_unchanged_samples_are_not_inspected_again(publish: Type, tmp_path: Path
 
 
 def write_pictures(source: Path, *, odd: bytes | None = None, size: tuple[int, int] = (4, 4)) -> None:
-    """Write four pictures of two classes for each split; one in test has other bytes, or another size."""
+    """Write four pictures of two classes for each split; the last picture of test has the bytes `odd`, or the size `size`."""
     from PIL import Image
 
     for split in ("train", "val", "test"):

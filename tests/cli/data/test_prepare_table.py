@@ -1,4 +1,4 @@
-"""Without torch on the host, a container writes the table's Parquet file; it can write into nothing else."""
+"""Without torch on the host, a container writes the table's Parquet file; the container can write to one folder only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.torch
 
 
 class LocalEngine(PrintingEngine):
-    """An engine that runs the container's command in this process, with the sources of its mounts for their targets."""
+    """An engine that runs the container's command in this process, with the mounts' targets replaced by their sources."""
 
     def confine(self, container: Any, *, say: Callable[[str], None]) -> int:
         self.confined.append(container)
@@ -36,7 +36,7 @@ class LocalEngine(PrintingEngine):
 
 
 def prepare(folder: Path, text: str, engine: PrintingEngine) -> dict[str, float]:
-    """Prepare a table of text; the training split is its first four rows."""
+    """Plan a table, replace its file's text by `text`, and prepare it; the training split is its first four rows."""
     file, request = folder / "t.csv", folder / "request.json"
     file.write_text("a,b\n1,x\n5,y\n,x\n3,y\n100,x\n")
     source, plan = plan_file(file, TableOptions())

@@ -30,8 +30,8 @@ def test_every_form_is_parsed(word: str, declared: object) -> None:
 @pytest.mark.parametrize(
     ("samples", "message", "hint"),
     [
-        ("30:10", "expected FIRST:END with FIRST below END, found rows from 30 to before 10", "train=10:30"),
-        ("0:0", "found rows from 0 to before 0", "train=0:800"),
+        ("30:10", "expected FIRST:END with FIRST below END, found 30:10", "train=10:30"),
+        ("0:0", "found 0:0", "train=0:800"),
         ("10%:5%", "expected FROM%:TO% with FROM below TO", "0%:80%"),
         ("0%:150%", "from 0% to 100%", "0%:80%"),
         ("0:80%", "expected rows as 0:800, a range as 0%:80%", "train=0%:80%"),

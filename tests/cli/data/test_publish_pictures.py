@@ -1,4 +1,4 @@
-"""Folders of pictures as users have them: the published classes, and what is reported about other files."""
+"""Publishing a folder of pictures: the declared classes, and the notes about other files in the folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=7
 
 
 def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tuple[int, str, str]:
-    """Publish these files, or pictures of one pixel with these names, as `small`."""
+    """Publish files, or pictures of one pixel with the names in a list, as the dataset `small`."""
     if isinstance(files, list):
         files = {name: make_picture(name) for name in files}
     fill(Path("d"), files)
@@ -30,7 +30,7 @@ def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tu
 
 
 def make_picture(comment: str) -> bytes:
-    """Return a picture of one pixel with unique bytes, whatever its suffix is."""
+    """Return a PGM picture of one pixel; its bytes are unique if `comment` is."""
     return f"P5\n# {comment}\n1 1\n255\n".encode() + b"\x80"
 
 

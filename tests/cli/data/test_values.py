@@ -75,7 +75,7 @@ def test_show_prints_values_as_json_and_keeps_them(shop: Type) -> None:
     code, _, err = shop("show", "t", "--values")
     assert (code, err) == (0, "")
     (kept,) = Path("cache/versions/t").glob("*/*overview-*.json")
-    kept.unlink()  # it is read-only
+    kept.unlink()  # the file is read-only
     kept.write_text("{")
     assert shop("show", "t", "--values")[0] == 0
 

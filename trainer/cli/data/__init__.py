@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 9
 """Maximum digits of a version number."""
-_DATASET: Final = "name in datasets/; VERSION (default: the declared version)"
+_DATASET: Final = "dataset in datasets/, or one of its versions (default: the declared version)"
 _RESUME: Final = "run the same command again: it resumes where it stopped"
 
 
@@ -43,16 +43,17 @@ class DataContext:
     store: str
     cache: Cache
     names_cache: bool = False
-    """Whether the user named the cache: a container uses it then instead of its own."""
+    """Whether the user named the cache; a container then uses this cache instead of its own."""
 
     def open(self) -> Store:
         """Open the store. Raise `StoreMissingError` if none is configured."""
         return configured_store(self.store)
 
     def dataset(self, word: str, *, source: Store | None = None) -> Dataset:
-        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as the store `source` or, without it, `store` has it.
+        """Return the dataset that `word` names: `NAME`, the declared version, or `NAME@VERSION`, a version in `source` or else `store`.
 
-        A version in `source` need not be declared.
+        With `source`, `NAME@VERSION` may be a dataset that this checkout does not declare. Raise `UsageError` for another form of `word`,
+        `DatasetError` if the dataset is not declared or the version is not in the store.
         """
         name, separator, version = word.partition("@")
         declared = (
@@ -90,7 +91,10 @@ def main(argv: list[str]) -> int:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a transfer as Ctrl-C does: threads stop at their next block, and temporary files are removed."""
+    """Let SIGTERM end a transfer as Ctrl-C does: threads stop at their next block, and temporary files are removed.
+
+    Raise `StoppedError` after SIGTERM, `InterruptedRunError` after Ctrl-C.
+    """
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
@@ -135,56 +139,67 @@ def _parser() -> Arguments:
     fetch_parser = verbs.add_parser("fetch", help="download a dataset into the cache, verify it, and print its path")
     fetch_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     fetch_parser.add_argument(
-        "--folder", action="store_true", help="also create a folder with the dataset's files, and print its path"
+        "--folder",
+        action="store_true",
+        help="also create a folder with the dataset's files, and print the folder's path",
     )
     fetch_parser.set_defaults(verb=_fetch)
     verbs.add_parser("ls", help="list the declared datasets, and whether the cache has them").set_defaults(verb=ls)
     show_parser = verbs.add_parser(
         "show",
-        help="show a dataset's declaration, its cached copies and versions, its values, and hints at duplicates and leaks",
+        help="show a dataset's declaration, cached copies, versions and values, and hints at duplicates and leaks",
     )
     show_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     show_parser.add_argument(
         "--samples",
         metavar="FILE",
-        help="only draw samples of each split as FILE.png (-: to stdout), or write FILE.html with samples, values and hints",
+        help="draw samples of each split to a .png file (-: PNG on stdout), or write a .html page with samples, values and hints, "
+        "instead of printing the declaration",
     )
     show_parser.add_argument(
         "--values",
         action="store_true",
-        help="fetch the dataset and read its values, if it is large or not in the cache",
+        help="read the values even if the dataset is large or must be fetched",
     )
     show_parser.set_defaults(verb=show)
     diff_parser = verbs.add_parser(
-        "diff", help="list files that differ between two versions, and samples, categories and ranges that differ"
+        "diff", help="list the files, samples, categories and ranges that differ between two versions"
     )
-    diff_parser.add_argument("before", metavar="NAME[@VERSION]", help=_DATASET)
-    diff_parser.add_argument("after", metavar="NAME[@VERSION]", help="version to compare with it")
-    diff_parser.add_argument("--stat", action="store_true", help="print only the totals")
+    diff_parser.add_argument(
+        "before", metavar="BEFORE", help="dataset as NAME[@VERSION] (default: the declared version)"
+    )
+    diff_parser.add_argument("after", metavar="AFTER", help="dataset to compare with BEFORE, as NAME[@VERSION]")
+    diff_parser.add_argument("--stat", action="store_true", help="print only the totals of the files, not each file")
     diff_parser.add_argument(
         "--values",
         action="store_true",
-        help="fetch both versions and compare their values, if they are large or not in the cache",
+        help="compare the values even if a version is large or must be fetched",
     )
     diff_parser.add_argument(
         "--key",
         metavar="COLUMN",
-        help="the column that identifies a row in both versions (default: an identifier that is not read, if any)",
+        help="the column that identifies a row in both versions; implies --values (default: an identifier column that both "
+        "versions leave out, if any)",
     )
     diff_parser.set_defaults(verb=diff)
     verify_parser = verbs.add_parser(
-        "verify", help="hash the files of a dataset in the cache again; the next fetch replaces damaged files"
+        "verify", help="verify the digests of a dataset's files in the cache; the next fetch replaces damaged files"
     )
     verify_parser.add_argument("name", metavar="NAME[@VERSION]", help=_DATASET)
     verify_parser.set_defaults(verb=verify_cached)
     push_parser = verbs.add_parser("push", help="copy versions unchanged from one store (--from) to another (--store)")
-    push_parser.add_argument("name", metavar="NAME[@VERSION]", nargs="+", help=_DATASET)
+    push_parser.add_argument(
+        "name",
+        metavar="NAME[@VERSION]",
+        nargs="+",
+        help="dataset in datasets/, or any version in the store to copy from",
+    )
     push_parser.add_argument(
         "--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)"
     )
     push_parser.set_defaults(verb=push_versions)
     gc_parser = verbs.add_parser(
-        "gc", help="list data in the cache that no declared dataset and no run needs; --apply removes it"
+        "gc", help="list cached data that no declared dataset and no run needs; --apply removes the data"
     )
     gc_parser.add_argument(
         "--apply", action="store_true", help="remove the data; without this option, nothing is removed"

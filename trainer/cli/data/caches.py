@@ -43,7 +43,7 @@ class UnreadableCache:
 
 
 def container_cache(checkout: Path) -> Cache | UnreadableCache | None:
-    """Return the cache in Compose's volume; `None` inside a container, or if this checkout has no volume yet."""
+    """Return the containers' cache, a volume of Compose; `None` inside a container, without Docker, or if there is no volume yet."""
     dotenv = checkout / ".env"
     if IMAGE_FILE.exists() or not os.access(dotenv, os.R_OK):
         return None
@@ -68,7 +68,10 @@ def _volume(name: str) -> Cache | UnreadableCache | None:
 
 
 def verify_cached(args: Namespace, context: DataContext) -> int:
-    """Verify the host's copy, or else the containers' copy in a container. Raises `DatasetError` if there is no copy."""
+    """Verify the copy in the host's cache, or else, in a container, the copy in the containers' cache.
+
+    Raises `DatasetError` if neither cache has a copy, `DigestMismatchError` if a file is damaged.
+    """
     dataset = context.dataset(args.name)
     containers = None if args.cache else container_cache(context.root)
     may_be_in_containers = isinstance(containers, UnreadableCache) or (
@@ -101,7 +104,7 @@ def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
 
 
 def collect(args: Namespace, context: DataContext) -> int:
-    """Remove or list the data that neither this checkout declares nor a process on any machine uses."""
+    """List cached data that this checkout does not declare and no process on any machine uses; with `--apply`, remove the data."""
     declared, unreadable = readable_datasets(root=context.root)
     for name, reason in unreadable.items():
         print(f"reprise: all versions of dataset {name} are kept: {reason}", file=sys.stderr)
@@ -118,7 +121,7 @@ def collect(args: Namespace, context: DataContext) -> int:
         command = f"{IN_IMAGE} data gc{' --apply' if args.apply else ''}"
         print(f"containers use a separate cache: {command}", file=sys.stderr)
     if collected.of_others:
-        print(f"{collected.of_others} belong to other users, who can run the same command")
+        print(f"kept: unneeded data of other users ({collected.of_others}), who can remove it with the same command")
     if not args.apply and (collected.versions or collected.objects):
         print(
             f"kept: data that {context.root / 'datasets'} declares or that runs use ({collected.leases}); --apply removes the rest"

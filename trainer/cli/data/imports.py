@@ -1,4 +1,4 @@
-"""`reprise data import` and `update`: files of other servers become versions of a dataset."""
+"""`reprise data import` and `update`: publish files from other servers as versions of a dataset."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PACKAGES: Final = {
     "hf": ("huggingface_hub",),
     "s3": (),
 }
-"""Forms of a source, and the packages that read it."""
+"""The schemes of a source's address, and the packages that each needs."""
 _PICKLES: Final = {b"PK", b"\x80\x02"}
 """First bytes of the files that `torch.save` writes, in its current format and in its format before 2020."""
 SOURCES: Final = (
@@ -60,12 +60,16 @@ def add_import_options(parser: Verb) -> None:
     """Declare the options of `import`."""
     parser.set_defaults(verb=import_dataset)
     parser.add_argument("name", metavar="NAME", help="name in datasets/")
-    parser.add_argument("address", metavar="SOURCE", help=SOURCES)
+    parser.add_argument("address", metavar="SOURCE", help=f"address of the files: {SOURCES}")
     parser.add_argument("--sha256", metavar="DIGEST", type=_digest, help="expected digest of a source that is one file")
     parser.add_argument(
-        "--as", dest="file", metavar="FILE", type=_file, help="file name for an https address that has none"
+        "--as",
+        dest="file",
+        metavar="FILE",
+        type=_file,
+        help="name of the file at an http or https address (default: the last part of the address)",
     )
-    parser.add_argument("--keep-archive", action="store_true", help="publish a zip or tar archive as it is")
+    parser.add_argument("--keep-archive", action="store_true", help="publish a zip or tar archive without unpacking it")
     add_draft_options(parser)
 
 
@@ -73,7 +77,7 @@ def add_update_options(parser: Verb) -> None:
     """Declare the options of `update`."""
     parser.set_defaults(verb=update)
     parser.add_argument("name", metavar="NAME", help="imported dataset in datasets/")
-    parser.add_argument("--yes", action="store_true", help="import the changed files as a new version")
+    parser.add_argument("--yes", action="store_true", help="if the source changed, import it again as a new version")
 
 
 def _digest(word: str) -> str:
@@ -90,7 +94,7 @@ def _file(word: str) -> str:
 
 
 def import_dataset(args: Namespace, context: DataContext) -> int:
-    """Download a source, and publish it as a version that declares where it came from."""
+    """Download a source, and publish it as a version that records its origin."""
     require_name(args.name)
     client = _client(args.address, file=args.file or "")
     listing = list_source(client)
@@ -105,7 +109,7 @@ def import_dataset(args: Namespace, context: DataContext) -> int:
             shutil.rmtree(files, ignore_errors=True)
             print_progress(f"{archive.name}: {counted(unpack(archive, files), 'file')} unpacked")
             upstream = upstream.model_copy(update={"is_unpacked": True})
-        args.upstream = _unless_unmoved(upstream, before.upstream if before else None)
+        args.upstream = _earlier_if_same(upstream, before.upstream if before else None)
         args.folder = _published_path(files, has_hidden=args.include_hidden)
         args.source = args.source or client.source
         args.license = args.license or (None if before else listing.license or None)
@@ -113,7 +117,7 @@ def import_dataset(args: Namespace, context: DataContext) -> int:
 
 
 def update(args: Namespace, context: DataContext) -> int:
-    """Report whether the source of an imported dataset changed; with `--yes`, import it again."""
+    """Report whether the source of an imported dataset changed; with `--yes`, import a changed source again."""
     dataset = load_dataset(args.name, root=context.root)
     upstream = dataset.upstream
     if upstream is None:
@@ -132,7 +136,7 @@ def update(args: Namespace, context: DataContext) -> int:
         print(f"{dataset.title}: {upstream.source} is unchanged since the import{moved}")
     else:
         _print_changes(dataset.title, upstream, listing, lines)
-        print(f"reprise data update {args.name} --yes imports them as a new version")
+        print(f"reprise data update {args.name} --yes imports the source again as a new version")
     return 0
 
 
@@ -144,7 +148,7 @@ def _print_changes(title: str, upstream: Upstream, listing: UpstreamListing, lin
 
 
 def _import_arguments(args: Namespace, upstream: Upstream, file: str) -> Namespace:
-    """Return the arguments of the import that brings the changed files."""
+    """Return the arguments of the `import` command that imports the source again."""
     parser = Verb(prog="reprise data import")
     add_import_options(parser)
     words = [args.name, upstream.source, "--yes"]
@@ -157,13 +161,13 @@ def _import_arguments(args: Namespace, upstream: Upstream, file: str) -> Namespa
 
 
 def _renamed(upstream: Upstream) -> str:
-    """Return the file name of an https source with one file, which `--as` may have set."""
+    """Return the file name of an http or https source with one file, which `--as` may have set; empty for another source."""
     is_web = upstream.source.startswith(("http://", "https://"))
     return next(iter(upstream.files)) if is_web and len(upstream.files) == 1 else ""
 
 
-def _unless_unmoved(upstream: Upstream, before: Upstream | None) -> Upstream:
-    """Return the earlier description if the same files were imported from the same source: they are no new version."""
+def _earlier_if_same(upstream: Upstream, before: Upstream | None) -> Upstream:
+    """Return `before` if it describes the same files of the same source, so that they are not published as a new version."""
     is_same = before and (before.source, before.listing, before.is_unpacked) == (
         upstream.source,
         upstream.listing,
@@ -175,25 +179,26 @@ def _unless_unmoved(upstream: Upstream, before: Upstream | None) -> Upstream:
 def _require_fitting_options(args: Namespace, listing: UpstreamListing) -> None:
     if args.sha256 and len(listing.files) != 1:
         raise UsageError(
-            f"--sha256 is the digest of one file; {args.address} has {len(listing.files):,}", hint="remove --sha256"
+            f"--sha256 is the digest of one file; {args.address} has {len(listing.files):,} files",
+            hint="remove --sha256",
         )
     if args.file and not args.address.startswith(("http://", "https://")):
         raise UsageError(f"--as has no effect: {args.address} names its files", hint="remove --as")
 
 
 def _client(address: str, *, file: str) -> Client:
-    """Return the client for a source. Raises `UsageError` for an unknown form."""
+    """Return the client for a source. Raises `UsageError` for an unknown scheme, and the errors of `_require_packages`."""
     scheme, separator, _ = address.partition("://")
     if scheme == "torchvision" or address.startswith("torchvision:"):
         raise UsageError(
             f"{address}: datasets of torchvision cannot be imported by name",
-            hint="import the address that torchvision downloads, with --sha256, or publish the folder that it fills",
+            hint="import the address that torchvision downloads, with --sha256, or publish the folder with the download",
         )
     if not separator or scheme not in _PACKAGES:
         hint = (
             did_you_mean(scheme, [*_PACKAGES])
             if separator
-            else "reprise data publish NAME DIR publishes a folder of this machine"
+            else "reprise data publish NAME DIR publishes a folder on this machine"
         )
         raise UsageError(f"{short(address)!r}: expected {SOURCES}", hint=hint)
     _require_packages(scheme)
@@ -215,7 +220,10 @@ def _client(address: str, *, file: str) -> Client:
 
 
 def _require_packages(scheme: str) -> None:
-    """Run this command again in the environment for imports if this Python lacks a package; it is made from the lock at first use."""
+    """If this Python lacks a package, restart this command in the environment for imports, which is created on first use.
+
+    Raise `MachineError` in a container, or if the environment cannot be created.
+    """
     missing = [name for name in _PACKAGES[scheme] if find_spec(name) is None]
     if not missing:
         return
@@ -231,12 +239,15 @@ def _require_packages(scheme: str) -> None:
     ):
         raise MachineError(f"{scheme}:// needs {missing[0]}, which could not be installed", hint="reprise doctor")
     python = str(home / "bin" / "python")
-    os.execv(python, [python, "-P", "-m", "trainer", *sys.argv[1:]])  # noqa: S606 - the same command
+    os.execv(python, [python, "-P", "-m", "trainer", *sys.argv[1:]])  # noqa: S606 - this command, without a shell
 
 
 @contextmanager
 def _staging(name: str, listing: UpstreamListing) -> Iterator[Path]:
-    """Yield a folder for downloads. It is kept after a failure, so that the same import continues, and removed after the publication."""
+    """Yield a folder for downloads, and remove it after the publication.
+
+    After a failure the folder is kept, so that the same import resumes, unless the checkout is not writable.
+    """
     if not os.access(CHECKOUT, os.W_OK):
         with tempfile.TemporaryDirectory(prefix="reprise-import-") as temporary:
             yield Path(temporary)
@@ -248,20 +259,20 @@ def _staging(name: str, listing: UpstreamListing) -> Iterator[Path]:
 
 
 def _only_file(folder: Path) -> Path | None:
-    """Return the file of a folder that has exactly one entry."""
+    """Return the only entry of a folder if it is a file; otherwise `None`."""
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_file() else None
 
 
 def _published_path(folder: Path, *, has_hidden: bool) -> Path:
-    """Return the file to publish as a table or as weights if it is the only one, else the folder."""
+    """Return the only file in `folder` if it is a table or holds weights; otherwise `folder`."""
     paths = SourceFolder(root=folder, has_hidden=has_hidden).paths()
     only = folder / paths[0]
     return only if len(paths) == 1 and (is_table_file(only) or _has_weights(only)) else folder
 
 
 def _has_weights(file: Path) -> bool:
-    """Return whether a file holds weights: `.bin` is a common suffix, so its first bytes decide."""
+    """Return whether a file holds weights, by its suffix, or by its first bytes if it has the common suffix `.bin`."""
     if file.suffix != ".bin":
         return is_weights_file(file)
     with file.open("rb") as data:

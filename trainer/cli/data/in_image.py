@@ -27,9 +27,10 @@ CACHE: Final = "/reprise-cache"
 
 
 def output_in_image(words: Sequence[str], context: DataContext, *, need: str, hint: str) -> tuple[int, bytes]:
-    """Run a command of `reprise` in the environment's image; return its exit code and its output.
+    """Run a command of `reprise` in a container of the environment's image; return its exit code and its stdout.
 
-    Raise `MachineError` without an image: its message begins with `need`, and `hint` is a command for the host.
+    Raise `MachineError` inside a container, or if the checkout is not set up for an image. The message begins with `need`, and `hint` is a
+    command for the host.
     """
     if IMAGE_FILE.exists():
         raise MachineError(f"{need}, which this image does not have", hint=hint)
@@ -37,7 +38,9 @@ def output_in_image(words: Sequence[str], context: DataContext, *, need: str, hi
         message = f"{need}, or the environment's image; this checkout is not set up for an image"
         raise MachineError(message, hint=f"scripts/setup, then {hint}")
     if context.store:
-        os.environ["REPRISE_STORE"] = context.store  # compose passes it on, and mounts a folder
+        os.environ["REPRISE_STORE"] = (
+            context.store
+        )  # compose passes it to the container, and mounts a store that is a folder
     wake_store()
     options, request = request_in_image(words, context)
     launcher = container_launcher("-T", *options)
@@ -46,10 +49,10 @@ def output_in_image(words: Sequence[str], context: DataContext, *, need: str, hi
 
 
 def request_in_image(words: Sequence[str], context: DataContext) -> tuple[Sequence[str], CommandRequest]:
-    """Return the options of `docker compose run` and the request of a command; the cache that the user named is mounted."""
+    """Return the options of `docker compose run` and the request for a command; they mount and use a cache that the user named."""
     if not context.names_cache:
         return (), CommandRequest(words=list(words), needs_store=False)
     folder = context.cache.root.absolute()
     with disk_faults(folder):
-        Root.at(folder, make=True).close()  # the engine would create it for root
+        Root.at(folder, make=True).close()  # Docker would create a missing folder as root's
     return volume(folder, CACHE), CommandRequest(words=[*words, "--cache", CACHE], needs_store=False)

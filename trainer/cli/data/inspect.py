@@ -40,17 +40,17 @@ _REQUEST: Final = "/run/reprise/request.json"
 
 
 def main(argv: list[str]) -> int:
-    """Inspect the folder `argv[0]` for the request in the file `argv[1]`; print the answer as one line of JSON."""
+    """Inspect the folder `argv[0]` for the request in the file `argv[1]`; print the result as one line of JSON."""
     folder, request = Path(argv[0]), json.loads(Path(argv[1]).read_text(encoding="utf-8"))
     draft = typed(request["draft"], Draft, where="the request")
     needed = draft.reader.needed or request["paths"]
     if unreadable := next((path for path in needed if not os.access(folder / path, os.R_OK)), None):
         raise NotWritableError(f"{unreadable} is not readable by uid {os.getuid()}", hint=f"chmod +r {unreadable}")
     try:
-        answer = _InspectionOutput(inspection=_inspect_folder(draft, folder, request["paths"]))
+        output = _InspectionOutput(inspection=_inspect_folder(draft, folder, request["paths"]))
     except DatasetError as fault:
-        answer = _InspectionOutput(error=fault.message, hint=fault.hint)
-    print(answer.model_dump_json())
+        output = _InspectionOutput(error=fault.message, hint=fault.hint)
+    print(output.model_dump_json())
     return 0
 
 
@@ -63,10 +63,13 @@ class _InspectionOutput(Document):
 
 
 def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
-    """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they cannot be published."""
+    """Inspect the samples of the files `paths` in the folder `root`; return whether nothing is left for the first run to read.
+
+    Raises `DatasetError` if the samples cannot be published.
+    """
     if isinstance(draft.reader, LinesReader | TextReader) and draft.reader.tokens:
         if has_library():
-            return True  # the check before has tokenized the text
+            return True  # `check_dataset` has already tokenized the text
     elif not isinstance(draft.reader, ArraysReader | ImagesReader | TableReader):
         return True  # any bytes are valid samples
     start = monotonic()
@@ -102,7 +105,7 @@ def _inspect_folder(draft: Described, root: Path, paths: Sequence[str]) -> Inspe
 
 
 class SamplesNotReadError(Exception):
-    """Samples could not be read; the message becomes a note."""
+    """Samples could not be read; `inspect_draft` prints the message in a note."""
 
 
 def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
@@ -126,7 +129,10 @@ def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspect
 
 
 def run_inspection(docker: Engine, image: ImageFacts, *, folder: Path, request: Path) -> Inspection:
-    """Inspect a folder in a container, as this user, or as the owner of the folder if this user is root."""
+    """Inspect a folder in a container, as this user, or as the owner of the folder if this user is root.
+
+    Raises `DatasetError` for invalid samples, `SamplesNotReadError` if the container fails.
+    """
     owner = folder.stat()
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (owner.st_uid, owner.st_gid)
     lines: list[str] = []
@@ -146,9 +152,9 @@ def run_inspection(docker: Engine, image: ImageFacts, *, folder: Path, request: 
         raise SamplesNotReadError(f"the container exited with code {code}: {' '.join(lines[-2:])[:200]}")
     line = lines[-1] if lines else ""
     try:
-        answer = parse_json(line, _InspectionOutput, where="the inspection", whole=LARGEST_WHOLE)
+        output = parse_json(line, _InspectionOutput, where="the inspection", whole=LARGEST_WHOLE)
     except DocumentError as fault:
         raise SamplesNotReadError(f"the container printed {line[:100]!r}") from fault
-    if answer.inspection is None:
-        raise DatasetError(answer.error, hint=answer.hint)
-    return answer.inspection
+    if output.inspection is None:
+        raise DatasetError(output.error, hint=output.hint)
+    return output.inspection

@@ -1,4 +1,4 @@
-"""Write the Parquet file of a table, and compute the replacements of its missing values: in this process, or without torch in a container.
+"""Write the Parquet file of a table, and compute the replacements of missing values: in this process if it has torch, else in a container.
 
 The container runs the environment's image without network; it can read the table, and write only to an empty folder.
 """
@@ -43,25 +43,25 @@ class _PreparationOutput(Document):
 
 
 def main(argv: list[str]) -> int:
-    """Prepare the table `argv[0]` in the folder `argv[1]` for the request in the file `argv[2]`; print the answer as one line of JSON."""
+    """Prepare the table `argv[0]` in the folder `argv[1]` for the request in the file `argv[2]`; print the result as one line of JSON."""
     file, folder, request = map(Path, argv)
     draft = parse_json(request.read_bytes(), Draft, where="the request")
     try:
-        answer = _PreparationOutput(fills=_prepare(draft, file, folder))
+        output = _PreparationOutput(fills=_prepare(draft, file, folder))
     except DatasetError as fault:
-        answer = _PreparationOutput(error=fault.message, hint=fault.hint)
-    print(answer.model_dump_json())
+        output = _PreparationOutput(error=fault.message, hint=fault.hint)
+    print(output.model_dump_json())
     return 0
 
 
 def prepare_table(draft: Draft, file: Path, folder: Path) -> Draft:
-    """Write the Parquet file of `draft` into an empty folder; return the draft with the values that replace missing ones.
+    """Write the Parquet file of `draft` into an empty folder; return the draft with the replacements of missing values.
 
-    Raises `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has the packages.
+    Raises `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has torch.
     """
     fills = _prepare(draft, file, folder) if find_spec("torch") else _in_container(draft, file, folder)
     reader = draft.reader
-    assert isinstance(reader, TableReader)  # noqa: S101 - a table
+    assert isinstance(reader, TableReader)  # noqa: S101 - the draft is of a table
     columns = {name: each.model_copy(update={"fill": fills.get(name)}) for name, each in reader.columns.items()}
     return draft.model_copy(update={"reader": reader.model_copy(update={"columns": columns})})
 
@@ -70,8 +70,8 @@ def _prepare(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
     from trainer.training.readers.fills import fit_fills
 
     source = draft.source_table
-    assert source is not None  # noqa: S101 - a table
-    assert isinstance(draft.reader, TableReader)  # noqa: S101
+    assert source is not None  # noqa: S101 - the draft is of a table
+    assert isinstance(draft.reader, TableReader)  # noqa: S101 - the draft is of a table
     write_parquet(source, blocks_of(file, source), folder / draft.reader.files[0])
     return fit_fills(draft, FolderFiles(folder))
 
@@ -98,7 +98,10 @@ def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
 
 
 def run_preparation(docker: Engine, image: ImageFacts, *, file: Path, folder: Path, request: Path) -> dict[str, float]:
-    """Prepare a table in a container, as this user. Raises `DatasetError` for a value that does not fit, `MachineError`."""
+    """Prepare a table in a container, as this user.
+
+    Raises `DatasetError` for a value that does not fit, `MachineError` if the container fails.
+    """
     lines: list[str] = []
     container = IsolatedContainer(
         name=f"reprise-table-{secrets.token_hex(4)}",
@@ -116,7 +119,7 @@ def run_preparation(docker: Engine, image: ImageFacts, *, file: Path, folder: Pa
     if (code := docker.confine(container, say=lines.append)) or not lines:
         message = f"{file.name} was not published: the container exited with code {code}: {' '.join(lines[-2:])[:200]}"
         raise MachineError(message, hint="reprise doctor")
-    answer = parse_json(lines[-1], _PreparationOutput, where="the container's answer")
-    if answer.error:
-        raise DatasetError(answer.error, hint=answer.hint)
-    return answer.fills
+    output = parse_json(lines[-1], _PreparationOutput, where="the container's output")
+    if output.error:
+        raise DatasetError(output.error, hint=output.hint)
+    return output.fills

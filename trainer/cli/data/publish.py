@@ -54,18 +54,19 @@ _INHERITED: Final = ("license", "source", "splits", "reader", "sample", "allow_n
 def add_publish_options(parser: Verb) -> None:
     """Declare the options of `publish`."""
     parser.set_defaults(verb=publish)
-    parser.add_argument("name", metavar="NAME", help="name in datasets/")
+    parser.add_argument("name", metavar="NAME", help="name of the dataset, declared in datasets/NAME.toml")
     parser.add_argument(
         "folder",
         metavar="DIR|FILE",
         type=_folder,
-        help="folder with the data; a table in one file; or weights: .safetensors, or .pt, .pth, .ckpt, .bin, which are converted",
+        help="folder with the data; a table in one file; or a file with weights: .safetensors, or .pt, .pth, .ckpt or .bin, which "
+        "is converted",
     )
     add_draft_options(parser)
 
 
 def add_draft_options(parser: Verb) -> None:
-    """Declare the options that describe a dataset, of `publish` and `import`."""
+    """Declare the options of `publish` and `import` that describe a dataset."""
     add = parser.add_argument
     add(
         "--license",
@@ -77,8 +78,8 @@ def add_draft_options(parser: Verb) -> None:
         "--split",
         metavar="NAME=SAMPLES",
         action="append",
-        help="samples of the split NAME: 0:800 for rows, 0%%:80%% for a stable range, train/ for the files in a folder, "
-        "@FILE for the files that a text file lists; repeatable",
+        help="samples of the split NAME: 0:800 for rows, 0%%:80%% for a share that stays the same if samples are added, train/ for "
+        "the files in a folder, @FILE for the files that a text file lists; repeatable",
     )
     add(
         "--split-seed",
@@ -89,21 +90,23 @@ def add_draft_options(parser: Verb) -> None:
     add(
         "--stratify",
         metavar="COLUMN",
-        help="apply the percentage ranges of --split separately to the rows of each value of COLUMN of a table",
+        help="apply the percentage ranges of --split separately to each value of a table's COLUMN",
     )
     add(
         "--group",
         metavar="COLUMN",
-        help="put all rows with the same value of COLUMN of a table into the same percentage range of --split",
+        help="put all rows with the same value of a table's COLUMN into the same percentage range of --split",
     )
-    add("--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is a row of FILE (.npy); repeatable")
+    add(
+        "--array", metavar="FIELD=FILE", action="append", help="FIELD of a sample is one row of FILE (.npy); repeatable"
+    )
     add(
         "--images",
         metavar="FOLDER",
         help="a sample is a picture below FOLDER (. for all); its class is the first folder below FOLDER or below the "
         "folder of its split",
     )
-    add("--size", metavar="HxW", help="the size of all pictures; with --resize, the size after resizing")
+    add("--size", metavar="HxW", help="height and width of all pictures in pixels; with --resize, after resizing")
     add(
         "--resize",
         choices=("stretch", "crop", "pad", "fit"),
@@ -118,14 +121,31 @@ def add_draft_options(parser: Verb) -> None:
     )
     add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures (default: RGB)")
     add("--pixels", choices=("float32", "uint8"), help="pixel type (default: float32, from 0 to 1)")
-    add("--white", metavar="VALUE", type=float, help="value that is read as 1.0, for pictures with more than 8 bits")
-    add("--alpha", choices=("drop", "white", "black"), help="how --mode L and RGB treat transparent pixels")
-    add("--frames", choices=("first",), help="read the first frame of animations and the first page of documents")
-    add("--classes", metavar="A,B", help="names of the classes by number (default: the folders, sorted)")
+    add(
+        "--white",
+        metavar="VALUE",
+        type=float,
+        help="pixel value that is read as 1.0, for pictures with more than 8 bits per channel",
+    )
+    add(
+        "--alpha",
+        choices=("drop", "white", "black"),
+        help="for --mode L and RGB, drop transparency, or blend transparent pixels with white or black (default: reject them)",
+    )
+    add(
+        "--frames",
+        choices=("first",),
+        help="read the first frame of animations and the first page of documents (default: reject several frames)",
+    )
+    add(
+        "--classes",
+        metavar="A,B",
+        help="names of the classes in the order of their numbers (default: the sorted folders, or the sorted values of --target)",
+    )
     add(
         "--labels",
         metavar="FILE",
-        help="a CSV file with the columns file and class (default: folders name the classes)",
+        help="a CSV file in DIR with the columns file and class (default: folders name the classes)",
     )
     add(
         "--column",
@@ -140,15 +160,25 @@ def add_draft_options(parser: Verb) -> None:
         help="a Parquet file (default: all Parquet files of DIR, sorted by path); repeatable",
     )
     add("--lines", metavar="FILE", action="append", help="a sample is a line of the text FILE; repeatable")
-    add("--text", metavar="FILE", action="append", help="a sample is a window of bytes of the text FILE; repeatable")
+    add(
+        "--text",
+        metavar="FILE",
+        action="append",
+        help="a sample is a window of bytes of the text FILE, or of tokens with --tokenizer; repeatable",
+    )
     add("--window", metavar="N", type=int, help="bytes in a window of --text; with --tokenizer, tokens in a sample")
-    add("--stride", metavar="N", type=int, help="bytes from one window to the next (default: the value of --window)")
+    add(
+        "--stride",
+        metavar="N",
+        type=int,
+        help="bytes, or tokens with --tokenizer, from one window of --text to the next (default: the value of --window)",
+    )
     add_token_options(parser)
     add(
         "--sample",
         metavar="FIELD=TYPE[SHAPE]",
         action="append",
-        help="type and shape of FIELD of a sample, for example image=float32[1,8,8]; repeatable",
+        help="type and shape of FIELD in a sample, for example image=float32[1,8,8]; repeatable",
     )
     add(
         "--allow-nan",
@@ -156,13 +186,17 @@ def add_draft_options(parser: Verb) -> None:
         action="append",
         help="allow NaN and infinities in FIELD, as missing values (default: reject them); repeatable",
     )
-    add("--include-hidden", action="store_true", help="also publish hidden files, whose names begin with a dot")
+    add(
+        "--include-hidden",
+        action="store_true",
+        help="also publish hidden files, whose names begin with . or ~$ or end with ~",
+    )
     add_table_options(parser)
 
 
 def _folder(word: str) -> Path:
     if not word:  # an unset variable must not mean the current folder
-        raise ArgumentTypeError("expected a folder, found an empty word")
+        raise ArgumentTypeError("expected a folder or a file, found an empty word")
     return Path(word)
 
 
@@ -173,14 +207,14 @@ def _seed(word: str) -> int:
 
 
 def publish(args: Namespace, context: DataContext) -> int:
-    """Publish the folder or file that was typed."""
+    """Publish the folder or file that the user named."""
     require_name(args.name)
     args.upstream = None
     return publish_folder(args, context)
 
 
 def publish_folder(args: Namespace, context: DataContext) -> int:
-    """Check `args.folder`, publish it as a version from `args.upstream`, and declare the version in this checkout."""
+    """Publish `args.folder`, a folder or a file, as a version with the origin `args.upstream`, and declare it in this checkout."""
     _require_utf8(args)
     if is_weights_file(args.folder):
         with folder_of_weights(args) as folder:
@@ -219,7 +253,7 @@ def _publish(
 
 
 def _require_utf8(args: Namespace) -> None:
-    """Raise `UsageError` for an argument that is not UTF-8: a declaration is text."""
+    """Raise `UsageError` for an argument that is not UTF-8, which a declaration could not contain."""
     for option, value in vars(args).items():
         for word in value if isinstance(value, list) else [value]:
             data = os.fsencode(word) if isinstance(word, str) else b""
@@ -230,7 +264,7 @@ def _require_utf8(args: Namespace) -> None:
 
 
 def publish_samples(args: Namespace, context: DataContext) -> int:
-    """Create the sample datasets, and publish them as they are declared."""
+    """Create the sample datasets that the user named, by default all, and publish each as its declared version."""
     try:
         from trainer.data.sample_datasets import SAMPLES, make_sample
     except ImportError as fault:
@@ -250,7 +284,7 @@ def publish_samples(args: Namespace, context: DataContext) -> int:
 
 
 def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
-    """Return the declaration from the options and the earlier version, without the reader."""
+    """Return the declared values from the options, or else from the earlier version; options of the reader are not applied."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
     values["upstream"] = args.upstream
@@ -320,7 +354,7 @@ def _print_published(args: Namespace, published: PublishResult) -> None:
 
 
 def push_versions(args: Namespace, context: DataContext) -> int:
-    """Copy each named version."""
+    """Copy each named version to another store."""
     source, target = two_stores(args.source, args.store, command="reprise data push NAME@VERSION")
     results = []
     for word in args.name:
@@ -330,7 +364,7 @@ def push_versions(args: Namespace, context: DataContext) -> int:
         results.append({**facts, "store": target.address, "is_new": pushed.is_new, "sent": pushed.sent})
         if not args.json:
             is_changed = pushed.is_new or pushed.sent
-            state = f"pushed, {readable(pushed.sent)} sent" if is_changed else "already there, nothing sent"
+            state = f"pushed, {readable(pushed.sent)} sent" if is_changed else "already stored, nothing sent"
             print(f"{dataset.title}: {state}; in {target.label}")
     if args.json:
         print(json.dumps(results))

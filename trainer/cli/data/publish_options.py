@@ -43,7 +43,7 @@ _HINTS: Final = (
         "for a folder: --split {name}={word}/; for a list of files: --split {name}=@{word}",
     ),
 )
-"""Patterns of near misses, and a hint for each."""
+"""Patterns of common mistakes in --split, and a hint for each."""
 _FORMS: Final = "rows as 0:800, a range as 0%:80%, a folder as train/, or a list of files as @FILE"
 
 _IMAGE_OPTIONS: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
@@ -57,7 +57,7 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "long_lines": ("lines",),
     "tokenizer": ("text", "lines"),
 }
-"""Options, and the reader options of which each requires one."""
+"""For each option, the options that select readers: at least one of them is required."""
 
 
 def add_token_options(parser: Verb) -> None:
@@ -66,7 +66,7 @@ def add_token_options(parser: Verb) -> None:
     add(
         "--tokenizer",
         metavar="FILE",
-        help="read --text and --lines as the tokens of FILE, a tokenizer.json of Hugging Face's library tokenizers",
+        help="tokenize --text or --lines with FILE, a tokenizer.json of Hugging Face's library tokenizers",
     )
     add(
         "--end-token",
@@ -76,7 +76,7 @@ def add_token_options(parser: Verb) -> None:
     add(
         "--pad-token",
         metavar="TOKEN",
-        help="the token that pads --lines (default: the padding token of FILE, or <pad> or a similar token)",
+        help="the token that pads --lines (default: the padding token of FILE, else <pad> or a similar token of FILE)",
     )
     add(
         "--long-lines",
@@ -86,7 +86,10 @@ def add_token_options(parser: Verb) -> None:
 
 
 def parse_reader(args: Namespace) -> dict[str, Any] | None:
-    """Return the reader in the form of a declaration, or `None` if no option selects one. Raises `UsageError`."""
+    """Return the reader in the form of a declaration, or `None` if no option selects a reader.
+
+    Raises `UsageError` for options that do not fit together, `DatasetError` for missing Parquet files and an invalid tokenizer.
+    """
     match _reader_options(args):
         case ["array"]:
             return {"kind": "arrays", "fields": parse_distinct(args.array, partial(_array, folder=args.folder))}
@@ -116,7 +119,7 @@ def parse_reader(args: Namespace) -> dict[str, Any] | None:
 
 
 def _reader_options(args: Namespace) -> list[str]:
-    """Return the option that selects the reader, if any. Raises `UsageError` for options that do not fit together."""
+    """Return the option that selects the reader, or an empty list. Raises `UsageError` for options that do not fit together."""
     for option, needed in _NEEDED.items():
         if getattr(args, option) not in {None, False} and not any(getattr(args, each) for each in needed):
             word = option.replace("_", "-")
@@ -152,7 +155,7 @@ def _images(args: Namespace) -> dict[str, Any]:
 
 
 def _check_image_options(args: Namespace) -> None:
-    """Raise `UsageError` for an option that has no effect with the others."""
+    """Raise `UsageError` for an option that has no effect with the other options."""
     if args.resize and not args.size:
         raise UsageError(
             f"--resize {args.resize} has no effect without --size", hint="for example --size 64x64, height and width"
@@ -165,7 +168,7 @@ def _check_image_options(args: Namespace) -> None:
 
 
 def _size(word: str | None) -> list[str] | None:
-    """Return height and width."""
+    """Return height and width, or `None` without `--size`. Raises `UsageError` for another form and for too many pixels."""
     if word is None:
         return None
     if not re.fullmatch(r"[1-9]\d{0,8}[xX][1-9]\d{0,8}", word):
@@ -184,7 +187,7 @@ def _array(word: str, *, folder: Path) -> tuple[str, str]:
 
 
 def _tables(args: Namespace) -> list[str]:
-    """Return the Parquet files of `--table`, or all Parquet files of the folder."""
+    """Return the Parquet files of `--table`, or else all Parquet files in the folder. Raises `DatasetError` if there is no such file."""
     if args.table:
         return _distinct_files(args, "table")
     paths = SourceFolder(root=args.folder, has_hidden=args.include_hidden).paths()
@@ -202,7 +205,10 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def _tokens(args: Namespace) -> dict[str, Any]:
-    """Return the key `tokens` of a reader of text, if it has a tokenizer. Raises `DatasetError` if the file is not a tokenizer."""
+    """Return the key `tokens` of a text reader, or an empty mapping without `--tokenizer`.
+
+    Raises `DatasetError` if the file is not a tokenizer, or if a special token is not found.
+    """
     if args.tokenizer is None:
         return {}
     path = _path_inside(args.tokenizer, folder=args.folder, prefix="--tokenizer ")
@@ -258,7 +264,7 @@ def _path_hint(word: str, folder: Path, prefix: str) -> str:
 
 
 def parse_split(word: str, *, seed: int) -> tuple[str, Any]:
-    """Return the name of a split, and its samples in the form of a declaration. Raises `UsageError`."""
+    """Return the name of a split, and its samples in the form of a declaration. Raises `UsageError` for another form."""
     name, samples = parse_pair(word, "NAME=SAMPLES, for example train=0:800", option="--split")
     if not re.fullmatch(_NAME, name):
         raise UsageError(
@@ -273,7 +279,7 @@ def parse_split(word: str, *, seed: int) -> tuple[str, Any]:
         if first < last:
             return name, [first, last]
         raise UsageError(
-            f"--split {short(word)}: expected FIRST:END with FIRST below END, found rows from {first} to before {last}",
+            f"--split {short(word)}: expected FIRST:END with FIRST below END, found {first}:{last}",
             hint=f"for example --split {name}={min(first, last)}:{max(first, last) or 800}",
         )
     if percent := re.fullmatch(f"({_PERCENT})%:({_PERCENT})%", samples):
@@ -307,7 +313,7 @@ def _hint(name: str, samples: str) -> str:
 
 
 def read_file_list(path: Path) -> list[str]:
-    """Return the paths in a text file, one on each line; blank lines are ignored. Raises `UsageError` with the line."""
+    """Return the paths in a text file, one on each line; blank lines are ignored. Raises `UsageError` that names an invalid line."""
     lines: dict[str, int] = {}
     try:
         text = read_text(path)
@@ -336,7 +342,7 @@ def read_file_list(path: Path) -> list[str]:
 
 
 def parse_pair(word: str, form: str, *, option: str = "") -> tuple[str, str]:
-    """Return the two sides of `NAME=VALUE`. Raises `UsageError` with the expected form."""
+    """Return the two sides of `NAME=VALUE`. Raises `UsageError` for another word, with the expected form `form`."""
     name, equals, value = word.partition("=")
     if not (name.strip() == name and name and equals and value):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`reprise data publish NAME FILE`: publish a table as users have it, after its columns were shown and confirmed."""
+"""`reprise data publish NAME FILE`: publish a table in one file, after the user confirmed how its columns are read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def add_table_options(parser: Verb) -> None:
     add(
         "--target",
         metavar="COLUMN",
-        help="the column to predict: a class if it is text or has few integers, else a number",
+        help="the column to predict: a class if its values are text, dates or at most 20 different integers, else a number",
     )
     add(
         "--read",
@@ -88,27 +88,27 @@ def add_table_options(parser: Verb) -> None:
         "--missing",
         metavar="COLUMN=TREATMENT",
         action="append",
-        help="treatment of missing values of COLUMN: reject them; replace them by the mean or median of the training split; "
-        "indicator: the mean, with an additional feature that is 1; category: the code 0 (default: mean for numbers, "
-        "category for categories); repeatable",
+        help="how missing values of COLUMN are treated: reject; mean or median of the training split; indicator: the mean, and an "
+        "additional feature that is 1 if the value is missing; category: the code 0 (default: mean for numbers, category for "
+        "categories, reject for the target); repeatable",
     )
     add(
         "--unknown",
         metavar="COLUMN",
         action="append",
-        help="give undeclared values of COLUMN the code 1 (default: reject them); repeatable",
+        help="give values that are not declared categories of COLUMN the code 1 (default: reject them); repeatable",
     )
     add(
         "--delimiter",
         metavar="CHARACTER",
         type=_delimiter,
-        help="column separator: comma, semicolon, tab, pipe or a character (default: detected)",
+        help="column separator: comma, semicolon, tab, pipe, space or any other character (default: detected)",
     )
     add(
         "--quote",
         metavar="CHARACTER",
         type=_quote,
-        help='character around a value that contains the delimiter, or none (default: ")',
+        help='quote character, or `none` if values are not quoted (default: ")',
     )
     add(
         "--encoding",
@@ -117,7 +117,7 @@ def add_table_options(parser: Verb) -> None:
     )
     add("--header", choices=("yes", "no"), help="whether line 1 contains column names (default: detected)")
     add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")
-    add("--thousands", metavar="CHARACTER", help="thousands separator (default: none)")
+    add("--thousands", metavar="CHARACTER", help="thousands separator (default: numbers have no separator)")
     add("--null", metavar="TEXT", action="append", help="another spelling of a missing value; repeatable")
     add(
         "--value",
@@ -137,7 +137,7 @@ def _delimiter(word: str) -> str:
 
 def _quote(word: str) -> str:
     if word != "none" and len(word) != 1:
-        raise ArgumentTypeError(f"expected one character or none, found {word!r}")
+        raise ArgumentTypeError(f"expected one character or `none`, found {word!r}")
     return "" if word == "none" else word
 
 
@@ -160,7 +160,10 @@ def require_no_table_options(args: Namespace) -> None:
 def table_folder(
     args: Namespace, values: dict[str, Any], before: Dataset | None, note: Callable[[str], None]
 ) -> Iterator[tuple[Path, Draft]]:
-    """Read a table, show its columns, ask, and yield a temporary folder with its Parquet file, and the draft of the dataset."""
+    """Read a table, let the user confirm how its columns are read, and yield a temporary folder with its Parquet file and the draft.
+
+    Raise `UsageError` for an option that is for folders, and if the user does not confirm.
+    """
     if option := next((name for name in _FOLDER_OPTIONS if getattr(args, name)), None):
         hint = "--read COLUMN=KIND declares how its columns are read"
         raise UsageError(
@@ -183,7 +186,7 @@ def table_folder(
 
 
 def _without_fills(reader: Reader) -> Reader:
-    """Return the planned reader, without the values that replace missing values."""
+    """Return a published reader as it was planned: without the values that replace missing values."""
     if not isinstance(reader, TableReader):
         return reader
     columns = {name: each.model_copy(update={"fill": None}) for name, each in reader.columns.items()}
@@ -236,7 +239,10 @@ def _choices(words: Sequence[str] | None, form: str, known: Sequence[str], *, op
 
 
 def _confirm(args: Namespace, source: SourceTable, plan: TablePlan, *, is_known: bool) -> None:
-    """Print how the table is read, and ask, unless the earlier version was read in the same way. Raises `UsageError`."""
+    """Print how the table is read, and ask for confirmation, unless `--yes` is set or the earlier version was read in the same way.
+
+    Raises `UsageError` if the user does not confirm, or if there is no terminal to ask on.
+    """
     print("\n".join(_description(source, plan)), file=sys.stderr, flush=True)
     if args.yes or is_known:
         return

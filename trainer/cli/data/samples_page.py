@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def samples_page(dataset: Dataset, overview: Overview, picture: bytes | None) -> str:
-    """Return the page as HTML; `picture` is a PNG of samples of pictures."""
+    """Return the page as HTML; `picture` is a PNG of samples, for a dataset of pictures."""
     body = [
         tag("h1", dataset.title),
         pairs(_facts(dataset)),
@@ -50,7 +50,7 @@ def _samples(dataset: Dataset, overview: Overview, picture: bytes | None) -> Ite
         image = embedded(picture, description=f"samples of {dataset.name}")
         yield tag("figure", image, class_="samples") if image else None
     if isinstance(dataset.reader, TableReader):
-        yield tag("p", "As the training reads them: missing values are replaced as declared.", class_="quiet")
+        yield tag("p", "The values as training reads them: missing values are replaced as declared.", class_="quiet")
     for split, rows in overview.examples.items():
         total = overview.samples.get(split, len(rows))
         yield tag("h3", f"{split or dataset.name}, first {len(rows)} of {counted(total, 'sample')}")

@@ -1,7 +1,7 @@
 """`reprise data ls`, `show` and `diff`. Only `--samples`, `--values` and `--key` download files.
 
-`show --samples` draws a picture of samples. If torch or Pillow is not installed, it runs in the environment's image, which writes the
-picture to stdout.
+`show --samples` draws a picture of samples. If torch or Pillow is not installed, the command runs in a container of the environment's
+image and writes the picture to stdout.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _print_table(rows: list[tuple[Dataset, dict[str, bool]]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DatasetState:
-    """A dataset's copies, samples and versions."""
+    """A dataset's copies, samples, versions and values."""
 
     folder: Path | None
     containers: Cache | UnreadableCache | None
@@ -96,7 +96,7 @@ class _DatasetState:
     versions: list[int] | str
     """The versions in the store, or why they are unknown."""
     overview: Overview | str
-    """The values, or why they were not read; empty if there are none."""
+    """The values, or why they were not read; empty for weights."""
     classes: tuple[ClassCount, ...]
 
 
@@ -154,7 +154,7 @@ def _print_declaration(dataset: Dataset, state: _DatasetState) -> None:
 
 
 def _describe_reader(reader: Reader) -> str:
-    """Return the options of a reader; of a table its files and fields, whose columns the table of values lists."""
+    """Return the options of a reader; for a table, its files and fields. The printed table of values lists the columns."""
     if isinstance(reader, TableReader):
         fields = (
             name if isinstance(each.column, str) else f"{name} [{len(each.names)}]"
@@ -188,7 +188,7 @@ def _print_classes(dataset: Dataset, state: _DatasetState) -> None:
 
 
 def _count(dataset: Dataset, cached: CachedDataset | None) -> CheckResult | str | None:
-    """Count the samples of a cached dataset, if its declaration does not give the counts already."""
+    """Count the samples of a cached dataset, or return why they cannot be counted; `None` if its declaration states the counts."""
     has_rows = all(isinstance(split, tuple) for split in dataset.splits.values())
     if cached is None or (has_rows and not isinstance(dataset.reader, ImagesReader)):
         return None
@@ -208,7 +208,7 @@ def _versions(name: str, context: DataContext) -> list[int] | str:
 
 
 def diff(args: Namespace, context: DataContext) -> int:
-    """Print each file that differs, the totals, and the difference in values."""
+    """Print each file that differs, the totals, and the difference of the values."""
     before, after = context.dataset(args.before), context.dataset(args.after)
     changes = changes_of(args, before, after, context)
     files: Counter[str] = Counter()
@@ -240,7 +240,7 @@ def diff(args: Namespace, context: DataContext) -> int:
 
 
 def class_table(classes: Sequence[ClassCount]) -> list[str]:
-    """Return the lines of the table; none if there are no classes."""
+    """Return the lines of the table of classes; empty if there are no classes."""
     if not classes:
         return []
     splits = [*classes[0].splits]
@@ -270,7 +270,7 @@ _NAME: Final = 1
 
 
 def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int:
-    """Write the picture or the page to the file of `--samples`, or the picture to stdout if that is `-`."""
+    """Write the picture or the page to the file `--samples`, or the picture to stdout if the file is `-`; return the exit code."""
     if args.samples != "-" and not args.samples.endswith((".png", ".html")):
         raise UsageError(
             f"--samples {args.samples}: expected a file that ends in .png or .html",
@@ -304,9 +304,9 @@ def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int
 
 
 def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, command: str) -> tuple[int, bytes]:
-    """Draw samples in this process, or in the environment's image.
+    """Draw samples in this process, or in a container of the environment's image; return an exit code and a PNG.
 
-    Return an exit code and a PNG. `command` is the hint of the `MachineError` that is raised if neither is possible.
+    Raise `MachineError`, with the hint `command`, if neither is possible.
     """
     if find_spec("torch") and find_spec("PIL"):
         from trainer.training.figures.picture import picture_of

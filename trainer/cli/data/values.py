@@ -1,7 +1,8 @@
 """The values of datasets: the overview that `data show` prints, and the difference that `data diff` prints.
 
-They are made here if this Python has torch, otherwise in the environment's image. Without `--values` they are made only of a dataset that
-is in the cache and small, so that the commands stay fast and download nothing.
+With `--values` or `--key`, values are read in this process if it has torch and pyarrow, otherwise in a container of the environment's
+image. Without these options, they are read only in this process, and only if the dataset is small and in the cache, so that the commands
+stay fast and download nothing.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ _WIDTH: Final = 80
 _MOST_COLUMNS: Final = 40
 _MOST_CHANGES: Final = 20
 _NAME, _TYPE, _READ, _SPLIT = 16, 14, 10, 10
-"""Maximum characters of the cells of a table."""
+"""Maximum number of characters in a cell of each column."""
 _LONG: Final = 1e20
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - days since then, without a zone
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates in a table have no time zone
 
 
 def overview_of(args: Namespace, dataset: Dataset, context: DataContext) -> Overview | str:
-    """Return the overview of a dataset, or why it is not read, with the command that reads it."""
+    """Return the overview of a dataset, or why it was not read, for example with the command that reads it; empty for weights.
+
+    Raise `DatasetError` for weights with `--values`.
+    """
     if isinstance(dataset.reader, Weights):
         if args.values:
             raise DatasetError(f"{dataset.title} holds weights, which have no samples", hint="remove --values")
@@ -60,14 +64,14 @@ def overview_of(args: Namespace, dataset: Dataset, context: DataContext) -> Over
         words = ["data", "show", args.name, "--values", "--json"]
         return _in_image(words, context).overview or ""
     if args.values or (cached and _can_read() and dataset.bytes <= _SMALL):
-        return _made(dataset, context) if args.values else _made_or_fault(dataset, context)
+        return _read_overview(dataset, context) if args.values else _read_overview_or_fault(dataset, context)
     return spelled(f"not read yet: reprise data show {args.name} --values")
 
 
-def _made_or_fault(dataset: Dataset, context: DataContext) -> Overview | str:
-    """Return the overview, or why it cannot be made: the rest of the page is shown in any case."""
+def _read_overview_or_fault(dataset: Dataset, context: DataContext) -> Overview | str:
+    """Return the overview, or why it cannot be made, so that the rest of the output is printed in any case."""
     try:
-        return _made(dataset, context)
+        return _read_overview(dataset, context)
     except RepriseError as fault:
         return f"cannot be read: {fault.message}"
 
@@ -77,7 +81,7 @@ def _can_read() -> bool:
     return all(map(find_spec, ("torch", "pyarrow")))
 
 
-def _made(dataset: Dataset, context: DataContext) -> Overview:
+def _read_overview(dataset: Dataset, context: DataContext) -> Overview:
     from trainer.training.readers.overview import make_overview
 
     cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
@@ -91,7 +95,7 @@ def _made(dataset: Dataset, context: DataContext) -> Overview:
 
 
 def changes_of(args: Namespace, before: Dataset, after: Dataset, context: DataContext) -> ValueChanges | str:
-    """Return the difference of two versions in values, or why they are not read, with the command that reads them."""
+    """Return how the values of two versions differ, or the command that compares them; empty for equal versions and for weights."""
     is_equal = before.published.model_copy(update={"version": after.version}) == after.published
     if is_equal or isinstance(before.reader, Weights) or isinstance(after.reader, Weights):
         return ""
@@ -112,7 +116,7 @@ def _compared(before: Dataset, after: Dataset, context: DataContext, *, key: str
     one, other = (
         Version(
             dataset=each,
-            overview=_made(each, context),
+            overview=_read_overview(each, context),
             files=fetch_dataset(each, cache=context.cache, open_store=context.open, progress=transfer_progress()),
         )
         for each in (before, after)
@@ -121,7 +125,7 @@ def _compared(before: Dataset, after: Dataset, context: DataContext, *, key: str
 
 
 class _ShowOutput(Document):
-    """The part of a command's JSON that is used here."""
+    """The keys of a command's JSON that this module reads."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     overview: Overview | None = None
@@ -129,18 +133,18 @@ class _ShowOutput(Document):
 
 
 def _in_image(words: Sequence[str], context: DataContext) -> _ShowOutput:
-    """Run a command in the environment's image, and return its output."""
+    """Run a command in a container of the environment's image, and return its output. Raise `MachineError` if it fails."""
     hint = f"docker compose run --rm -T train {' '.join(words[:-1])}"
     code, output = output_in_image(words, context, need="reading samples needs torch and pyarrow", hint=hint)
     if code:
         raise MachineError(f"the samples were not read: the container exited with code {code}", hint=hint)
-    return parse_json(output, _ShowOutput, where="the container's answer", whole=LARGEST_WHOLE)
+    return parse_json(output, _ShowOutput, where="the container's output", whole=LARGEST_WHOLE)
 
 
 def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
-    """Return the classes by number, with their samples in each split; empty if the label has no classes.
+    """Return the classes, sorted by number, with the number of samples in each split; empty if the label has no classes.
 
-    A split without a name is not listed: its samples are the number of all.
+    The split without a name, which holds all samples of a dataset without splits, is not listed.
     """
     classes, codes = overview.classes, _codes(dataset, overview)
     counts = [
@@ -156,7 +160,7 @@ def classes_of(dataset: Dataset, overview: Overview) -> tuple[ClassCount, ...]:
 
 
 def _codes(dataset: Dataset, overview: Overview) -> dict[str, int]:
-    """Return the number of each declared class of a table, or of pictures."""
+    """Return the number of each declared class of a table's label; empty for another reader or a label of numbers."""
     if isinstance(dataset.reader, TableReader) and (treatment := dataset.reader.columns.get(overview.label or "")):
         return {name: number + treatment.first for number, name in enumerate(treatment.values)}
     return {}
@@ -167,7 +171,7 @@ def _class_number(name: str, otherwise: int) -> int:
 
 
 def overview_lines(dataset: Dataset, overview: Overview) -> Iterator[str]:
-    """Return the table of the columns, the hints, and the description of the examined data."""
+    """Yield the lines of the table of columns, of the hints, and of the description of the examined data."""
     rows: list[tuple[str, ...]] = [("COLUMN", "TYPE", "READ AS", "SPLIT", "MISSING", "VALUES")]
     for column in overview.columns[:_MOST_COLUMNS]:
         for at, (split, values) in enumerate(column.splits.items()):
@@ -183,7 +187,7 @@ def overview_lines(dataset: Dataset, overview: Overview) -> Iterator[str]:
 
 
 def described_values(dataset: Dataset, column: str, values: ColumnValues) -> str:
-    """Return the range of the values of a column, or the values."""
+    """Return the range of a column's numbers or dates, or the number of its different values and, if there are few, the values."""
     source = dataset.source_table.columns.get(column) if dataset.source_table else None
     return _described(values, is_date=source is not None and source.read == "date")
 
@@ -208,7 +212,7 @@ def _described(values: ColumnValues, *, is_date: bool = False) -> str:
 
 
 def _number(number: float) -> str:
-    """Return a number with up to six digits, or a whole number with all of them.
+    """Return a number with up to six digits, or a whole number below 1e20 with all of its digits.
 
     >>> _number(0.1 + 0.2), _number(2e7), _number(2**60), _number(1e300)
     ('0.3', '20000000', '1152921504606846976', '1e+300')
@@ -235,7 +239,7 @@ def _wrapped(title: str, texts: Sequence[str]) -> Iterator[str]:
 
 
 def change_lines(changes: ValueChanges) -> Iterator[str]:
-    """Return the samples that differ in each split, the columns whose values differ, and the description of the comparison."""
+    """Yield lines: the samples that differ in each split, the columns whose values differ, and the description of the comparison."""
     rows: list[tuple[str, ...]] = [("SPLIT", "BEFORE", "AFTER", "ADDED", "REMOVED", "CHANGED", "MOVED IN", "MOVED OUT")]
     rows += [_row(split, each) for split, each in changes.rows.items()]
     yield from (f"  {line}" for line in aligned(rows))
@@ -244,10 +248,9 @@ def change_lines(changes: ValueChanges) -> Iterator[str]:
             columns = ", ".join(f"{name} in {count:,}" for name, count in each.changed_columns.items())
             yield from _wrapped("changed", [f"{split or 'all'}: {columns}"])
     if moved := sum(each.moved_in for each in changes.rows.values()):
-        text = f"{counted(moved, 'sample')} moved to another split: a net of the earlier version may have trained on samples of val or test"
-        yield from _wrapped(
-            "moved", [f"{text}; `--group COLUMN` selects the split of a row by a value, not by its number"]
-        )
+        text = f"{counted(moved, 'sample')} moved to another split: a net trained on the earlier version may have seen samples of "
+        hint = "`--group COLUMN` selects the split of a row by its value in COLUMN, not by its number"
+        yield from _wrapped("moved", [f"{text}val or test; {hint}"])
     for title, names in (("new", changes.columns_added), ("gone", changes.columns_removed)):
         if names:
             yield from _wrapped(title, [f"columns {', '.join(names)}"])

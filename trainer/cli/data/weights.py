@@ -1,4 +1,4 @@
-"""`reprise data publish NAME FILE`: a weights file as a folder with one safetensors file, converted from a pickle if need be."""
+"""`reprise data publish NAME FILE`: a weights file as a folder with one safetensors file, converted from a pickle if necessary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST: Final = 20
 
 
 def is_weights_file(path: Path) -> bool:
-    """Return whether a path is to be published as weights: it has the suffix of such a file and is not a folder."""
+    """Return whether a path is published as weights: it has the suffix of a weights file and is not a folder."""
     return path.suffix in PICKLED | {SAFE} and not path.is_dir()
 
 
@@ -37,7 +37,8 @@ def is_weights_file(path: Path) -> bool:
 def folder_of_weights(args: Namespace) -> Iterator[Path]:
     """Yield a temporary folder with the weights of the file `args.folder`; set `args.reader` and `args.conversion`.
 
-    Raise `DatasetError` if the file cannot be read, `UsageError` for an option that does not apply, `MachineError` without torch.
+    Raise `DatasetError` if the file cannot be read, `UsageError` for an option that does not apply, `MachineError` if a pickle must be
+    converted without torch.
     """
     path: Path = args.folder
     for name in _READERS:
@@ -56,7 +57,7 @@ def folder_of_weights(args: Namespace) -> Iterator[Path]:
 
 
 def with_conversion(source: str, conversion: str) -> str:
-    """Return the origin of a dataset with its conversion, in place of the conversion of an earlier version.
+    """Return the origin `source` of a dataset with `conversion`, which replaces the conversion of an earlier version.
 
     >>> with_conversion("https://example.com; converted from a.pt (sha256:0)", "converted from b.pt (sha256:1)")
     'https://example.com; converted from b.pt (sha256:1)'
@@ -68,7 +69,7 @@ def with_conversion(source: str, conversion: str) -> str:
 
 
 def _convert(path: Path, target: Path) -> str:
-    """Write the tensors of a pickle as a safetensors file; return where they come from."""
+    """Write the tensors of a pickle to a safetensors file; return a description of the conversion."""
     if find_spec("torch") is None:
         raise MachineError(
             f"{path} is a pickle: converting it needs torch, which this Python does not have",
