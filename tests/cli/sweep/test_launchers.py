@@ -57,7 +57,7 @@ def make_sweep(tmp_path: Path) -> tuple[Sweep, Path]:
 
 @pytest.fixture
 def docker_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the path of the fake `docker`'s logs; the shell's variables differ from the sweep's."""
+    """Put a fake `docker` on PATH, set variables that differ from the sweep's, and return the path of the fake's logs."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)
     (tmp_path / "bin" / "docker").chmod(0o755)
@@ -102,7 +102,7 @@ def test_a_container_gets_the_frozen_values_and_not_the_shells(tmp_path: Path, d
 
 def test_a_sweep_without_its_image_is_an_error(tmp_path: Path) -> None:
     sweep, folder = make_sweep(tmp_path)
-    with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not in the engine"):
+    with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not on this machine"):
         points_in_containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
 
 

@@ -31,7 +31,7 @@ _WAITS = "import sys, time; print('epoch 1/9', file=sys.stderr, flush=True); tim
 
 
 class FakeLauncher:
-    """Starts processes that exit with a code; a point with code 0 leaves a finished run."""
+    """Starts processes that exit with a code; a point with code 0 has a finished run."""
 
     def __init__(self, codes: dict[str, int], *, waits: bool = False) -> None:
         self.codes, self.waits = codes, waits
@@ -90,7 +90,7 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
     assert not (busy.runs / str(done.points[1].run)).exists()
     stderr = capsys.readouterr().err
     assert "[2/3] seed=2: failed after" in stderr
-    assert "it left no run (exit code 82)" in stderr
+    assert "it has no record (exit code 82)" in stderr
 
 
 def test_a_finished_point_is_not_started_again(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def points_of(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def tasks(*states: str) -> str:
-    """Return a `squeue` that prints the states of the tasks 1, 2, ... of job 42."""
+    """Return a script for `squeue` that prints the states of the tasks 1, 2, ... of job 42."""
     return "; ".join(f"echo '42_{task}|{state}|None|n1'" for task, state in enumerate(states, 1))
 
 
@@ -101,7 +101,7 @@ def test_a_point_whose_job_ended_without_a_record_has_failed(checkout: Path, tmp
     done = submit(checkout, tmp_path, "sweep", "--show", "latest", squeue=tasks("FAILED", "PENDING", "RUNNING"))
     assert "1 waiting, 1 running, 1 failed" in done.stdout, done.stderr
     unknown = submit(checkout, tmp_path, "sweep", "--show", "latest", squeue="exit 1")
-    assert "the jobs of the points are not known: squeue failed" in unknown.stderr
+    assert "the states of the points' jobs are unknown: squeue failed" in unknown.stderr
 
 
 def test_points_of_a_job_are_submitted_again_only_if_the_scheduler_answers(checkout: Path, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_no_file_has_the_value_of_a_secret(checkout: Path, tmp_path: Path) -> No
     [
         (("digits", "--seed", "1..3", "--to", "labb"), UsageError, "unknown site 'labb'"),
         (("digits", "--seed", "1..3", "--dry-run"), UsageError, "--dry-run shows a job, and no cluster is named"),
-        (("--show", "latest", "--to", "lab"), UsageError, "--show with --to"),
+        (("--show", "latest", "--to", "lab"), UsageError, "--show only prints results: it cannot be used with --to"),
     ],
 )
 def test_options_that_contradict_are_rejected(

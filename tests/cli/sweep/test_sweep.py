@@ -1,4 +1,4 @@
-"""The command `reprise sweep`: what is rejected before anything is frozen or started."""
+"""The command `reprise sweep`: requests that are rejected before anything is frozen or started."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Net(Classifier):
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        (["digits"], UsageError, "settings that differ"),
-        (["digits", "--seed", "3"], UsageError, "settings that differ"),
+        (["digits"], UsageError, "settings that differ between points"),
+        (["digits", "--seed", "3"], UsageError, "settings that differ between points"),
         (["--seed", "1..3"], UsageError, "needs an experiment"),
         (["digits", "--exp", "faces", "--seed", "1..3"], UsageError, "named twice"),
         (["digitz", "--seed", "1..3"], ExperimentError, "digitz"),
@@ -50,7 +50,7 @@ class Net(Classifier):
         (["digits", "--seed", "3..1"], UsageError, "this range is empty"),
         (["digits", "--init-from", "latest", "--seed", "1,2"], SettingError, "would be another run at each point"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
-        (["--continue", "latest", "--seed", "1..3"], UsageError, "takes no experiment, points or settings"),
+        (["--continue", "latest", "--seed", "1..3"], UsageError, "takes no experiment, settings, --points or --again"),
         (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),
         (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
     ],

@@ -1,4 +1,4 @@
-"""`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, from one source in one image.
+"""`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, with one source and one image.
 
 All points are checked before the source is frozen and the first training starts. Points whose run already exists are not trained again.
 """
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command."""
+    """Run `reprise sweep`."""
     experiment = argv[0] if argv and not argv[0].startswith("-") else None
     args, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
     if experiment:
@@ -57,12 +57,14 @@ def main(argv: list[str]) -> int:
     selected = args.go_on or args.show
     if selected and (rest or experiment or args.points or args.again):
         hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {selected}"
-        raise UsageError(f"--{'continue' if args.go_on else 'show'} takes no experiment, points or settings", hint=hint)
+        raise UsageError(
+            f"--{'continue' if args.go_on else 'show'} takes no experiment, settings, --points or --again", hint=hint
+        )
     if args.to is None and args.dry_run:
         raise UsageError("--dry-run shows a job, and no cluster is named", hint="--to SITE")
     if args.to is not None:
         if args.show:
-            raise UsageError("--show with --to: it only prints results", hint="remove --to")
+            raise UsageError("--show only prints results: it cannot be used with --to", hint="remove --to")
         from trainer.cli.sweep.submit import submit
 
         submitted = submit(args, experiment, rest)
@@ -98,7 +100,7 @@ def _show_results(sweep: Sweep, args: Namespace, failure: RepriseError | None = 
     if failure is not None:
         raise failure
     if not args.show and (unfinished := len(states) - states.count(PointState.FINISHED)):
-        hint = f"runs/{FOLDER}/{sweep.id}/logs/ has their output; the same command tries them again"
+        hint = f"their output is in runs/{FOLDER}/{sweep.id}/logs/; the same command trains them again"
         raise RunError(f"sweep {sweep.id}: {unfinished} of {counted(len(states), 'point')} not finished", hint=hint)
     return 0
 
@@ -106,9 +108,9 @@ def _show_results(sweep: Sweep, args: Namespace, failure: RepriseError | None = 
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise sweep",
-        "Train at every point of a grid, from one source in one image. All other options are settings, or --settings FILE, as for "
-        "`reprise train`. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) or a range "
-        "of integers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
+        "Train at every point of a grid, with one source and one image. Options that are not listed here are settings, or --settings "
+        "FILE, as for `reprise train`. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) "
+        "or a range of integers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
@@ -125,12 +127,13 @@ def _parser() -> Arguments:
         "--jobs",
         type=int,
         metavar="N",
-        help="points to run at the same time (default: 1; with GPUs: one for each GPU; with --to: as many as the cluster starts)",
+        help="points to train at the same time (default: 1; with GPUs: as many as have GPUs of their own; with --to: as many as the "
+        "cluster starts)",
     )
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="submit the unfinished points to this cluster, a name in sites/, as an array job, and do not wait for them",
+        help="submit the unfinished points as an array job to the cluster declared in sites/SITE.toml, and do not wait for them",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument(
@@ -142,23 +145,27 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="start a new sweep (default: continue the earlier sweep of the same request, if source and image are unchanged)",
+        help="start a new sweep and train every point (default: continue the earlier sweep of the same request if source and image "
+        "are unchanged, and use finished runs that equal a point)",
     )
-    parser.add_argument("--show", metavar="SWEEP", help="only print the results of a sweep")
+    parser.add_argument("--show", metavar="SWEEP", help="print the results of a sweep, and train nothing")
     parser.add_argument(
-        "--sort", metavar="METRIC", help="metric to sort by (default: the monitored metric, else val_loss)"
+        "--sort",
+        metavar="METRIC",
+        help="metric to sort by (default: the monitored metric, else val_loss or another metric)",
     )
     parser.add_argument(
         "--mode",
         choices=("min", "max"),
-        help="whether a lower or a higher value is better (default: `monitor_mode` for `monitor`; else max for scores)",
+        help="whether a lower or a higher value is better (default: setting `monitor_mode` for the monitored metric, else max for "
+        "scores and min for losses)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
 def _unreadable(sweep: Sweep) -> dict[int, str]:
-    """Return, by point number from 0, why its record cannot be read; print a line for each."""
+    """Return why records cannot be read, by the number of the point, counted from 0; print a line for each such record."""
     results = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
     faults = {number: reason for number, reason in results.items() if reason is not None}
     for number, reason in faults.items():
@@ -181,7 +188,7 @@ def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
 
 PLOT: Final = "plot.svg"
 _MOST_METRICS: Final = 4
-"""Number of metrics with a column."""
+"""Maximum number of metrics with a column."""
 _DECADE: Final = 10.0
 
 
@@ -194,7 +201,7 @@ def show(
     as_json: bool,
     by: str | None,
 ) -> None:
-    """Print the results; `unreadable` maps points to the reason why their record cannot be read."""
+    """Write the plot and print the results; `unreadable` maps points, counted from 0, to the reason why their record cannot be read."""
     plot = _plotted(sweep, folder, results)
     if by is not None and results.metrics and results.metric != by:
         suggestions = nearest(by, results.metrics, most=1)
@@ -207,7 +214,7 @@ def show(
 
 
 def page(sweep: Sweep, folder: Path, results: SweepResults, plot: Path | None) -> Iterator[str]:
-    """Yield the lines of the table."""
+    """Yield the printed lines: the number of points in each state, the table, the failed points and the path of the plot."""
     count = Counter(results.point_states)
     counts = ", ".join(f"{count[state]} {state}" for state in PointState if count[state])
     yield f"sweep {sweep.id} of {sweep.asked.experiment}: {counts}"
@@ -279,7 +286,7 @@ def document(sweep: Sweep, folder: Path, results: SweepResults, plot: Path | Non
 
 
 def _plotted(sweep: Sweep, folder: Path, results: SweepResults) -> Path | None:
-    """Draw the metric that rows are sorted by; return None if no row has it."""
+    """Write a plot of the metric that rows are sorted by, and return its path; `None` if no row has the metric."""
     metric = results.metric
     rows = [row for row in results.rows if metric and row.mean(metric) is not None]
     if metric is None or not rows:
@@ -306,7 +313,7 @@ def _number(text: str) -> float | None:
 
 
 def _lines(rows: list[SweepRow], metric: str, title: str, *, axis: str) -> Any:
-    """Draw a line for each combination of the other axes, along the first numeric axis; log-scaled if it spans decades."""
+    """Draw a line for each combination of the other axes, along the numeric axis `axis`, which is logarithmic if it spans a decade."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         rest = " ".join(f"{name}={text}" for name, text in row.settings.items() if name != axis)

@@ -1,4 +1,4 @@
-"""Creating a sweep, or finding the earlier sweep of the same request. Finished runs that equal a point are used again.
+"""Create a sweep, or find the earlier sweep of the same request. A finished run that equals a point of a new sweep is used for the point.
 
 The hidden command `_points FOLDER` checks the settings of every point in the frozen image and source. It imports the experiment, which is
 needed if its source text does not determine its settings.
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteMachines:
-    """What the machines of a cluster give to the points of a new sweep."""
+    """The image and the accelerator of a cluster's machines, with which the points of a sweep train."""
 
     image: dict[str, str]
     """The variables that describe the image to containers."""
@@ -78,9 +78,10 @@ class SiteMachines:
 def find_or_create(
     parsed: ParsedSweep, *, again: bool, machines: SiteMachines | None = None, dry_run: bool = False
 ) -> Sweep:
-    """Return the earlier sweep of this request, or a new one, which is not written in a `dry_run`.
+    """Return the earlier sweep of this request, or a new sweep, which is not written in a `dry_run`.
 
-    `machines` are those of a cluster, on which the points will train; by default they train on this machine.
+    `machines` are the machines of the cluster on which the points will train; by default, the points train on this machine. Raise
+    `RunError` if the earlier sweep is unfinished and the source or the image changed since, `SettingError` for a point's invalid settings.
     """
     image, layers = (machines.image, machines.layers) if machines else frozen_image()
     bundle = capture(CHECKOUT, extra=parsed.extra, runs=runs_folder())
@@ -124,7 +125,7 @@ def find_or_create(
             accelerator = machines.accelerator if machines else "cuda" if gpus_for(sweep, folder) else "cpu"
             sweep = _with_equal_runs(sweep, folder, parsed.sketch, accelerator=accelerator)
             save(sweep, folder)
-    except BaseException:  # rejected or not written: leave no sweep
+    except BaseException:  # a rejected or incomplete sweep is removed
         with suppress(OSError, UnsafePathError), run_root(folder.parent) as sweeps:
             sweeps.remove_tree(folder.name)
         raise
@@ -134,25 +135,25 @@ def find_or_create(
 
 
 def _check_points(sweep: Sweep, folder: Path) -> None:
-    """Import the experiment and raise the errors of all points, if its text does not determine its settings."""
+    """Import the experiment in the frozen image, and raise the errors of all points."""
     print_notice("importing the experiment to check every point")
     faults = json.loads(launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1])
     raise_faults([(number, SettingError(message, hint=hint)) for number, message, hint in faults], sweep.asked.points)
 
 
 def _require_finished(earlier: Sweep, changed: list[str]) -> None:
-    """Raise `RunError` if the earlier sweep is unfinished: the user must choose between it and a new one."""
+    """Raise `RunError` if the earlier sweep is unfinished: the user must choose between this sweep and a new sweep."""
     states = point_states(earlier, runs=runs_folder())
     unfinished = len(states) - states.count(PointState.FINISHED)
     if unfinished:
         change = f"since then {' and '.join(changed)} changed"
-        message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points left; {change}"
+        message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points unfinished; {change}"
         hint = f"`reprise sweep --continue {earlier.id}` continues it unchanged; --again starts a new sweep"
         raise RunError(message, hint=hint)
 
 
 def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None, *, accelerator: str) -> Sweep:
-    """Return the sweep with finished local runs in place of points that would give the same run."""
+    """Return the sweep in which each point that equals a finished local run has this run."""
     records = list(_records())
     for number, point in enumerate(sweep.points):
         origins = origins_of_point(sweep, point, folder)
@@ -172,7 +173,7 @@ def _records() -> Iterator[Record]:
 
 
 def print_faults(argv: list[str]) -> int:
-    """Print the faults of all points as JSON: point number, message, hint."""
+    """Print the faults of the points of the sweep in the folder `argv[0]` as JSON: number of the point from 0, message, hint."""
     with result_stream() as out:
         print_json(_point_errors(Path(argv[0])), file=out)
     return 0

@@ -1,7 +1,7 @@
 """Resources of a sweep: the frozen image, the launcher of its points, and the GPUs and slots that they use.
 
 On a host without torch, points run in containers of the frozen image; otherwise as processes of this environment. A point trains the
-frozen source. Its process is the leader of its own session and writes into a file: it outlives the sweep that started it, and Ctrl-C
+frozen source. The point's process leads its own session and writes to a file, so that it outlives the sweep that started it, and Ctrl-C
 reaches it only through the sweep.
 """
 
@@ -56,7 +56,10 @@ class PointLauncher:
     """The folder of runs, as a point sees it."""
 
     def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> StartedCommand:
-        """Start `train` with these arguments for the run in this folder, on these GPUs; it writes to `log`."""
+        """Start `train` with the arguments `words` for the run in the folder `run`; stderr goes to the file descriptor `log`.
+
+        `gpus` is the value of CUDA_VISIBLE_DEVICES; `None` sets no value.
+        """
         request = CommandRequest(
             words=["train", *words],
             run=run,
@@ -97,13 +100,14 @@ class PointLauncher:
 def points_in_containers(sweep: Sweep, folder: Path, *, checkout: Path, engine: Engine) -> PointLauncher:
     """Return the launcher of points in containers of the frozen image, with the frozen source in place of a checkout.
 
-    Compose reads the store's credentials from the checkout's `.env`. Raise `ImageMissingError`.
+    Write the Compose file that mounts the source. Compose reads the store's credentials from the checkout's `.env`. Raise
+    `ImageMissingError` if the image is not on this machine and is not pulled from a registry.
     """
     image = sweep.image["REPRISE_IMAGE"]
     if not sweep.image.get("REPRISE_PULL") and engine.image(image) is None:
         raise ImageMissingError(
-            f"the image of sweep {sweep.id} is not in the engine: {image}",
-            hint="build or pull it again, or start a new sweep in the current image: --again",
+            f"the image of sweep {sweep.id} is not on this machine: {image}",
+            hint="build or pull the image again, or start a new sweep in the current image: --again",
         )
     require_no_colon(folder)
     mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
@@ -126,7 +130,7 @@ def points_in_containers(sweep: Sweep, folder: Path, *, checkout: Path, engine: 
 def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
     """Return the launcher of points as processes of this Python, in the frozen source.
 
-    They have this process's environment, except for variables with settings that are not part of the sweep.
+    The processes inherit this process's environment, except for variables with settings: they get those that the sweep has recorded.
     """
     source, runs = folder / COPY, str(folder.parents[1])
     environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
@@ -135,7 +139,10 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
-    """Return the variables that select the current image, and its layers. Raises the errors of `train` if no container can be started."""
+    """Return the variables that select the current image, and its layers; no variables if points train in processes of this Python.
+
+    Raises the errors of `train` if no container can be started.
+    """
     if can_train():
         claim = claim_image(os.environ)
         check_lock(claim, CHECKOUT)
@@ -152,7 +159,11 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 
 
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
-    """Return the launcher of the points. Raises `ImageMismatchError` if only a different image than the sweep's is available."""
+    """Return the launcher of the points.
+
+    Raises `ImageMismatchError` if this is a different image or environment than the sweep's, and the errors of `require_set_up` and
+    `points_in_containers`.
+    """
     if can_train():
         if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
@@ -174,7 +185,7 @@ def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
 
 
 def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
-    """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
+    """Return the GPUs, such as `0,1`, of each point that may run at the same time; an empty list if points train on the CPU."""
     settings = resolve(LaunchSettings, origins_of_point(sweep, sweep.points[0], folder), ignore_unknown=True).settings
     if can_train():
         gpus = visible_gpus()
@@ -200,7 +211,7 @@ def origins_of_point(sweep: Sweep, point: Point, folder: Path) -> Origins:
 
 
 def slots_for(gpus: Sequence[str], *, jobs: int | None) -> list[str | None]:
-    """Return the GPUs of each slot; if there are more slots than GPUs, slots share them.
+    """Return the GPUs of each slot, or `None` for the CPU. If `jobs` is more than the number of `gpus`, slots share GPUs.
 
     >>> slots_for([], jobs=None), slots_for(["0", "1"], jobs=None), slots_for(["0"], jobs=2)
     ([None], ['0', '1'], ['0', '0'])

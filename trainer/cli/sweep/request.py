@@ -1,4 +1,4 @@
-"""Parsing the request of a sweep: command line, settings file and environment become points, which are all checked before the first run."""
+"""Parse a request for a sweep: command line, settings files and environment become points, which are all checked before the first run."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from trainer.training.declared_settings import Sketch
 
 _COMMAND_OPTIONS: Final = ("exp", "settings", "json")
-_NO_AXIS: Final = "a sweep needs settings that differ"
+_NO_AXIS: Final = "a sweep needs settings that differ between points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedSweep:
-    """A parsed request of a sweep."""
+    """A parsed request for a sweep."""
 
     request: SweepRequest
     extra: dict[str, Path]
-    """A file from outside the checkout, by its path in the captured source."""
+    """Files from outside the checkout, by their paths in the captured source."""
     sketch: Sketch | None
     """The experiment's settings, if its source text determines them; otherwise it must be imported."""
     launches: tuple[LaunchSettings, ...]
-    """The settings of each point, as far as they are known without the experiment: its devices among them."""
+    """The settings of each point that Reprise itself declares, such as `devices`."""
     is_checked: bool
     """Whether the source text determines the types of all given settings, so that every value is checked."""
 
 
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
-    """Parse the command line. Raises the errors that `train` would raise for a point; one error lists all faults of settings."""
+    """Parse the command line. Raises the errors that `train` would raise for a point; one error lists all invalid settings."""
     given_options = parse_options(rest)
     name = experiment or given_options.get("exp")
     if name is None:
@@ -67,13 +67,13 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
         raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
     experiment_file = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
     sketch = sketched_in(experiment_file.path(CHECKOUT))
-    axes, fixed = _split_axes(given_options, unknown=_names_of_no_setting(sketch, given_options))
+    axes, fixed = _split_axes(given_options, unknown=_unknown_names(sketch, given_options))
     spell = sketch.spelled if sketch else lambda _, __: None
     combined = crossed(read_points(Path(points), spell) if points else [{}], axes)
     if repeated := sorted({other for point in combined for other in point} & fixed.keys()):
         raise UsageError(
-            f"{repeated[0]} is given for every point and in single points",
-            hint="remove it from the command line or from the points",
+            f"setting {repeated[0]} is given for every point and for single points",
+            hint=f"remove {repeated[0]} from the command line or from the points",
         )
     typed = [*as_words(dict(sorted(fixed.items()))), *(f"--settings={file or ''}" for file in settings_names(rest))]
     requests = _check_points(name, typed, combined)
@@ -91,7 +91,7 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
     settings = given_settings(origins)
     if LATEST in {settings.get("init_from"), *(point.get("init_from") for point in combined)}:
         message = f"setting init_from is {LATEST!r}, which would be another run at each point: a run of this sweep"
-        raise SettingError(message, hint="name the run by its ID: `reprise runs ls` lists them")
+        raise SettingError(message, hint="name the run by its ID: `reprise runs ls` lists the IDs")
     names = {*settings, *(name for point in combined for name in point)}
     return ParsedSweep(
         request=SweepRequest(
@@ -113,14 +113,14 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
 def _settings_of_point(
     sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], files: tuple[Path, ...]
 ) -> dict[str, object]:
-    """Return all settings of a point; as text if the type is not known."""
+    """Return all settings of a point; a value is text if the type of the setting is unknown."""
     options = parse_options([*typed, *as_words(point)])
     origins = Origins(options=setting_options(options, own=_COMMAND_OPTIONS), environ=os.environ, files=files)
     return settings_document(resolve(sketch.settings, origins).settings) | sketch.given(origins)
 
 
-def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:
-    """Return names that are certainly not settings; their values are not examined."""
+def _unknown_names(sketch: Sketch | None, options: Options) -> set[str]:
+    """Return the names of options that are certainly not settings; their values are not parsed."""
     if sketch is None:
         return set()
     fields, options_given = sketch.settings.__pydantic_fields__, setting_options(options, own=_COMMAND_OPTIONS)
@@ -130,7 +130,7 @@ def _names_of_no_setting(sketch: Sketch | None, options: Options) -> set[str]:
 
 
 def _split_axes(options: Options, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
-    """Return settings with several values, and settings with one value; an `unknown` name is not an axis."""
+    """Return the settings with several values, and the settings with one value; an `unknown` name is not an axis."""
     axes: dict[str, list[str]] = {}
     fixed: dict[str, str | None] = {}
     for name, text in setting_options(options, own=_COMMAND_OPTIONS).items():
@@ -143,7 +143,7 @@ def _split_axes(options: Options, *, unknown: Collection[str]) -> tuple[dict[str
 
 
 def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> list[TrainRequest]:
-    """Check every point as `train` does, and return their requests."""
+    """Check every point as `train` does, and return the requests of the points. Raise the faults of all points."""
     faults: list[tuple[int, RepriseError]] = []
     requests: list[TrainRequest] = []
     for number, point in enumerate(points):
@@ -158,9 +158,10 @@ def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str,
 
 
 def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Mapping[str, str]]) -> None:
-    """Raise the faults of points, if there are any; each fault once, with one of the points that have it unless all have it.
+    """Raise an error that lists the faults of points, if there are any.
 
-    `faults` are pairs of the number of a point and its fault.
+    `faults` are pairs of the number of a point and a fault. A fault of several points is listed once, with one of these points unless all
+    points have the fault.
     """
     numbers: dict[tuple[str, str | None], list[int]] = {}
     for number, fault in faults:
@@ -174,7 +175,7 @@ def raise_faults(faults: Sequence[tuple[int, RepriseError]], points: Sequence[Ma
 def _with_point(
     message: str, hint: str | None, numbers: Sequence[int], points: Sequence[Mapping[str, str]]
 ) -> SettingError:
-    """Return a fault with a point that has it, unless all points have it."""
+    """Return a fault as an error that names one of the points `numbers`, unless all points have the fault."""
     point = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
     others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
     suffix = "" if len(numbers) == len(points) else f" [point {point}{others}]"
@@ -182,7 +183,7 @@ def _with_point(
 
 
 def settings_in_environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
-    """Return the settings of the environment that are certainly not secrets, and the names of the others."""
+    """Return the environment variables with settings that are certainly not secrets, and the names of the other setting variables."""
     variables = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
     recorded = {name for name in variables if _is_no_secret(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}
     return {name: variables[name] for name in sorted(recorded)}, sorted(variables.keys() - recorded)
@@ -195,7 +196,7 @@ def _is_no_secret(name: str, sketch: Sketch | None) -> bool:
 
 
 def _read_settings_files(request: TrainRequest, sketch: Sketch | None) -> list[SettingsCopy]:
-    """Read the settings files, of which the sweep keeps copies. Raises `SettingError` if one holds a secret of the experiment."""
+    """Read the settings files, of which the sweep keeps copies. Raises `SettingError` if a file holds a secret of the experiment."""
     code = read_python(request.experiment.path(CHECKOUT))
     copies = copy_names(request.origins.files, checkout=CHECKOUT)
     return [SettingsCopy(path=name, text=_read_settings_file(file, code, sketch)) for name, file in copies.items()]
@@ -205,6 +206,6 @@ def _read_settings_file(file: Path, code: str, sketch: Sketch | None) -> str:
     text = read_text(file, most=LARGEST_SETTINGS)
     for name in parse_settings(text, where=f"settings file {file}"):
         if not _is_no_secret(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", code, re.MULTILINE):
-            message = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"
+            message = f"setting {name} is a secret, and a sweep keeps a copy of {file}, which contains it"
             raise SettingError(message, hint=f"set the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")
     return text

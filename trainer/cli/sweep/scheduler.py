@@ -1,6 +1,6 @@
-"""The scheduler of a sweep: starts points as slots become free, watches them, and records how each ended.
+"""The scheduler of a sweep starts points as slots become free, watches them, and records how each point ended.
 
-After a signal it starts no more points and forwards the signal to the running ones. All state is in the sweep's document and in the
+After a signal it starts no more points and forwards the signal to the running points. All state is in the sweep's document and in the
 records of its runs.
 """
 
@@ -55,7 +55,7 @@ class RunningPoint:
     training: StartedCommand
     slot: int | None
     is_attached: bool = False
-    """Whether an earlier process of the sweep started it."""
+    """Whether an earlier process of the sweep started the training."""
     resumes: bool = False
     is_image_recorded: bool = False
     printed: int = 0
@@ -116,7 +116,7 @@ class Scheduler:
         return self.sweep
 
     def _adopt_running(self) -> list[int]:
-        """Return the points to start, and wait for points that an earlier process started."""
+        """Add the points that an earlier process started and that still run to `running`; return the numbers of the points to start."""
         states = point_states(self.sweep, runs=self.runs)
         for number, state in enumerate(states):
             run = self.sweep.points[number].run
@@ -197,7 +197,7 @@ class Scheduler:
         return entry.training.poll() is not None
 
     def _close_point(self, entry: RunningPoint) -> list[int]:
-        """Record how a point ended; return the point if it must be restarted."""
+        """Record how a point ended; return its number in a list if it must be restarted, else an empty list."""
         for line in entry.lines():
             self._print_line(entry.number, f"  {line}")
         code = entry.training.poll()
@@ -216,7 +216,7 @@ class Scheduler:
     def _result(self, entry: RunningPoint) -> str:
         record = record_at(self.sweep.points[entry.number], runs=self.runs)
         if record is None:
-            return f": it left no run (exit code {'?' if entry.is_attached else entry.training.poll()})"
+            return f": it has no record (exit code {'?' if entry.is_attached else entry.training.poll()})"
         results = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
         code = entry.training.poll() or 0
         if code or not results:
@@ -244,7 +244,9 @@ class Scheduler:
         cause = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
         finished = point_states(self.sweep, runs=self.runs).count(PointState.FINISHED)
         message = f"stopped by {cause}: {finished} of {counted(len(self.sweep.points), 'point')} finished"
-        return kind(message, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
+        return kind(
+            message, hint=f"the same command continues the sweep, or `reprise sweep --continue {self.sweep.id}`"
+        )
 
     def _print_point(self, number: int, line: str) -> None:
         self._print_line(number, f"{self.sweep.points[number]}: {line}")

@@ -1,7 +1,7 @@
-"""`reprise sweep EXP ... --to SITE`: submits the unfinished points of a sweep to a cluster, as an array job.
+"""`reprise sweep EXP ... --to SITE`: submit the unfinished points of a sweep to a cluster, as an array job.
 
 Each task trains one point with `train --resume-or-begin RUN`, so that a task that starts again resumes its run. The sweep's folder, which
-every machine sees at the same path, has the frozen source, the output of each point, and in `submissions/<n>/` the files of each job.
+every machine sees at the same path, holds the frozen source, the output of each point, and in `submissions/<n>/` the files of each job.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HINT: Final = "submit each point as a run: reprise submit EXPERIMENT --to SITE 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SweepTarget:
-    """Where the points are submitted."""
+    """The site to which points are submitted, and the image, store and devices of their job."""
 
     name: str
     site: SlurmSite
@@ -73,7 +73,7 @@ class _SweepTarget:
     parallel: int | None
 
     def plan(self, sweep: Sweep, numbers: Sequence[int]) -> Plan:
-        """Return the plan of these points, counted from 0, which have runs."""
+        """Return the job plan for the points `numbers`, counted from 0. Each point must have a run."""
         points = [
             PlannedPoint(number=number + 1, run=sweep.points[number].run or "", words=sweep.points[number].words())
             for number in numbers
@@ -95,9 +95,11 @@ class _SweepTarget:
 
 
 def submit(args: Namespace, experiment: str | None, rest: Sequence[str]) -> Sweep | None:
-    """Submit the unfinished points that no job has; return the sweep if all are finished, else print the job and return `None`.
+    """Submit the unfinished points that no job has, print the job, and return `None`; return the sweep if all points are finished.
 
-    Raise `UsageError`, `SettingError`, `DeviceError`, `ImageMismatchError`, `SchedulerError`, `RunError`.
+    With `--dry-run`, only print the job. Raise `UsageError` and `SettingError` for an invalid request, `DeviceError` for devices that the
+    site lacks, `ImageMismatchError` for a sweep in another image, `RunError` if points train on this machine, and `SchedulerError`
+    if the scheduler does not accept the job or does not respond.
     """
     site = slurm_site(args.to, command="sweep", hint=_HINT)
     values = compose_values()
@@ -135,12 +137,12 @@ def submit(args: Namespace, experiment: str | None, rest: Sequence[str]) -> Swee
 def _sweep(
     args: Namespace, experiment: str | None, rest: Sequence[str], site: SlurmSite, image: dict[str, str]
 ) -> tuple[Sweep, Sequence[LaunchSettings]]:
-    """Return the sweep that the user continues, or that of the request, and what its points say of devices."""
+    """Return the sweep to continue, or else the sweep of the request, and the settings of its points that select devices."""
     if not args.go_on:
         parsed = parse_request(experiment, rest, points=args.points)
         if not parsed.is_checked:
             print_notice(
-                "the text of the experiment does not determine all settings: each point checks its own when it starts"
+                "the text of the experiment does not determine all settings: each point checks its settings when it starts"
             )
         _require_devices(parsed.launches, site)
         machines = SiteMachines(image=image, accelerator=_accelerator(parsed.launches, site))
@@ -150,7 +152,7 @@ def _sweep(
         frozen = sweep.image.get("REPRISE_IMAGE", "no container")
         message = f"sweep {sweep.id} was frozen with {frozen}; the site starts {image['REPRISE_IMAGE']}"
         raise ImageMismatchError(
-            message, hint="a new sweep, in the image of the site: repeat its command with --again --to SITE"
+            message, hint="start a new sweep in the site's image: repeat the sweep's command with --again --to SITE"
         )
     launches = [_settings(sweep, point) for point in sweep.points]
     _require_devices(launches, site)
@@ -168,13 +170,16 @@ def _require_devices(launches: Sequence[LaunchSettings], site: SlurmSite) -> Non
 
 
 def _accelerator(launches: Sequence[LaunchSettings], site: SlurmSite) -> str:
-    """Return the kind of device on which all points train at the site, as in a record."""
+    """Return the accelerator of all points at the site, `cuda` or `cpu`, as in a record."""
     is_cpu = all(each.accelerator == "cpu" or each.determinism is Level.PORTABLE for each in launches)
     return "cuda" if site.gpus and not is_cpu else "cpu"
 
 
 def _unsubmitted(sweep: Sweep, states: Sequence[PointState]) -> list[int]:
-    """Return the unfinished points that no process and no job has. Raise `SchedulerError` if that cannot be known."""
+    """Return the unfinished points that have no job.
+
+    Raise `RunError` if points train on this machine, `SchedulerError` if the scheduler does not respond.
+    """
     unfinished = [number for number, state in enumerate(states) if state is not PointState.FINISHED]
     notes = submissions(sweep, unfinished)
     jobs = jobs_of(notes)
@@ -183,7 +188,7 @@ def _unsubmitted(sweep: Sweep, states: Sequence[PointState]) -> list[int]:
     running = [number for number in unfinished if states[number] is PointState.RUNNING]
     here = [number for number in running if number not in notes or runs_here(sweep, number)]
     if here:
-        message = f"{counted(len(here), 'point')} of sweep {sweep.id} run on this machine"
+        message = f"{counted(len(here), 'point')} of sweep {sweep.id} still train on this machine"
         raise RunError(message, hint="wait until they end, or stop them; then type the command again")
     return [number for number in unfinished if number not in jobs]
 
@@ -197,7 +202,7 @@ def _describe(sweep: Sweep, numbers: Sequence[int], target: _SweepTarget, *, as_
 
 
 def _with_runs(sweep: Sweep, numbers: Sequence[int]) -> Sweep:
-    """Return the sweep with a run for each of these points: the one that it has, to be resumed, or a new one."""
+    """Return the sweep with a run for each of the points `numbers`: the point's own run, which is resumed, or a new run."""
     for number in numbers:
         if (point := sweep.points[number]).run is None:
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [new_run_id()]}))
@@ -230,7 +235,7 @@ def _submit(sweep: Sweep, numbers: Sequence[int], target: _SweepTarget, *, as_js
 
 
 def _prepare_run(name: str, stack: ExitStack) -> None:
-    """Create the folder of a run, in which a task writes its exit code; a new one is removed if the block of `stack` fails."""
+    """Create the folder of a run, in which a task writes its exit code. A new folder is removed if the block of `stack` fails."""
     folder = runs_folder() / name
     if folder.is_dir():
         with disk_faults(folder), run_root(folder) as run:
@@ -249,7 +254,7 @@ def _next_submission(folder: Path) -> int:
 
 
 def _write(sweep: Sweep, plan: Plan, target: _SweepTarget, folder: Path, number: int) -> None:
-    """Write the files of a job into the sweep's folder."""
+    """Write the files of a job to the sweep's folder."""
     files = job_files(plan, target.site, folder=folder, number=number, mounts=target.store.mounts)
     files |= {_PLAN: plan.to_json(), SOURCE_DESCRIPTION: canonical(sweep.captured.model_dump(mode="json")).decode()}
     with disk_faults(folder), run_root(folder.parent) as sweeps:
@@ -261,7 +266,7 @@ def _write(sweep: Sweep, plan: Plan, target: _SweepTarget, folder: Path, number:
 
 
 def _report(sweep: Sweep, numbers: Sequence[int], job: str | None, folder: Path, *, as_json: bool) -> None:
-    """Print the points that were submitted as a job; without a job, that nothing is left to submit."""
+    """Print the points that were submitted as a job; without a job, print that nothing is left to submit."""
     runs = {number + 1: sweep.points[number].run or "" for number in numbers}
     if as_json:
         print_json({"sweep": sweep.id, "job": job, "folder": str(folder), "runs": runs}, indent=1)
