@@ -1,4 +1,4 @@
-"""`reprise report RUN...`: write one HTML page about a run, or about several side by side. Needs neither torch nor a container engine.
+"""`reprise report RUN...`: write one HTML page about a run, or about several runs side by side. Needs neither torch nor a container engine.
 
 A run is named by its id, the start of an id, `latest`, or its folder; a run that is only in the store is pulled first. The picture of a
 dataset's samples is identified by the digest of the dataset's content, so that it is drawn once; if it cannot be drawn, the page shows the
@@ -44,7 +44,7 @@ MOST_RUNS = 64
 
 
 def main(argv: list[str]) -> int:
-    """Load, compare, render and write; print the file's name to stdout."""
+    """Write a page about the named runs, and print its path; with `--output -`, print the page."""
     args = _parser().parse_args(argv)
     if len(args.run) > MOST_RUNS:
         raise UsageError(
@@ -83,7 +83,7 @@ def _text(runs: Sequence[RunContents], *, draw: bool) -> str:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise report",
-        "Write one self-contained HTML page about a run, or about several side by side: result, comparison, curves, figures,"
+        "Write one self-contained HTML page about a run, or about several runs side by side: result, comparison, curves, figures,"
         " settings, code, data, environment, machine.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
@@ -96,7 +96,7 @@ def _parser() -> Arguments:
 
 
 def _load(names: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
-    """Return the readable runs, and the faults of the others. Raise the first fault if no run is readable."""
+    """Return the readable runs, and by name, why the other runs cannot be read. Raise the first error if no run is readable."""
     runs: dict[Path, RunContents] = {}
     errors: dict[str, RepriseError] = {}
     for name in names:
@@ -115,7 +115,7 @@ def _load(names: Iterable[str]) -> tuple[list[RunContents], dict[str, str]]:
 
 def _comparisons(runs: Sequence[RunContents]) -> list[Comparison | str]:
     """Compare the first run with each other run; a text explains why two runs cannot be compared."""
-    if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
+    if len(runs) < 2:  # noqa: PLR2004 - a comparison needs two runs
         return []
     store, address = None, store_address()
     with suppress(RepriseError):
@@ -147,7 +147,7 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
 
 
 def samples(runs: Sequence[RunContents], datasets: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
-    """Return a picture of each dataset's samples, or the reason why there is none; without `draw` only existing pictures."""
+    """Return a picture of each dataset's samples, or why there is no picture. Without `draw`, only existing pictures are returned."""
     pictures: dict[str, bytes | str] = {}
     for run in runs:
         for name in run.compared.record.ingredients.datasets.keys() - pictures.keys():
@@ -163,7 +163,7 @@ def _recorded_picture(run: RunContents) -> bytes | None:
 
 def _picture(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     if dataset is None:
-        return f"this checkout declares no dataset {name} with that content"
+        return f"this checkout declares no dataset {name} with the recorded content"
     file = f"{dataset.content.removeprefix('sha256:')}.png"
     with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache_folder()) as cache:
         return cache.read(f"{_FOLDER}/{file}")
@@ -176,7 +176,7 @@ def _picture(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     except RepriseError as fault:
         return f"{fault.message} ({fault.hint})"
     if code:
-        return f"drawing them in the image ended with exit code {code}: {command}"
+        return f"the container that draws them exited with code {code}: {command}"
     _save(file, picture)
     return picture
 
@@ -186,4 +186,4 @@ def _save(file: str, picture: bytes) -> None:
         with Root.at(cache_folder(), make=True) as cache, cache.below(_FOLDER, make=True) as folder:
             folder.write_whole(file, picture)
     except (OSError, RepriseError) as fault:
-        print(f"reprise: the picture of the samples is not kept for next time: {fault}", file=sys.stderr)
+        print(f"reprise: the picture of the samples was not saved in the cache: {fault}", file=sys.stderr)

@@ -46,13 +46,13 @@ def section(title: str, *inner: object, name: str | None = None) -> Markup | Non
 
 
 def pairs(items: Iterable[tuple[str, object]]) -> Markup | None:
-    """Return a list of names and values; None is left out."""
+    """Return a list of names and values, without values that are `None`; `None` if the list is empty."""
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items if value is not None]
     return tag("dl", *rows) if rows else None
 
 
 def rows_table(rows: Sequence[TableRow], heads: Sequence[object], *, corner: str) -> Markup | None:
-    """Return a table with one column per run; rows that differ between runs are marked with a sign and a color."""
+    """Return a table with one column per run, or `None` without rows; rows that differ between runs are marked with a sign and a color."""
     if not rows:
         return None
     body = []
@@ -71,7 +71,7 @@ def rows_table(rows: Sequence[TableRow], heads: Sequence[object], *, corner: str
 def table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, label: str, kinds: Iterable[str] = ()
 ) -> Markup | None:
-    """Return a plain table; `kinds` are the CSS classes of its rows."""
+    """Return a plain table, or `None` without rows; `kinds` are the CSS classes of its rows."""
     body = [
         tag("tr", tag("th", cells[0], scope="row"), *(tag("td", cell) for cell in cells[1:]), class_=kind or None)
         for cells, kind in zip_longest(rows, kinds)
@@ -88,7 +88,7 @@ def scrolled(inner: Markup, *, label: str) -> Markup:
 
 
 def fold(summary: object, *inner: object, opened: bool = False) -> Markup | None:
-    """Return collapsed content; `None` if it is empty."""
+    """Return content that the reader can collapse or expand; `None` if it is empty."""
     body = joined(inner)
     return tag("details", tag("summary", summary), body, open=opened) if body else None
 
@@ -105,7 +105,7 @@ def badge(text: object, tone: str) -> Markup:
 
 
 def digest(text: str | None) -> Markup | None:
-    """Return a digest that is displayed shortened and copied whole."""
+    """Return a digest that is displayed shortened and copied whole, or `None` without a digest."""
     return None if text is None else tag("code", text, class_="digest", title=text)
 
 

@@ -1,6 +1,6 @@
 """The sections of a report about a run's inputs and circumstances: settings, code, data, environment, machine, time and files.
 
-Settings that were given for the run are first. The readers of a value are those in the record's ledger. Unknown facts are shown as unknown.
+Settings that were given for the run are first. The readers of a value come from the record's ledger. Unknown facts are shown as unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _DEFAULT: Final = 2
 """The rank of a default, which is last."""
-_STATE: Final = {None: "not known", True: badge("with changes", "fair"), False: "as committed"}
+_STATE: Final = {None: "unknown", True: badge("with changes", "fair"), False: "as committed"}
 _CODE: Final[dict[str, Callable[[Record], object]]] = {
     "source": lambda record: digest(record.ingredients.source),
     "commit": lambda record: code(record.circumstances.source.commit),
@@ -54,7 +54,7 @@ _CODE: Final[dict[str, Callable[[Record], object]]] = {
 
 
 def settings(runs: Sequence[PageRun]) -> Markup | None:
-    """Return every value: given values, then the experiment's values; defaults, or values equal in all runs, are folded."""
+    """Return the value of every setting: given values, then the experiment's values. Defaults, or values equal in all runs, are folded."""
     return section(
         "Settings", *_changed(runs), *(_settings_of_runs(runs) if len(runs) > 1 else _settings_of_run(runs[0]))
     )
@@ -65,7 +65,9 @@ def _changed(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
         if changed := [
             f"attempt {number}: {line}" for number, differences in changes(each.records) for line in differences
         ]:
-            yield tag("p", f"{each.prefix}changed when it was resumed; shown is what the last attempt has:")
+            yield tag(
+                "p", f"{each.prefix}changed when the run was resumed; the table shows the values of the last attempt:"
+            )
             yield lines(changed)
 
 
@@ -82,8 +84,8 @@ def _settings_of_runs(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
     }
     ranked = sorted(rows, key=lambda name: (min(_rank(each.get(name, "")) for each in origins), name))
     differing, equal = ([rows[name] for name in ranked if rows[name].differs is differs] for differs in (True, False))
-    yield rows_table(differing, heads, corner="setting") or tag("p", "All runs have the same.", class_="quiet")
-    yield fold(f"{counted(len(equal), 'setting')} the same in all", rows_table(equal, heads, corner="setting"))
+    yield rows_table(differing, heads, corner="setting") or tag("p", "All runs have the same settings.", class_="quiet")
+    yield fold(f"{counted(len(equal), 'setting')} equal in all runs", rows_table(equal, heads, corner="setting"))
 
 
 def _settings_of_run(run: PageRun) -> Iterator[Markup | None]:
@@ -100,7 +102,7 @@ def _settings_of_run(run: PageRun) -> Iterator[Markup | None]:
 
 
 def _ledger(run: PageRun, names: Sequence[str]) -> Markup | None:
-    """Return a table with value, origin, and the places that the value is bound to and read by."""
+    """Return a table with each setting's value, origin, and the code to which the value is bound and that reads it."""
     values, origins = run.values, run.record.circumstances.origins
     rows = [
         (name, value(values[name]), run.record.circumstances.origin_of(name), *_readers(run.record, name))
@@ -156,7 +158,7 @@ _KNOWLEDGE: Final = {
 def data(
     runs: Sequence[PageRun], declared: Mapping[str, Dataset], pictures: Mapping[str, bytes | str]
 ) -> Markup | None:
-    """Return the datasets with a picture of samples each, or the reason why there is no picture."""
+    """Return the datasets, each with a picture of samples or the reason why there is no picture."""
     parts = []
     for name in dict.fromkeys(name for each in runs for name in each.record.ingredients.datasets):
         datasets = [each.record.ingredients.datasets.get(name) for each in runs]
@@ -189,10 +191,10 @@ def _samples(name: str, picture: bytes | str | None) -> Markup | None:
 
 
 def environment(runs: Sequence[PageRun]) -> Markup | None:
-    """Return the image, how it is known, and the differences between the environment and the built image."""
+    """Return the image, how it was determined, and the differences between the environment and the built image."""
     getters: dict[str, Callable[[Record], object]] = {
         "lock": lambda record: digest(record.ingredients.lock),
-        "layers": lambda record: digests(record.ingredients.layers or []) or "not known",
+        "layers": lambda record: digests(record.ingredients.layers or []) or "unknown",
         "Python": lambda record: record.circumstances.inventory.python,
         "packages": _package_counts,
         "drift": _drift,
@@ -220,7 +222,7 @@ def _package_counts(record: Record) -> str:
 
 def _drift(record: Record) -> Markup | str:
     drift = dict.fromkeys([*record.circumstances.drift, *(record.circumstances.drift_at_end or [])])
-    return lines(list(drift)[:100]) or "none: the software was that of the image"
+    return lines(list(drift)[:100]) or "none: the software was the image's"
 
 
 def _packages(runs: Sequence[PageRun]) -> Markup | None:
@@ -244,7 +246,7 @@ def machine(runs: Sequence[PageRun], telemetry: Markup | None) -> Markup | None:
     stages = dict.fromkeys(stage for each in runs for stage in each.record.circumstances.timing.stages)
     names = sorted({name for each in runs for name in each.record.outcome.telemetry})
     getters: dict[str, Callable[[Record], object]] = {
-        "took": lambda record: durations[record.run, record.attempt] or "not known",
+        "took": lambda record: durations[record.run, record.attempt] or "unknown",
         **{f"{part}, {stage}": partial(_stage, stage) for stage in stages},
         **{name.replace("_", " "): partial(_telemetry, name) for name in names},
     }
@@ -285,7 +287,7 @@ _HOST: Final[dict[str, Callable[[Record], object]]] = {
 
 
 def files(runs: Sequence[PageRun]) -> Markup | None:
-    """Return every file of each run with its digest."""
+    """Return the files of each run with their digests, at most 2,000 files for each run."""
     folded = []
     for each in runs:
         outcome = each.record.outcome.files

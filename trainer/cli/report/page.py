@@ -57,7 +57,7 @@ def page(
 
 
 def document(title: str, *body: object) -> str:
-    """Return a page in the style of reports."""
+    """Return an HTML page with the style and the content security policy of a report."""
     return f"<!doctype html>\n{tag('html', _head(title), tag('body', *body), lang='en')}\n"
 
 

@@ -40,7 +40,7 @@ _TELEMETRY: Final = {
 
 
 def curves(runs: Sequence[PageRun]) -> Markup | None:
-    """Return the logged metrics by step, then learning rate and gradient norm."""
+    """Return plots of the logged metrics by step, except test metrics, then of learning rate and gradient norm."""
     plots = []
     names = {name for each in runs for name in each.run.metrics if not name.startswith(("test_", "test/"))}
     if len(runs) == 1:
@@ -61,7 +61,7 @@ def curves(runs: Sequence[PageRun]) -> Markup | None:
 
 
 def telemetry(runs: Sequence[PageRun]) -> Markup | None:
-    """Return the telemetry by step, which is about speed and not about the result."""
+    """Return plots of the telemetry by step, which is about speed and not about the result."""
     plots = []
     for name in sorted({name for each in runs for name in each.run.telemetry} - {"seconds"}):
         if _rate_title(name):
@@ -85,7 +85,7 @@ def _rate_title(name: str) -> str:
 
 
 def _overlaid(runs: Sequence[PageRun], name: str, select_curves: Callable[[RunContents], Curves]) -> list[PlotLine]:
-    """Return the same curve of each run; a run without the curve has an empty line, so that the colors stay the same."""
+    """Return the curve `name` of each run; a run without the curve has an empty line, so that each run has the same color in all plots."""
     if len(runs) == 1:
         return [select_curves(runs[0].run)[name]]
     absent = PlotLine(name="", x=[], y=[])
@@ -105,7 +105,7 @@ def figures(runs: Sequence[PageRun]) -> Markup | None:
 
 
 def shows_data(figure: Figure) -> bool:
-    """Return whether a figure shows the dataset only and nothing of the run."""
+    """Return whether a figure shows only the dataset, and nothing about the run."""
     return isinstance(figure, PictureFigure) and figure.split is None
 
 
@@ -130,7 +130,7 @@ def _figure(figure: Figure, picture: bytes, *, prefix: str) -> Markup:
         return tag("figure", caption, tag("pre", start, figure.text, class_="passage"), class_="wide")
     if isinstance(figure, PictureFigure):
         image = embedded(picture, description=figure.title)
-        absent = tag("p", f"{figure.file} is not here, or is not a PNG of at most 2 MiB.", class_="quiet")
+        absent = tag("p", f"{figure.file} does not exist, or is not a PNG of at most 2 MiB.", class_="quiet")
         captions = fold("Captions", elements.lines(figure.captions[:200]))
         return tag("figure", caption, tag("div", image, class_="samples") if image else absent, captions, class_="wide")
     return tag("figure", caption, draw(figure))

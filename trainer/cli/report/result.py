@@ -86,7 +86,7 @@ class PageRun:
 
 
 def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
-    """Assign each run a letter and the settings in which it differs from the others, or the end of its id if no setting differs."""
+    """Assign each run a letter and the settings in which it differs from other runs, or the end of its id if no setting differs."""
     records = [run.compared.record for run in runs]
     values = [current_settings((*run.earlier, run.compared.record)) for run in runs]
     names = sorted({name for each in values for name in each})
@@ -94,7 +94,7 @@ def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
     chosen = [name for name in differing if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
     result = []
     for index, (run, record, each) in enumerate(zip(runs, records, values, strict=True)):
-        letter = chr(65 + index) if index < 26 else f"#{index + 1}"  # noqa: PLR2004 - letters
+        letter = chr(65 + index) if index < 26 else f"#{index + 1}"  # noqa: PLR2004 - the letters of the alphabet
         text = ", ".join(f"{name} {number(each.get(name))}" for name in (chosen or differing)[:3]) or record.run[-6:]
         result.append(PageRun(letter=letter, run=run, alone=len(runs) == 1, label=f"{letter}: {cut(text, _LABEL)}"))
     return result
@@ -136,7 +136,7 @@ def heading(runs: Sequence[PageRun]) -> Markup:
 
 
 def result(runs: Sequence[PageRun]) -> Markup | None:
-    """Return the results: large numbers for one run, one column per run for several."""
+    """Return the results: large numbers for one run, a table with one column per run for several runs."""
     if len(runs) == 1:
         tested = tested_weights(runs[0])
         line = tag("p", f"Tested weights: {tested}.", class_="quiet") if tested else None
@@ -214,7 +214,7 @@ _UNFOLDED: Final = 80
 
 
 def verdicts(runs: Sequence[PageRun], comparisons: Sequence[Comparison | str]) -> Markup | None:
-    """Return verdicts, retests and certificates; `None` if there are none."""
+    """Return the section with verdicts, retests and certificates; `None` without any of them."""
     compared = [
         _verdict(other, comparison, first=runs[0]) for other, comparison in zip(runs[1:], comparisons, strict=True)
     ]
@@ -246,7 +246,7 @@ def _first_differences(comparison: Comparison) -> Iterator[Markup]:
         yield tag("p", f"First difference: {location} ({values}).")
     if (weights := comparison.weights) and weights.differing:
         names = ", ".join(cut(tensor.name, 60) for tensor in weights.differing[:3])
-        others = " and others" if len(weights.differing) > 3 else ""  # noqa: PLR2004 - those that are named
+        others = " and others" if len(weights.differing) > 3 else ""  # noqa: PLR2004 - the tensors that are named
         yield tag("p", f"{len(weights.differing)} of {weights.tensors} tensors differ: {names}{others}.")
 
 
