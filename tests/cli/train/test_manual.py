@@ -17,7 +17,7 @@ from trainer.training.settings import TrainingSettings
 class Mine(TrainingSettings):
     """An experiment of mine."""
 
-    dataset = "digits"  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
+    dataset = "digits"  # type: ignore[pydantic-field]  # pydantic's mypy plugin does not support overriding a field without an annotation
     width: int = 8
     """Units of the layer."""
     rate: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -1,4 +1,4 @@
-"""The words of a job that is started again: they begin a run once, and resume it afterwards."""
+"""The command of a job that is started again: it begins a run once, and resumes it afterwards."""
 
 from __future__ import annotations
 

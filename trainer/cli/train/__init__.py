@@ -1,7 +1,7 @@
-"""`reprise train`: the launcher; checks the command line, freezes the source, and executes the training process.
+"""The launcher of `reprise train`: it checks the command line, freezes the source, and executes the training process.
 
-Rejects without importing torch or the experiment: unknown experiments, settings and datasets, values of the wrong type, a lock other than
-the image's, a device that the image cannot use, and a folder that is not writable.
+Without importing torch or the experiment, it rejects unknown experiments, settings and datasets, values of the wrong type, a lock other
+than the image's, a device that the image cannot use, and a folder that is not writable.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _PATIENCE: Final = 10.0
 
 
 def main(argv: list[str]) -> int:
-    """Check, freeze, and execute the training process; return if there is nothing to run in this process."""
+    """Check the arguments, freeze the source, and execute the training process; return only if nothing is trained in this process."""
     began = monotonic()
     stop = StopRequest()
     stop.listen()
@@ -112,7 +112,7 @@ def _launch(
         from trainer.runs.resume import archive_observed_image
 
         archive_observed_image(resumption.folder)  # it describes an earlier attempt's container
-    # A wrong setting has been rejected: only now is imported what reads and writes records.
+    # Modules that read and write records are imported only now, after wrong settings were rejected.
     from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.image_claim import claim_image
     from trainer.runs.run import abandon, new_run
@@ -164,7 +164,9 @@ def _launch(
             run=run, folder=str(folder), shown=shown_path(folder), digest=bundle.digest, source=bundle.source
         )
         if not request.is_script:
-            print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
+            print(
+                "importing torch and the experiment", file=sys.stderr
+            )  # takes seconds, and longer on a machine's first run
         for line in _remarks(bundle.source):
             print(line, file=sys.stderr)
         _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")
@@ -180,8 +182,10 @@ def _require_machines(request: TrainRequest, *, resumes: bool) -> None:
         return
     node.devices_here(request.settings.devices)
     if resumes:
-        message = f"--resume on {node.nodes} machines: the other machines do not have the run's words"
-        hint = "type --resume-or-begin RUN with the words that began the run on every machine; or resume on one machine"
+        message = f"--resume on {node.nodes} machines: the other machines do not have the run's record"
+        hint = (
+            "type --resume-or-begin RUN and the options that began the run on every machine; or resume on one machine"
+        )
         raise UsageError(message, hint=hint)
 
 
@@ -193,19 +197,19 @@ def _remarks(source: Source) -> Iterator[str]:
 
 
 def _notebook_cells() -> dict[str, Path]:
-    """Return the path in the source, and the file, of the cells of the notebook that started this run."""
+    """Return the file with the cells of the notebook that started this run, by its path in the source; empty without a notebook."""
     file = os.environ.get(NOTEBOOK)
     return {CELLS: Path(file)} if file else {}
 
 
 def source_of(folder: Path) -> Path:
-    """Return the source of a new run: the one that another command copied into the run folder, else the checkout."""
+    """Return the source of a new run: the copy that another command placed in the run folder, else the checkout."""
     copy = folder / COPY
     return copy.resolve() if copy.is_dir() and (folder / SOURCE_DESCRIPTION).is_file() else CHECKOUT
 
 
 def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
-    """Return the launch of a resumed run: with the run's own source and the kinds of ingredients that may differ from before."""
+    """Return the launch of a resumed run, with the run's own source and the kinds of ingredients that may have changed."""
     from trainer.runs.handoff import FrozenSource
 
     record = resumption.record
@@ -221,7 +225,10 @@ def resumed_launch(launch: Launch, resumption: Resumption) -> Launch:
 
 
 def await_observed_image(runs: Path, run: str) -> Path:
-    """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
+    """Wait up to ten seconds until the launcher on the host has inspected this container; return the run folder.
+
+    Raise `UsageError` if `run` is not a run in `runs`.
+    """
     from trainer.runs.image_claim import OBSERVED_IMAGE
     from trainer.runs.run_id import is_run_id
 
@@ -251,7 +258,7 @@ def _execute(launch: Launch, request: TrainRequest, *, source: Path) -> NoReturn
 
 
 def _in_source(file: Path, source: Path) -> Path:
-    """Return a settings file as the process names it: by its path in the frozen source if that has the same bytes."""
+    """Return the path by which the process reads a settings file: in the frozen source if the file there has the same bytes."""
     if not file.is_relative_to(CHECKOUT) or source == CHECKOUT:
         return file
     inside = file.relative_to(CHECKOUT)
@@ -261,9 +268,9 @@ def _in_source(file: Path, source: Path) -> Path:
 
 
 def _is_compiled() -> bool:
-    """Return whether torch's bytecode exists, so that no bytecode is written into the frozen source.
+    """Return whether torch's bytecode exists. If so, runs write no bytecode, and the frozen source has no such files.
 
-    Without bytecode the first run writes it: compiling torch and Lightning takes ten seconds.
+    Otherwise the first run writes bytecode: compiling torch and Lightning takes ten seconds.
     """
     torch = find_spec("torch")
     return torch is not None and torch.origin is not None and Path(cache_from_source(torch.origin)).is_file()

@@ -50,7 +50,7 @@ class TrainRequest:
     """A parsed command line of `reprise train`."""
 
     argv: list[str]
-    """With absolute paths of settings files."""
+    """The arguments, with absolute paths of settings files."""
     experiment: ExperimentFile
     settings: LaunchSettings
     origins: Origins
@@ -60,7 +60,7 @@ class TrainRequest:
 
 
 def check_arguments(argv: list[str]) -> int:
-    """Raise the error that `train` would raise for wrong arguments: the hidden command of scripts/train, before it builds an image."""
+    """Raise the error that `train` would raise for wrong arguments; scripts/train runs this hidden command before it builds an image."""
     argv = with_arguments(argv)
     options = parse_train_options(argv)
     if options.keys() & {"exp", "script"} or not options.keys() & {"help", "resume"}:
@@ -80,7 +80,11 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
 
 
 def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path | None = None) -> TrainRequest:
-    """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
+    """Parse a command line for the source in `root`; `copies` is the folder of a run with a copy of the experiment.
+
+    Raise `UsageError` for an invalid command line, `ExperimentError` for an experiment that is not found or not valid, `SettingError` for
+    wrong settings, `DatasetError` for an undeclared dataset.
+    """
     options = parse_train_options(argv)
     is_script = "script" in options
     if is_script and "exp" in options:
@@ -124,7 +128,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
 
 
 def _settings_of_script(origins: Origins, *, checkout: Path) -> LaunchSettings:
-    """Resolve the settings of a script. Raise `SettingError`, `DatasetError` for an undeclared dataset in its arguments."""
+    """Resolve the settings of a script. Raise `SettingError` for a wrong setting, `DatasetError` for an undeclared dataset."""
     from trainer.training.scripts.script import (
         datasets_of,
         require_placeholders,
@@ -174,7 +178,7 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
         return
     if reason := next((line for line in bundle.left_out if line.startswith(f"{path}: ")), None):
         raise ExperimentError(
-            f"experiment {experiment.name} is not in the run's source: {reason}", hint="correct that file"
+            f"experiment {experiment.name} is not in the run's source: {reason}", hint="correct the file"
         )
     raise ExperimentError(
         f"experiment {experiment.name} is ignored by git, so it is not in the run's source",
@@ -183,9 +187,10 @@ def require_captured(experiment: ExperimentFile, bundle: SourceBundle) -> None:
 
 
 def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout: Path) -> LaunchSettings | None:
-    """Resolve the settings as far as the experiment's text declares them; return None if its form is not known.
+    """Resolve the settings as far as the experiment's text declares them; return `None` if the text does not determine them.
 
-    Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset.
+    Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset, `ExperimentError` for a file
+    that cannot be read.
     """
     file = experiment.path(checkout)
     try:
@@ -231,7 +236,7 @@ def _require_declarations(text: str, *, file: str) -> None:
 
 
 def _require_no_parameter(name: str, text: str, *, file: str) -> None:
-    """Raise `SettingError` for an unknown setting that is a parameter in the experiment's text."""
+    """Raise `SettingError` if the unknown setting `name` is a parameter in the experiment's text."""
     if declared := parameter(text, name):
         declaration, line = declared
         raise SettingError(
@@ -265,7 +270,7 @@ def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> N
 
 
 def _own_settings(experiment: str) -> set[str]:
-    """Return the settings that the experiment's text declares; empty if it cannot be read, which the command reports."""
+    """Return the settings that the experiment's text declares; empty if the experiment cannot be read, which the command reports later."""
     try:
         sketch = sketched_in(find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd()).path(CHECKOUT))
     except (RepriseError, ValueError):

@@ -24,6 +24,8 @@ _ARGUMENTS: Final = "--arguments="
 def with_arguments(argv: list[str]) -> list[str]:
     """Return a command line with the words after `--`, a script's arguments, as the value of the setting `arguments`.
 
+    Raise `UsageError` for `--` without `--script`.
+
     >>> with_arguments(["--script", "a.py", "--", "--lr", "0.1"])
     ['--script', 'a.py', '--arguments=["--lr", "0.1"]']
     """
@@ -47,7 +49,7 @@ def as_typed(argv: Sequence[str]) -> list[str]:
 
 
 def with_paths_of_project(argv: list[str], data: str | None, experiment: ExperimentFile) -> list[str]:
-    """Return the command line with `--data` relative to the experiment's project; the record then does not depend on its location."""
+    """Return the command line with `--data` relative to the experiment's project, so that the record is independent of its path."""
     path, colon, name = (data or "").partition(":")
     file = (Path.cwd() / path).resolve()
     if experiment.project is None or not path.endswith(".py") or not file.is_relative_to(experiment.project):
@@ -56,7 +58,10 @@ def with_paths_of_project(argv: list[str], data: str | None, experiment: Experim
 
 
 def from_checkout(request: TrainRequest) -> list[str]:
-    """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
+    """Return the command line with paths relative to the checkout, where the container starts.
+
+    Raise `UsageError` for a settings file outside the checkout.
+    """
     files = [file.resolve() for file in request.origins.files]
     for file in files:
         if not file.is_relative_to(CHECKOUT):

@@ -1,4 +1,4 @@
-"""The manual of `train`: its options, the experiments, every setting with type, default and meaning."""
+"""The manual of `train`: its options, the experiments, and every setting with type, default and meaning."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml .
 _TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
     "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
-    "--script FILE": "script or program to start as it is; the words after `--` are its arguments",
-    "--settings FILE.toml": "TOML file with settings: one `name = value` per line, or a group, NAME for settings/NAME.toml; the last wins",
+    "--script FILE": "script or program to start unchanged; the words after `--` are its arguments",
+    "--settings FILE.toml": "TOML file with settings, one `name = value` per line; or NAME for settings/NAME.toml; repeatable: the last file "
+    "wins",
     "--print-settings": "print every setting with its origin, in the form of a settings file; train nothing",
     "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
-    "--resume-or-begin RUN": "with --exp: begin the run with this ID, or resume it: the same words for a job that is started again",
+    "--resume-or-begin RUN": "with --exp: begin the run with this ID, or resume it if it exists, so that a job can be restarted unchanged",
     "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
     "--trust": "with --resume: run code and load checkpoints from another machine or user without asking",
-    "--grant NAMES": "with --resume: additional access for such code, comma-separated: network, store, machine",
+    "--grant NAMES": "with --resume: additional access for code from another machine or user, comma-separated: network, store, machine",
     "--help": "with --exp or --script: list all settings; with --resume: list what can be changed",
 }
 _ORIGINS: Final = (
@@ -55,10 +56,11 @@ _RESUME_TITLE: Final = (
     "Resume a stopped or killed run from its last good checkpoint, with its own frozen source and settings."
 )
 _RESUME_OPTIONS: Final = {
-    "--resume RUN": "run: ID, start of an ID, `latest`, or folder; one that is only in the store is pulled",
+    "--resume RUN": "run: ID, start of an ID, `latest`, or folder; a run that is only in the store is pulled",
     "--json": "print the result as JSON",
     "--trust": "run code and load checkpoints from another machine or user without asking",
-    "--grant NAMES": "additional access for such code, comma-separated (default: its run's folder only): network, store, machine",
+    "--grant NAMES": "additional access for code from another machine or user, comma-separated (default: only the run's folder): network, "
+    "store, machine",
     "--allow KINDS": (
         "accept and record these changes, comma-separated; the result then depends on more than the run's ingredients:"
     ),
@@ -81,13 +83,13 @@ _LONGEST_LINE: Final = 120
 
 
 def launch_help(experiments: Iterable[str]) -> str:
-    """Write the manual without any experiment's settings."""
+    """Return the manual without the settings of an experiment."""
     names = "\n".join(_wrapped(f"Experiments: {', '.join(experiments)}"))
     return f"{_usage()}\n\n{names}\n\n{settings_help(LaunchSettings)}"
 
 
 def resume_help() -> str:
-    """Write the manual of resuming a run: the settings that can be changed, and the changes that need --allow."""
+    """Return the manual of resuming a run: the settings that can be changed, and the changes that need `--allow`."""
     free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
     fields = TrainingSettings.__pydantic_fields__
     return "\n".join(
@@ -97,7 +99,7 @@ def resume_help() -> str:
             *_table(_KINDS, indent=20),
             "",
             *_wrapped(
-                "Settings that change only how the run is executed can be given again; all others keep their recorded values:"
+                "These settings change only how the run is executed, and can be given again; all other settings keep their recorded values:"
             ),
             *(line for name in free for line in _describe(name, fields[name], with_default=False)),
         ]
@@ -105,13 +107,13 @@ def resume_help() -> str:
 
 
 def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
-    """Write the manual of one experiment: its own settings first."""
+    """Return the manual of one experiment, with its own settings first."""
     about = "\n".join(_wrapped(f"Experiment {name}: {(settings.__doc__ or '').strip()}"))
     return f"{_usage()}\n\n{about}\n\n{settings_help(settings)}"
 
 
 def settings_help(settings: type[LaunchSettings]) -> str:
-    """List every setting with type, default and meaning, grouped by what it affects."""
+    """Return a list of every setting with type, default and meaning, grouped by role."""
     by_role = roles(settings)
     own = {name for name in by_role if is_new(settings, name)}
     groups = (
@@ -132,7 +134,7 @@ def settings_help(settings: type[LaunchSettings]) -> str:
 
 
 def describe_type(info: FieldInfo) -> str:
-    """Write a field's type and bounds for a person.
+    """Return a description of a field's type and bounds.
 
     >>> describe_type(LaunchSettings.model_fields["threads"])
     'an integer or none, more than 0'
@@ -175,7 +177,7 @@ def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
 
 
 def _describe(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
-    """The lines of a setting: its option with type and default, and its meaning."""
+    """Return the lines about a setting: its option with type and default, and its meaning."""
     spellings = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
     with_default = with_default and "(default:" not in (info.description or "")  # the description states the default
     about = f"{describe_type(info)}{f'; {describe_default(info)}' if with_default else ''}"
@@ -189,7 +191,7 @@ def _describe(name: str, info: FieldInfo, *, with_default: bool = True) -> list[
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
-    """Return the metadata of the types within a union, which holds the bounds of an optional number."""
+    """Yield the metadata of the types within a union, which hold the bounds of an optional number."""
     for each in get_args(annotation):
         for mark in getattr(each, "__metadata__", ()):
             yield from getattr(mark, "metadata", [mark])

@@ -1,6 +1,6 @@
-"""`reprise train --resume-or-begin RUN`: the same words begin a run, and resume it after it was stopped, killed or moved.
+"""`reprise train --resume-or-begin RUN`: the same command begins a run, and resumes it after it was stopped, killed or moved.
 
-A job that a scheduler starts again, perhaps on other machines, types them each time. On several machines only node 0 has the run.
+A job that a scheduler starts again, perhaps on other machines, runs this command each time. On several machines only node 0 has the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OF_RESUMING: Final = ("allow", "trust", "grant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
-    """What `--resume-or-begin` means now."""
+    """The decision of `--resume-or-begin`: the run begins, is resumed, or is completed."""
 
     argv: list[str]
     """The command line that begins the run, or resumes it."""
@@ -47,7 +47,11 @@ class Continuation:
 
 
 def resume_or_begin(argv: Sequence[str], options: Options) -> Continuation:
-    """Decide whether the run begins or is resumed. Raise `UsageError`, `ResumeError`, `StoreError`."""
+    """Decide whether the run begins or is resumed; create the folder of a new run, and pull later attempts from the store.
+
+    Raise `UsageError` for invalid options, `ResumeError` for another experiment, `RunError` if the run is still running, `StoreError` if
+    the store cannot be read.
+    """
     run = _require_valid(options)
     begins = _without(argv, {NAME, *_OF_RESUMING})
     if options.keys() & {"help", "print_settings"}:
@@ -91,14 +95,14 @@ def _require_valid(options: Options) -> str:
 
 
 def _require_same_experiment(folder: Path, recorded: str, typed: str) -> None:
-    """Raise `ResumeError` if the words name another experiment; of a file from elsewhere only the name is compared."""
+    """Raise `ResumeError` if `typed` is another experiment than `recorded`; only the last parts of their paths are compared."""
     if recorded.rpartition("/")[2].removesuffix(".py") != typed.rpartition("/")[2].removesuffix(".py"):
         message = f"run {folder.name} trains {recorded}, and --exp is {typed}"
         raise ResumeError(message, hint=f"for another experiment use another ID: --{OPTION} {new_run_id()}")
 
 
 def _without(argv: Sequence[str], names: set[str]) -> list[str]:
-    """Return a command line without options and their values; `--trust` has none."""
+    """Return a command line without the options `names` and their values; `--trust` has no value."""
     kept: list[str] = []
     words = iter(argv)
     for word in words:
