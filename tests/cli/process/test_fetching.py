@@ -1,4 +1,4 @@
-"""Fetching what a training reads."""
+"""Fetching the data of a training."""
 
 from __future__ import annotations
 

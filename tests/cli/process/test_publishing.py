@@ -30,7 +30,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryStore:
 
 @pytest.fixture
 def first(store: DirectoryStore, tmp_path: Path) -> Machine:
-    """Return a machine whose run has a snapshot, and was closed."""
+    """Return a machine whose run has a snapshot and has ended without closing its record."""
     machine = Machine(name="first", runs=tmp_path / "first" / "runs", store=store)
     machine.begin()
     machine.snapshot(machine.train(1))

@@ -1,4 +1,4 @@
-"""The work of an attempt: what is rejected when resuming."""
+"""Settings of a resumed run that its checkpoint rules out."""
 
 from __future__ import annotations
 

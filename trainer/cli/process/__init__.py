@@ -158,7 +158,7 @@ def fetch_and_train(session: RunningAttempt, experiment: Experiment | PlainExper
 
 
 def _train(session: RunningAttempt, job: TrainingJob, argv: Sequence[str]) -> Trained:
-    """Train in this process and in those of the other devices."""
+    """Train in this process and in the processes of the other devices."""
     from trainer.training.fit import train
 
     devices, node = session.resolved.settings.value_of("devices"), read_node(os.environ)
@@ -196,7 +196,7 @@ def _resume(session: RunningAttempt, job: TrainingJob, argv: Sequence[str]) -> T
 
 
 def fetch_and_run(session: RunningAttempt, script: Script) -> Result:
-    """Fetch the datasets that a script's arguments name, and run it; the record keeps the duration of each stage."""
+    """Fetch the datasets that a script's arguments name, and run the script; the record keeps the duration of each stage."""
     from trainer.training.scripts.run import ScriptJob, run
 
     settings = session.resolved.settings
@@ -223,7 +223,10 @@ def fetch_and_run(session: RunningAttempt, script: Script) -> Result:
 
 
 def _restore_checkpoint(session: RunningAttempt, rejected: Mapping[str, str]) -> Saved | None:
-    """Restore the last checkpoint that is valid and not in `unfit`; report its name and the skipped checkpoints."""
+    """Restore the last checkpoint that is valid and not in `rejected`; print its step and the skipped checkpoints.
+
+    Return `None` if there is no such checkpoint. Raise `SettingError` if the checkpoint has more epochs than requested.
+    """
     lines: list[str] = []
     saved = restore_checkpoint(session.opened.folder, say=lines.append, unfit=rejected, passed=session.launch.passed)
     for line in lines[max(0, len(rejected) - 1) :]:
@@ -239,7 +242,7 @@ def _restore_checkpoint(session: RunningAttempt, rejected: Mapping[str, str]) ->
 
 
 def require_result(trained: Trained) -> None:
-    """Raise `NotFiniteError` if the loss of the validation or of the test is not finite; the record keeps the metrics."""
+    """Raise `NotFiniteError` if the validation loss or the test loss is not finite; the record keeps the metrics."""
     from trainer.training.finite_losses import require_finite
 
     require_finite(trained.metrics, trained.inspection)

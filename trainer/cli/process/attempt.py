@@ -66,7 +66,7 @@ LOG: Final = "log.txt"
 
 @dataclass(slots=True, kw_only=True)
 class RunningAttempt:
-    """One running attempt."""
+    """A running attempt."""
 
     launch: Launch
     frozen: FrozenSource
@@ -78,12 +78,12 @@ class RunningAttempt:
     stop: StopRequest
     opened: OpenRun
     ingredients: Ingredients
-    """Those of this attempt, with the changes that were allowed since the run began."""
+    """The ingredients of this attempt, with the changes that were allowed since the run began."""
     stages: dict[str, float] = field(default_factory=dict)
     trained: Result | None = None
     publishes: bool = True
     has_stepped: bool = False
-    """Whether a first step has begun: before it, input can still be rejected, and then there was no run."""
+    """Whether the first step has begun. Before it, input can still be rejected; the attempt is then removed."""
 
     switched: list[str] = field(default_factory=list)
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
@@ -92,7 +92,7 @@ class RunningAttempt:
     """The guarantees that the run lacks, such as `resume`, with the reason."""
 
     began_at: int = 0
-    """The step from which this attempt resumed."""
+    """The step from which this attempt resumed; 0 if it began the run."""
 
     nodes: list[Node] = field(default_factory=list)
     """The other machines of the run."""
@@ -102,7 +102,7 @@ class RunningAttempt:
 
     @property
     def steps(self) -> int | None:
-        """The optimizer steps of this attempt and of the earlier attempts; `None` if an unfinished attempt does not know them."""
+        """The optimizer steps of this attempt and of the earlier attempts; `None` if the training began and has not finished."""
         if self.trained is not None:
             return self.trained.steps
         return None if self.has_stepped else self.began_at
@@ -151,7 +151,7 @@ class RunningAttempt:
 
 
 def open_attempt(launch: Launch, frozen: FrozenSource, argv: list[str], stop: StopRequest) -> RunningAttempt:
-    """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
+    """Open the next attempt of the run that the launcher froze. Wrong input is rejected before the attempt is opened."""
     start = monotonic()
     with stop.delay_stop():
         experiment = find_experiment(launch, argv)
@@ -239,7 +239,7 @@ def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances:
     number = len(attempts(folder)) + 1
     require_resumable(folder, host=circumstances.host.name, passed=launch.passed)
     if started := {*launch.passed} & {*own_attempts(folder, runs=folder.parent, users={os.getuid()})}:
-        raise concurrent_start_error(folder, min(started))  # the launcher saw it before it had a record
+        raise concurrent_start_error(folder, min(started))  # the launcher saw the attempt before it had a record
     attempt = open_run(folder, ingredients=ingredients, circumstances=circumstances)
     alive = [each for each in range(1, number) if is_alive(folder / ATTEMPTS / str(each))]
     if alive or attempt.record.attempt != number:
@@ -249,8 +249,8 @@ def _open(launch: Launch, folder: Path, ingredients: Ingredients, circumstances:
 
 
 def _register(attempt: Path) -> None:
-    """Register the attempt as this user's own; if that fails, it counts as from another user or machine, which a message reports."""
+    """Register the attempt as this user's own. If this fails, print that the attempt will count as another user's or machine's."""
     try:
         register_attempt(attempt)
     except (OSError, RepriseError) as fault:
-        print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
+        print(f"the attempt is not registered as your own, so --resume will ask for trust: {fault}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Close an attempt's record, however its block ends, give each failure its status, publish the run, and report its end.
 
-The report is lines for a user or a document for a script; it contains the run's result, its record and its location.
+The report is text for a user or JSON for a script; it contains the run's result, its record and its location.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
-"""Errors of the user's input: if one occurs before the first step, there was no run."""
+"""Errors of the user's input: if such an error occurs before the first step, the attempt is removed."""
 
 
 @contextmanager
@@ -259,6 +259,6 @@ def publish(session: RunningAttempt) -> PublishOutcome:
 
 
 def with_host_endpoint(text: str) -> str:
-    """Replace the store's endpoint in a text by the endpoint on the host: in containers the local store has another name."""
+    """Replace the store's endpoint in a text with the endpoint on the host: in containers the local store has another name."""
     endpoint, host_endpoint = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
     return text.replace(endpoint, host_endpoint) if endpoint and host_endpoint else text

@@ -1,4 +1,4 @@
-"""Fetching what a training reads: datasets, as a whole or during the run, and the file of its initial weights."""
+"""Fetch the data of a training: datasets, as a whole or during the run, and the file of its initial weights."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def fetch_data(
     check: Callable[[], None] = lambda: None,
     as_folder: bool = False,
 ) -> Fetched:
-    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache.
+    """Fetch all files of a dataset; one line reports the time and whether the files were in the cache.
 
-    With a limit of the cache that is too small for them, files are fetched when they are read, unless a folder of them is needed; `check`
-    raises if the process must stop.
+    If the cache's limit is too small for the files, they are fetched during the run, when they are read, unless `as_folder` is set. `check`
+    raises if the process must stop. Raise `DiskFullError` for a folder that does not fit into the cache.
     """
     start, cache, limit = monotonic(), Cache(root=cache_folder()), cache_limit()
     state = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
@@ -59,7 +59,7 @@ def _fetch_within(limit: int, dataset: Dataset, cache: Cache, patience: Patience
     from trainer.data.stream import open_dataset, open_folder
 
     budget = Budget(root=cache.root, limit=limit)
-    # Once: threads read beside the steps, and a retry of the S3 client draws from Python's global generator. `patience` asks again.
+    # One try: threads read during the steps, and a retry of the S3 client draws from Python's global generator. `patience` retries instead.
     open_store = partial(store_of_dataset, tries=1)
     source = StreamSource(cache=cache, dataset=dataset, budget=budget, open_store=open_store)
     if as_folder:
@@ -81,7 +81,7 @@ def fetching_ahead(datasets: Sequence[FetchedDataset]) -> Iterator[None]:
 
 
 def initial_file(initial: Initial, attempt: Path, *, say: Callable[[str], None]) -> WeightsFile | None:
-    """Return the file with the initial weights: of the attempt, or fetched from a dataset; `None` if there is none."""
+    """Return the file with the initial weights: the attempt's copy, or a file fetched from a dataset; `None` without initial weights."""
     from trainer.training.initial_weights import WeightsFile
 
     if initial.run is not None:

@@ -1,4 +1,4 @@
-"""The processes of the other ranks: rank 0 starts them, watches them, and reports which one ended."""
+"""The processes of a machine's other ranks: the machine's first process starts them, watches them, and reports a rank that fails."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "REPRISE_RANK"
 _GRACE: Final = 10.0
-"""Seconds within which ranks end by themselves after a failure of one of them."""
+"""Seconds within which ranks end by themselves after one rank has failed."""
 _LAST: Final = 2000
-"""Bytes at the end of a rank's output in which its error is searched."""
+"""Bytes at the end of a rank's output that are searched for its error."""
 _SHOWN: Final = 20_000
 """Bytes at the end of a rank's output that a machine other than node 0 prints if the run fails."""
 
@@ -38,7 +38,7 @@ class FollowerPlace(Document):
     place: RankPlace
     run: str
     attempt: str
-    """The absolute path of the attempt's folder; on another machine than that of rank 0, of a temporary one."""
+    """The absolute path of the attempt's folder; on a machine other than node 0, the path of a temporary folder."""
 
 
 def read_place(environ: Mapping[str, str]) -> FollowerPlace | None:
@@ -73,7 +73,7 @@ class Followers:
         self.check()
 
     def end(self) -> None:
-        """Wait for all processes to end, and kill those that do not."""
+        """Wait for all processes to end, and kill the processes that do not end within the grace time."""
         end = monotonic() + _GRACE
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
@@ -84,11 +84,11 @@ class Followers:
 
     def _hint(self, rank: int) -> str:
         if self.first is not None and self.first.node > 0:
-            return "its output is above; the same words on every machine resume the run (--resume-or-begin)"
+            return "its output is above; the same command on every machine resumes the run (--resume-or-begin)"
         return f"{_log(rank)} in the attempt's folder has its output; --resume continues from the last checkpoint"
 
     def outputs(self) -> Iterator[tuple[int, str]]:
-        """Yield each of these ranks with the end of its output, for a machine that keeps no folder of the attempt."""
+        """Yield each rank with the end of its output, for a machine that keeps no folder of the attempt."""
         for rank, _ in enumerate(self.processes, 1 + (self.first.rank if self.first else 0)):
             yield rank, self._end_of_output(rank, _SHOWN)
 
@@ -104,7 +104,7 @@ class Followers:
 
 
 def _log(rank: int) -> str:
-    """Return the file of the attempt with the output of a rank."""
+    """Return the name of the file, in the attempt's folder, with the output of a rank."""
     return f"rank-{rank}.txt"
 
 
@@ -116,7 +116,10 @@ def _described(code: int) -> str:
 
 @contextmanager
 def followers(first: RankPlace | None, *, run: str, attempt: Path, argv: Sequence[str]) -> Iterator[Followers]:
-    """Start the processes of this machine's other ranks; at the end of the block wait for them, and report the one that failed."""
+    """Start the processes of this machine's other ranks, and wait for them at the end of the block.
+
+    If the block raises `RankError`, raise the `RankError` of a process that failed within the grace time instead, if any.
+    """
     running = Followers(first, attempt)
     if first is None:
         yield running
@@ -135,7 +138,7 @@ def followers(first: RankPlace | None, *, run: str, attempt: Path, argv: Sequenc
 
 @contextmanager
 def first_place(devices: int, node: NodePlace | None) -> Iterator[RankPlace | None]:
-    """Yield the place of this machine's first process, on one machine with a file to meet; `None` if it is the only process."""
+    """Yield the place of this machine's first process; `None` if it is the only process. On a single machine, ranks meet by a file."""
     if devices == 1:
         yield None
     elif node is None:

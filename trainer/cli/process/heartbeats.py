@@ -1,7 +1,7 @@
-"""Heartbeats of the machines of a run: a machine that disappears without closing its connections is named within a minute.
+"""Heartbeats of the machines of a run: a machine that disappears without closing its connections is reported after a minute.
 
-Each machine counts in the key-value store that node 0 serves. Node 0 watches all others, and each of them watches node 0. If
-one is lost, the connections to the other ranks are cut: an exchange with it would wait for half an hour.
+Each machine increments a counter in the key-value store that node 0 serves. Node 0 watches all other machines, and they watch node 0. If
+a machine is lost, the connections to the other ranks are cut: otherwise, an exchange with that machine waits for half an hour.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Heartbeats:
     """The last heartbeat of each watched machine, with its time by this machine's clock; without machines nothing is watched."""
 
     def __init__(self, store: Any = None, place: NodePlace | None = None) -> None:
-        """Watch the other machines by the store; `beat` must be called all the time."""
+        """Watch the other machines through the store; `beat` must be called every few seconds."""
         self.store, self.place = store, place
         others = () if place is None else range(1, place.nodes) if place.node == 0 else (0,)
         self.seen = {number: (b"", monotonic()) for number in others}
         self.count = 0
 
     def beat(self) -> None:
-        """Send a heartbeat, and read those of the others. Raise `RuntimeError` if node 0 cannot be reached."""
+        """Send a heartbeat, and read the heartbeats of the watched machines. Raise `RuntimeError` if node 0 cannot be reached."""
         if self.place is None:
             return
         self.count += 1
@@ -49,9 +49,7 @@ class Heartbeats:
         for number, (beat, last) in self.seen.items():
             if self.place is not None and beat and (silent := monotonic() - last) > SILENT:
                 message = f"node {number} of {self.place.nodes} has not answered for {silent:.0f} s"
-                hint = (
-                    "is it running, and reachable? The same words on every machine resume the run (--resume-or-begin)"
-                )
+                hint = "is it running, and reachable? The same command on every machine resumes the run (--resume-or-begin)"
                 raise RankError(message, hint=hint)
 
 
@@ -61,7 +59,7 @@ def _key(number: int) -> str:
 
 @contextmanager
 def watch_machines(store: Any, place: NodePlace | None) -> Iterator[Heartbeats]:
-    """Send heartbeats for the block, and watch the other machines of a run, if there are any. Raise `RankError` for a lost one."""
+    """Send heartbeats during the block, and watch the other machines of a run. Raise `RankError` for a lost machine."""
     watched, ended = Heartbeats(store, place), Event()
     if place is None:
         yield watched
@@ -70,7 +68,7 @@ def watch_machines(store: Any, place: NodePlace | None) -> Iterator[Heartbeats]:
     try:
         yield watched
     except Exception:
-        watched.check()  # the cause of a failed exchange
+        watched.check()  # a lost machine is the cause of a failed exchange
         raise
     finally:
         ended.set()

@@ -31,7 +31,7 @@ _RUNS: Final = "REPRISE_RUNS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initial:
-    """The settings with the full name in `init_from`, and the run or dataset of this name; both are None if it is not set."""
+    """The settings with the full name in `init_from`, and the run or dataset of this name; both are `None` without `init_from`."""
 
     resolved: Resolved[Any]
     run: InitialWeights | None = None
@@ -47,8 +47,9 @@ class Initial:
 def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | None, root: Path = Path()) -> Initial:
     """Find the initial weights of the run in `folder`; `earlier` is the record of its last attempt if it is resumed.
 
-    Weights of another run are copied into the folder, from the store if need be. Raise `SettingError`, `RunNotFoundError`, `RunError`,
-    `DatasetError`, `DigestMismatchError`.
+    Weights of another run are copied into the folder; a run that is only in the store is pulled first. Raise `SettingError` for a name that
+    is neither a run nor a dataset, `RunError` and `DigestMismatchError` for a run whose weights are missing or damaged, `DatasetError` for
+    a dataset without weights, `ResumeError` if a resumed run began with other weights.
     """
     if _SETTING not in type(resolved.settings).__pydantic_fields__:
         return Initial(resolved=resolved)
@@ -78,7 +79,7 @@ def find_initial(resolved: Resolved[Any], *, folder: Path, earlier: Record | Non
 
 @contextmanager
 def _runs_of(folder: Path) -> Iterator[None]:
-    """Find runs beside the run in `folder` within the block: the frozen source of this process has a different runs folder."""
+    """Find runs beside `folder` during the block, instead of in the runs folder of the frozen source in which this process runs."""
     before = os.environ.get(_RUNS)
     os.environ[_RUNS] = str(folder.parent)
     try:
@@ -91,7 +92,7 @@ def _runs_of(folder: Path) -> Iterator[None]:
 
 
 def initial_of_rank(resolved: Resolved[Any]) -> Initial:
-    """Return the initial weights for a rank other than 0: a dataset's; those of a run come from rank 0."""
+    """Return the initial weights for a rank other than 0: a dataset's. Weights of a run come from rank 0."""
     word = resolved.settings.value_of(_SETTING)
     return Initial(resolved=resolved, dataset=dataset_named(word, root=Path()) if word else None)
 
@@ -115,7 +116,10 @@ def require_no_file(word: str) -> None:
 
 
 def dataset_named(word: str, *, root: Path) -> Dataset | None:
-    """Return the dataset that `init_from` names; `None` if no dataset has this name. Raise `DatasetError`, `SettingError`."""
+    """Return the dataset that `init_from` names; `None` if no dataset has this name.
+
+    Raise `DatasetError` for a version that is not declared, and for a dataset without weights.
+    """
     name = word.partition("@")[0]
     if name not in dataset_names(root=root):
         if "@" in word:
@@ -129,7 +133,7 @@ def dataset_named(word: str, *, root: Path) -> Dataset | None:
 
 
 def _of_resumed(resolved: Resolved[Any], word: str | None, earlier: Record, *, root: Path) -> Initial:
-    """Return the initial weights of a resumed run: the weights with which it began."""
+    """Return the initial weights of a resumed run: the weights with which it began. Raise `ResumeError` if settings name other weights."""
     before = earlier.circumstances.execution.get(_SETTING)
     if word != before:
         message = (

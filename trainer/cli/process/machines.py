@@ -1,4 +1,4 @@
-"""Rendezvous of the machines of a run: node 0 names the run, the others report their inputs, which must be equal.
+"""Rendezvous of the machines of a run: node 0 announces the run and its inputs, and the inputs of the other machines must be equal.
 
 Node 0 keeps the record. A message is one value of a key-value store, which node 0 serves at the run's port.
 """
@@ -30,26 +30,26 @@ _LARGEST: Final = 1 << 24
 
 
 class Announcement(Document):
-    """Node 0's message to the others."""
+    """Node 0's message to the other machines."""
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     ingredients: Ingredients
     devices: int
-    """The devices of all machines."""
+    """The number of devices of all machines together."""
     cpu: str
 
 
 class Arrival(Document):
-    """Another machine's answer."""
+    """Another machine's reply."""
 
     node: Node
     differs: str | None = None
-    """What is not as on node 0; the machine does not take part."""
+    """The first difference from node 0, because of which the machine does not take part; `None` without a difference."""
 
 
 @contextmanager
 def serving(place: NodePlace | None) -> Iterator[Any]:
-    """Serve the key-value store of the run on node 0 for the block."""
+    """Yield the key-value store of the run, which node 0 serves during the block; `None` on other machines and on a single machine."""
     if place is None or place.node > 0:
         yield None
         return
@@ -59,7 +59,10 @@ def serving(place: NodePlace | None) -> Iterator[Any]:
 
 
 def announce(store: Any, place: NodePlace, message: Announcement, *, check: Callable[[], None]) -> list[Node]:
-    """Publish the run on node 0, and return the other machines once all have arrived. Raise `RankError`."""
+    """Announce the run on node 0, and return the other machines after all have arrived.
+
+    Raise `RankError` if a machine does not arrive within ten minutes, or has other inputs.
+    """
     store.set("run", message.model_dump_json())
     end, nodes = monotonic() + _ARRIVAL, []
     for number in range(1, place.nodes):
@@ -70,7 +73,7 @@ def announce(store: Any, place: NodePlace, message: Announcement, *, check: Call
                 why = f"node {number} of {place.nodes} did not arrive within {_ARRIVAL:.0f} s"
                 raise RankError(why, hint="the same command must start on every machine, with its own REPRISE_NODE")
             sleep(_PAUSE)
-        arrival = parse_json(store.get(key), Arrival, where=f"the answer of node {number}", most=_LARGEST)
+        arrival = parse_json(store.get(key), Arrival, where=f"the reply of node {number}", most=_LARGEST)
         if arrival.differs is not None:
             why = f"node {number} ({arrival.node.host.name}) does not take part: {arrival.differs}"
             raise RankError(why, hint="start the same command, from the same files, in the same image on every machine")
@@ -79,14 +82,14 @@ def announce(store: Any, place: NodePlace, message: Announcement, *, check: Call
 
 
 def join(place: NodePlace, *, check: Callable[[], None]) -> Any:
-    """Return the key-value store that node 0 serves. Raise `RankError` without a connection."""
+    """Return the key-value store that node 0 serves. Raise `RankError` if node 0 cannot be reached."""
     from trainer.training.shards.ranks import join_meeting
 
     return join_meeting(place.host, place.port, seconds=_ARRIVAL, check=check)
 
 
 def arrive(store: Any, place: NodePlace, mine: Identified, *, devices: int, check: Callable[[], None]) -> Announcement:
-    """Answer node 0 from another machine, and return its message. Raise `RankError` if the inputs differ."""
+    """Reply to node 0 from another machine, and return node 0's message. Raise `RankError` if the inputs differ."""
     while not store.check(["run"]):
         check()
         sleep(_PAUSE)
@@ -97,16 +100,17 @@ def arrive(store: Any, place: NodePlace, mine: Identified, *, devices: int, chec
     store.set(f"machine/{place.node}", Arrival(node=node, differs=differs).model_dump_json())
     if differs is not None:
         raise RankError(
-            f"this machine does not take part in run {found.run}: {differs}", hint="node 0 decides: change this one"
+            f"this machine does not take part in run {found.run}: {differs}",
+            hint="change this machine: node 0 determines the inputs",
         )
     return found
 
 
 def difference(announced: Announcement, mine: Identified) -> str | None:
-    """Return the first ingredient that is not as on node 0; `None` if all are."""
+    """Describe the first difference of this machine from node 0 in ingredients, number of devices or CPU; `None` without a difference."""
     one, other = announced.ingredients.model_dump(mode="json"), mine.ingredients.model_dump(mode="json")
     if mine.circumstances.execution.get("init_from") is not None:
-        one.pop("initial_weights", None)  # of a run: node 0 sends them, and they are verified by this digest
+        one.pop("initial_weights", None)  # node 0 sends the weights of a run, which are verified by this digest
     for name in one:
         if one[name] == other[name]:
             continue

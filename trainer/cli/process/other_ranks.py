@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv: list[str], stop: StopRequest) -> int:
-    """Train on another machine than that of rank 0, which keeps the record: nothing of the run is written here.
+    """Train on a machine other than node 0, which keeps the record: nothing of the run is kept on this machine.
 
-    Raise `RankError` unless this machine has the same inputs.
+    Raise `RankError` if this machine's inputs differ from node 0's.
     """
     stop.listen()
     try:
@@ -81,13 +81,13 @@ def train_on_machine(node: NodePlace, launch: Launch, frozen: FrozenSource, argv
 
 
 def _print_outputs(others: Followers) -> None:
-    """Print what the other ranks of this machine wrote: the folder with their logs is temporary."""
+    """Print the output of this machine's other ranks: the folder with their logs is temporary."""
     for rank, text in others.outputs():
         print(f"the output of rank {rank}:\n{text.rstrip()}", file=escaping(sys.stderr))
 
 
 def train_as_rank(follower: FollowerPlace, launch: Launch, argv: list[str], stop: StopRequest) -> int:
-    """Train as another rank of a machine than its first; rank 0 writes the record, and says from which checkpoint to resume."""
+    """Train as a rank other than the first rank of a machine; rank 0 writes the record and selects the checkpoint to resume from."""
     stop.listen()
     _train_without_record(follower, launch, argv, stop, check=stop.check)
     return 0
@@ -102,7 +102,7 @@ def _train_without_record(
     experiment = import_any_experiment(launch, argv)
     resolved = resolve_settings(experiment, argv)
     attempt = Path(follower.attempt)
-    stop.has_run = True  # rank 0 has its record
+    stop.has_run = True  # rank 0 keeps the record
     initial = initial_of_rank(resolved)
     with attribute_errors(experiment):
         train(

@@ -1,6 +1,7 @@
 """The store during an attempt: its number is claimed when it opens, and its checkpoints are published while it runs.
 
-A training does not depend on the store: a store that does not respond is a line, and the claim is then written when the run is published.
+A training does not depend on the store: if the store does not respond, a line reports this, and the number is claimed when the run is
+published.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class StoreClaims:
 
     @classmethod
     def configured(cls, *, publishes: bool) -> StoreClaims:
-        """Return the claims in the store to which a run is published."""
+        """Return the claims in the store to which the run is published, if the run is published and the store can be opened."""
         address = os.environ.get("REPRISE_STORE")
         if not publishes or not address:
             return cls()
@@ -49,7 +50,10 @@ class StoreClaims:
             return cls()
 
     def hold_numbers(self, folder: Path, ingredients: Ingredients) -> None:
-        """Reserve, in the run's folder, the numbers that other machines have claimed. Raise `RunError` if that run is another one."""
+        """Reserve, in the run's folder, the numbers that other machines have claimed.
+
+        Raise `RunError` if the store has another run with the same ID.
+        """
         if self.store is None:
             return
         try:
@@ -59,11 +63,11 @@ class StoreClaims:
             _report(fault)
             return
         for claim in found:
-            line = f"attempt {claim.attempt} was started on host {claim.host}: this attempt continues the run; that one cannot publish"
-            print(line, file=escaping(sys.stderr))
+            line = f"attempt {claim.attempt} was started on host {claim.host}: this attempt continues the run"
+            print(f"{line}, and attempt {claim.attempt} can no longer be published", file=escaping(sys.stderr))
 
     def claim(self, opened: OpenRun) -> None:
-        """Claim an attempt that was opened. Raise `ClaimedError`, and remove it, if another process was faster."""
+        """Claim the number of an open attempt. If another process has claimed it, remove the attempt and raise `ClaimedError`."""
         if self.store is None:
             return
         try:
@@ -86,7 +90,7 @@ def _report(fault: RepriseError) -> None:
 
 @contextmanager
 def publishing(session: RunningAttempt) -> Iterator[Callable[[Saved], None]]:
-    """Yield what is called with each saved checkpoint; it publishes them every `publish_every` minutes during the block."""
+    """Yield a function that takes each saved checkpoint; checkpoints are published every `publish_every` minutes during the block."""
     minutes, address = session.resolved.settings.publish_every, os.environ.get("REPRISE_STORE")
     if minutes is None:
         yield lambda _: None

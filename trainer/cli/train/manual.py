@@ -34,8 +34,8 @@ _TITLE: Final = "Train an experiment and record everything that is needed to rep
 _OPTIONS: Final = {
     "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
     "--script FILE": "script or program to start unchanged; the words after `--` are its arguments",
-    "--settings FILE.toml": "TOML file with settings, one `name = value` per line; or NAME for settings/NAME.toml; repeatable: the last file "
-    "wins",
+    "--settings FILE.toml": "TOML file with settings, one `name = value` per line; or NAME for settings/NAME.toml; repeatable: "
+    "the last file wins",
     "--print-settings": "print every setting with its origin, in the form of a settings file; train nothing",
     "--json": "print the result as JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
