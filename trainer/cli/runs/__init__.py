@@ -1,4 +1,4 @@
-"""`reprise runs`: lists, shows, pulls, publishes, pushes and exports runs."""
+"""`reprise runs`: list, show, pull, publish, push and export runs."""
 
 from __future__ import annotations
 
@@ -81,10 +81,17 @@ def _parser() -> Arguments:
     parser = Arguments("reprise runs", "Manage runs on this machine and in the store.")
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list runs, latest first")
-    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default: 20; 0: all)")
-    ls.add_argument("--local", action="store_true", help="list local runs only, without access to the store")
     ls.add_argument(
-        "--sweep", metavar="SWEEP", help="list the runs of this sweep only: ID, start of an ID, or `latest`"
+        "-n",
+        "--most",
+        type=int,
+        default=20,
+        metavar="N",
+        help="list at most N runs (default: 20; 0 or with --sweep: all)",
+    )
+    ls.add_argument("--local", action="store_true", help="list only local runs, without access to the store")
+    ls.add_argument(
+        "--sweep", metavar="SWEEP", help="list only the runs of this sweep: ID, start of an ID, or `latest`"
     )
     show = verbs.add_parser(
         "show", help="show a run's result, ingredients, image, drift, and settings with origins and readers"
@@ -102,7 +109,9 @@ def _parser() -> Arguments:
     publish.add_argument("run", metavar="RUN", nargs="*", help=f"{_STORED_RUN}; required unless --all")
     publish.add_argument("--all", action="store_true", help="publish every ended run that is not in the store")
     publish.add_argument(
-        "--abandoned", action="store_true", help="publish RUN also if its process was killed, with status `interrupted`"
+        "--abandoned",
+        action="store_true",
+        help="also publish a run whose process was killed, with status `interrupted`",
     )
     push = verbs.add_parser("push", help="copy runs from one store to another store")
     describe_push(push)
@@ -131,7 +140,7 @@ def _ls(args: Namespace) -> int:
     if args.json:
         print_json([summary(listed) for listed in rows], indent=1)
     elif not rows:
-        print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
+        print(spelled("no runs yet: `reprise train --exp digits` starts a run"), file=sys.stderr)
     else:
         _table(table(rows, measured=_measured()))
     return 0
@@ -152,7 +161,7 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
 
 
 def _measured() -> set[str]:
-    """Return the ids of runs of noise measurements; skip files that are not such documents."""
+    """Return the ids of runs of noise measurements; files that cannot be read as measurements are skipped."""
     runs: set[str] = set()
     with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
         for name in folder.names():
@@ -209,7 +218,7 @@ def _show(args: Namespace) -> int:
 
 
 def _show_waiting(args: Namespace) -> int:
-    """Show a submitted run that has no record. Raise `RunNotFoundError`."""
+    """Show a submitted run that has no record. Raise `RunNotFoundError` if no such run was submitted."""
     folder, note = find_submitted(args.run)
     job = describe_job(folder)
     document = {"run": folder.name, "scheduler": job, "submission": note.model_dump(mode="json")}
@@ -226,7 +235,7 @@ def _record(run: str, address: str | None) -> Record | None:
 
 
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
-    """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
+    """Return the run's retests on this machine and, if the run is published and the store is reachable, in the store."""
     retests = {retest.retest.run: retest for retest in local_retests(runs_folder() / listed.run)}
     if address and listed.location is not RunLocation.LOCAL:
         try:
@@ -237,7 +246,7 @@ def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
 
 
 def _find_listed(word: str, address: str | None) -> ListedRun:
-    """Return the run that `word` names, on this machine or in the store. Raise `RunNotFoundError`."""
+    """Return the run that `word` names, on this machine or else in the store. Raise `RunNotFoundError` if neither has the run."""
     runs = runs_folder()
     local = local_ids(runs)
     try:
@@ -286,7 +295,7 @@ def _pull(args: Namespace) -> int:
             )
             if (parent := records[-1].circumstances.parent) and not recorded_attempts(runs / parent.run):
                 print(
-                    f"its initial weights, of run {parent.run}, are included; the run itself: reprise runs pull {parent.run}"
+                    f"its initial weights, from run {parent.run}, are included; to pull that run: reprise runs pull {parent.run}"
                 )
     if args.json:
         print_json(results, indent=1)
@@ -301,7 +310,7 @@ def _publish(args: Namespace) -> int:
     if args.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
-        raise UsageError("there is no run to publish", hint="name a run, `latest`, or --all")
+        raise UsageError("publish needs a run or --all", hint="name a run or `latest`, or use --all")
     results: list[dict[str, Any]] = []
     faults: list[RepriseError] = []
     for run in chosen:

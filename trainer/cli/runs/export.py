@@ -1,4 +1,4 @@
-"""`reprise runs export`: writes a run's record in the format of another tool, with `--as ro-crate` the run's files too."""
+"""`reprise runs export`: write a run's record in the format of another tool, with `--as ro-crate` also the run's files."""
 
 from __future__ import annotations
 
@@ -46,25 +46,29 @@ def describe(export: Verb) -> None:
         dest="form",
         required=True,
         choices=[*_DOCUMENTS, _CRATE],
-        help="slsa: provenance, an in-toto statement; cyclonedx: machine learning bill of materials; "
-        "ro-crate: a Process Run Crate with the run's files",
+        help="slsa: provenance as an in-toto statement; cyclonedx: machine learning bill of materials; "
+        "ro-crate: Process Run Crate with the run's files",
     )
     export.add_argument(
         "--out",
         type=Path,
         metavar="PATH",
-        help="file to write (default: stdout); of ro-crate, a new folder, or a file whose name ends in .zip",
+        help="file to write (default: stdout); for ro-crate (required), a new folder or a .zip file",
     )
     export.add_argument(
         "--key",
         type=Path,
         metavar="FILE",
-        help="slsa: Ed25519 private key to sign with, PEM; the result is a DSSE envelope (default: unsigned)",
+        help="with --as slsa: sign with the Ed25519 private key in this PEM file, as a DSSE envelope (default: unsigned)",
     )
 
 
 def export(args: Namespace) -> int:
-    """Write the document or the crate. Raise `RunNotFoundError`, `RunError`, `UsageError`, `DigestMismatchError`."""
+    """Write the document or the crate.
+
+    Raise `RunNotFoundError` for an unknown run, `RunError` and `DigestMismatchError` for a run that cannot be exported, `UsageError` for
+    options that do not belong together.
+    """
     _require_options(args)
     if args.form == _CRATE:
         return _export_crate(args)
@@ -103,7 +107,7 @@ def _require_options(args: Namespace) -> None:
 def _export_crate(args: Namespace) -> int:
     folder = _folder(args.run)
     if folder is None and _package_record(args.run) is not None:
-        message = f"{args.run} is a model package, which has the record and not the files of its run"
+        message = f"{args.run} is a model package, which has the record of its run, but not the run's files"
         raise UsageError(message, hint="name the run, or write --as slsa")
     folder = folder or _pull(args.run, args.store)
     run = run_in_folder(folder)
@@ -121,7 +125,7 @@ def _report(args: Namespace, run: ExportedRun, *, digest: str | None) -> None:
 
 
 def _found(word: str, address: str | None) -> ExportedRun:
-    """Return the run that a word names: on this machine, beside a package, or in the store, where only its seals are read."""
+    """Return the run that a word names: on this machine, in a model package, or in the store, of which only the seals are read."""
     if folder := _folder(word):
         return run_in_folder(folder)
     if text := _package_record(word):
@@ -131,7 +135,10 @@ def _found(word: str, address: str | None) -> ExportedRun:
 
 
 def _folder(word: str) -> Path | None:
-    """Return the folder of a run on this machine; `None` if this machine does not have it. Raise `UsageError`."""
+    """Return the folder of a run on this machine; `None` if the run is not on this machine.
+
+    Raise `UsageError` for the start of several IDs.
+    """
     if word and is_folder(Path(word) / ATTEMPTS):
         return typed_folder(Path(word))
     with suppress(RunNotFoundError):
@@ -140,7 +147,7 @@ def _folder(word: str) -> Path | None:
 
 
 def _package_record(word: str) -> bytes | None:
-    """Return the record of a model package on this machine; `None` if a word names none."""
+    """Return the record of a model package on this machine; `None` if `word` names no package."""
     from trainer.cli.find_package import known_package  # late: every `reprise runs` imports this module
     from trainer.models.package import RECORD, open_package
 
@@ -149,7 +156,10 @@ def _package_record(word: str) -> bytes | None:
 
 
 def _in_store(word: str, address: str | None) -> tuple[Store, str]:
-    """Return the store, and the id of the run that `word` names in it. Raise `RunNotFoundError`, `StoreError`."""
+    """Return the store, and the id of the run that `word` names in the store.
+
+    Raise `RunNotFoundError` if the store has no such run, `StoreError` if the store cannot be read.
+    """
     if address is None:
         find_run_id(word, local_ids(runs_folder()))  # raises the error that names similar runs
     store = configured_store(address)

@@ -1,4 +1,4 @@
-"""`reprise runs push`: copies runs from one store to another store, with `--with-data` their datasets too."""
+"""`reprise runs push`: copy runs from one store to another store, with `--with-data` also their datasets."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def describe(push: Verb) -> None:
         "run",
         metavar="RUN",
         nargs="+",
-        help="run: ID, start of an ID, or `latest`; in the store or on this machine",
+        help="run in the store or on this machine: ID, start of an ID, or `latest`",
     )
     push.add_argument("--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)")
-    push.add_argument("--with-data", action="store_true", help="copy the runs' datasets as well")
+    push.add_argument(
+        "--with-data", action="store_true", help="also copy the runs' datasets that the other store lacks"
+    )
 
 
 def push(args: Namespace) -> int:
@@ -54,7 +56,11 @@ def push(args: Namespace) -> int:
             {"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": size}
         )
         if not args.json:
-            print(f"pushed {run}: {readable(size)} sent; in {target.label}" if size else f"{run} is in {target.label}")
+            print(
+                f"pushed {run}: {readable(size)} sent; in {target.label}"
+                if size
+                else f"{run} is already in {target.label}"
+            )
     if args.with_data:
         for dataset in missing:
             _push_data(dataset, source, target)
@@ -69,7 +75,7 @@ def push(args: Namespace) -> int:
 
 
 def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...], int]:
-    """Copy a run's sealed attempts; publish a run that is on this machine only. Return its records and the sent bytes."""
+    """Copy a run's sealed attempts; publish a run that is only on this machine. Return the run's records and the number of sent bytes."""
     progress = transfer_progress("pushing")
     try:
         pushed = push_run(run, source=source, target=target, progress=progress)

@@ -35,7 +35,7 @@ def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[
 
 
 def purpose(listed: ListedRun, *, measured: Collection[str]) -> str | None:
-    """Return the purpose of a run that another command made."""
+    """Return the purpose of a run that a command other than `train` started; `None` for another run."""
     if listed.record and listed.record.circumstances.retest_of:
         return "retest"
     if listed.record and listed.record.circumstances.purpose:
@@ -44,7 +44,7 @@ def purpose(listed: ListedRun, *, measured: Collection[str]) -> str | None:
 
 
 def differing(rows: Sequence[ListedRun]) -> list[str]:
-    """Return the settings that differ among runs of one experiment or within a run, the most often given first.
+    """Return the settings that differ among runs of one experiment or within a run; settings that were given most often are first.
 
     Settings of execution, and differences between the defaults of two experiments, are not included.
     """
@@ -62,7 +62,7 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
 
 
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
-    """Yield the values of a run's beginning, each with the current value if a resumed attempt changed it."""
+    """Yield the values with which a run began, each with the current value if a resumed attempt changed the setting."""
     first: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
     current = current_settings(listed.records) if listed.record else {}
     for name in names:
