@@ -32,6 +32,7 @@ def test_every_form_is_parsed(word: str, declared: object) -> None:
     [
         ("30:10", "expected FIRST:END with FIRST below END, found 30:10", "train=10:30"),
         ("0:0", "found 0:0", "train=0:800"),
+        ("5:5", "found 5:5", "train=5:6"),
         ("10%:5%", "expected FROM%:TO% with FROM below TO", "0%:80%"),
         ("0%:150%", "from 0% to 100%", "0%:80%"),
         ("0:80%", "expected rows as 0:800, a range as 0%:80%", "train=0%:80%"),

@@ -278,9 +278,10 @@ def parse_split(word: str, *, seed: int) -> tuple[str, Any]:
         first, last = int(rows[1]), int(rows[2])
         if first < last:
             return name, [first, last]
+        end = max(first, last) if first != last else first + 1 if first else 800
         raise UsageError(
             f"--split {short(word)}: expected FIRST:END with FIRST below END, found {first}:{last}",
-            hint=f"for example --split {name}={min(first, last)}:{max(first, last) or 800}",
+            hint=f"for example --split {name}={min(first, last)}:{end}",
         )
     if percent := re.fullmatch(f"({_PERCENT})%:({_PERCENT})%", samples):
         if 0 <= float(percent[1]) < float(percent[2]) <= 100:  # noqa: PLR2004 - the bounds of a percentage

@@ -219,7 +219,9 @@ class Scheduler:
             return f": it has no record (exit code {'?' if entry.is_attached else entry.training.poll()})"
         results = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
         code = entry.training.poll() or 0
-        if code or not results:
+        if code == 0 and not results:
+            return ""
+        if code:
             return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
         return f": {', '.join(results[:4])}"
 
