@@ -53,7 +53,7 @@ def test_show_lists_columns_splits_classes_and_hints(shop: Type) -> None:
     assert "  user_id  text    left out  train  0        40 values" in lines
     assert "                             test   1        25 to 29.5" in lines
     assert "      1  yes      10    3     2   15" in lines
-    hint = "  hints     column 'refund' alone gives the label of 100.0% of 60 samples (the"
+    hint = "  hints     column 'refund' alone determines the label of 100.0% of 60 samples"
     assert hint in lines
     assert all(len(line) <= 80 for line in lines if "sha256" not in line and "/" not in line), out
     assert "  looked at all 60 samples of train, val, test, each read once" in lines

@@ -76,7 +76,7 @@ def test_values_become_exactly_these_numbers(column: Any, dtype: str, expected: 
         (2**60, 0, "float32", "1152921504606846976; float32 holds", "declare --column x=b:int64"),
         (1.5, 1.0, "int64", "1.5; int64 holds integers", "x=b:float32"),
         (float("inf"), 1.0, "int64", "inf; int64 holds integers", "x=b:float32"),
-        (2.0**63, 1.0, "int64", "9223372036854775808; int64 holds", "no type holds it exactly"),
+        (2.0**63, 1.0, "int64", "9223372036854775808; int64 holds", "no dtype holds it exactly"),
         (300, 0, "int8", "300; int8 holds -128 to 127", "x=b:int64"),
         (-1, 0, "uint8", "-1; uint8 holds 0 to 255", "x=b:int64"),
         (5, 1, "bool", "5; bool holds 0 to 1", "x=b:int64"),

@@ -36,7 +36,7 @@ def test_a_palette_of_16_grays_is_read_with_4_bits() -> None:
 
 
 def test_a_mask_with_a_third_color_is_rejected() -> None:
-    with pytest.raises(DatasetError, match=r"a\.bmp has a pixel of color 7 of a palette with 2 colors"):
+    with pytest.raises(DatasetError, match=r"a\.bmp has a pixel of color 7, counted from 0, and a palette of 2 colors"):
         decode_row(bmp(bytes([0, 1, 7, 0]), (1, 4), bits=8, colors=BLACK_AND_WHITE))
 
 
@@ -49,6 +49,6 @@ def test_constant_fourth_bytes_are_ignored(fourth: tuple[int, int]) -> None:
 def test_varying_fourth_bytes_are_rejected_unless_dropped() -> None:
     body = bmp(bytes([3, 2, 1, 255, 6, 5, 4, 0]), (1, 2), bits=32)
     for mode in ("L", "RGB", "RGBA"):
-        with pytest.raises(DatasetError, match="is BMP of 32 bits a pixel without a stated alpha"):
+        with pytest.raises(DatasetError, match="is a 32-bit BMP without a stated alpha channel"):
             decode_row(body, mode=mode)
     assert decode_row(body, mode="RGB", alpha="drop") == [[1, 4], [2, 5], [3, 6]]

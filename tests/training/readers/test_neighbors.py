@@ -86,7 +86,9 @@ def test_a_full_shuffle_needs_many_requests_and_gets_a_line(streams: Streams) ->
     assert streams.store.requests - before > COUNT
     line = data.neighborhood.notice(1000)
     assert line is not None
-    assert line.startswith("many@1: nearly each of 1,000 samples of train is a request, because all are shuffled")
+    assert line.startswith(
+        "many@1: nearly each of 1,000 samples of train needs a request, because all samples are shuffled"
+    )
     assert "--shuffle-window 175" in line
 
 

@@ -73,15 +73,15 @@ def test_equal_samples_are_reported_with_their_labels(of_table: Callable[..., Ov
     columns = {"a": [1.0, 2.0, 2.0, 4.0, 1.0, 7.0, 8.0, 2.0], "id": [*"abcdefgh"], "y": [0, 1, 1, 0, 1, 0, 1, 1]}
     hints = of_table(columns, x={"column": "a"}, label={"column": "y", "dtype": "int64"}).hints
     assert hints == (
-        "2 of 4 samples of val are in train too, as row 4 of t.parquet and row 0 of t.parquet; 1 of them with another label",
-        "1 of 4 samples of train is equal to an earlier one, as row 2 of t.parquet to row 1 of t.parquet",
-        "1 input occurs with several labels, as row 0 of t.parquet and row 4 of t.parquet",
+        "2 of 4 samples of val are also in train, for example row 4 of t.parquet and row 0 of t.parquet; 1 of them with another label",
+        "1 of 4 samples of train is equal to an earlier sample, for example row 2 of t.parquet to row 1 of t.parquet",
+        "1 input occurs with several labels, for example row 0 of t.parquet and row 4 of t.parquet",
     )
 
 
 def test_a_missing_value_is_no_zero_and_negative_zero_is_zero(of_table: Callable[..., Overview]) -> None:
     assert of_table({"a": [0.0, 1.0, None, 2.0]}, x={"column": "a"}).hints == ()
-    assert "1 of 2 samples of val is in train too" in of_table({"a": [0.0, 1.0, -0.0, 2.0]}, x={"column": "a"}).hints[0]
+    assert "1 of 2 samples of val is also in train" in of_table({"a": [0.0, 1.0, -0.0, 2.0]}, x={"column": "a"}).hints[0]
 
 
 @pytest.mark.parametrize("kind", ["text", "whole", "number", "missing", "range"])
@@ -102,7 +102,7 @@ def test_a_column_that_gives_the_label_is_reported(kind: str, of_table: Callable
         columns, treatment, x={"column": ["fair", "few"]}, z=leak, label={"column": "y", "dtype": "int64"}
     ).hints
     (hint,) = (each for each in hints if each.startswith("column "))
-    assert hint.startswith("column 'leak' alone gives the label of ")
+    assert hint.startswith("column 'leak' alone determines the label of ")
 
 
 def test_values_are_named_as_long_as_they_are_counted(of_table: Callable[..., Overview]) -> None:
@@ -117,7 +117,7 @@ def test_a_column_that_gives_a_number_to_predict_is_reported(of_table: Callable[
     price = np.random.default_rng(0).random(100)
     columns = {"cents": 100 * price + 3, "noise": np.random.default_rng(1).random(100), "price": price}
     hints = of_table(columns, x={"column": ["cents", "noise"]}, target={"column": "price"}).hints
-    assert hints == ("column 'cents' alone gives the target: their correlation is 1.000000",)
+    assert hints == ("column 'cents' alone determines the target: their correlation is 1.000000",)
 
 
 def test_categories_that_train_lacks_are_reported(of_table: Callable[..., Overview]) -> None:
@@ -138,9 +138,12 @@ def test_arrays_pictures_lines_files_and_windows_have_an_overview(tmp_path: Path
         ("x[0]", "float32"), ("x[1]", "float32"), ("label", "int64"), ("picture", "float32[1,9,9]"),
     ]  # fmt: skip
     assert (of_split(arrays, "x[1]", "val").missing, arrays.label) == (1, "label")
-    assert "1 of 2 samples of val is in train too, as row 2 and row 0; 1 of them with another label" in arrays.hints
+    assert (
+        "1 of 2 samples of val is also in train, for example row 2 and row 0; 1 of them with another label"
+        in arrays.hints
+    )
     lines = make_overview(declared({"kind": "lines", "file": "a.txt"}, splits), FolderFiles(tmp_path))
-    assert lines.hints == ("1 of 2 samples of val is in train too, as row 2 of a.txt and row 0 of a.txt",)
+    assert lines.hints == ("1 of 2 samples of val is also in train, for example row 2 of a.txt and row 0 of a.txt",)
     assert (of_split(lines, "length", "val").low, of_split(lines, "length", "val").high) == (3, 4)
     reader = {"kind": "text", "file": "a.txt", "window": 3}
     windows = make_overview(declared(reader, {"train": [0, 2], "val": [2, 4]}), FolderFiles(tmp_path))

@@ -13,7 +13,7 @@ from trainer.training.readers.images import detect_format
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer", "git lfs pull"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC", "write it as PNG"),
         (b"\n<!DOCTYPE HTML><html></html>", "an HTML page", "download the picture"),
-        (b"<?xml version='1.0'?>\n<!-- x -->\n<SVG/>", "SVG", "draw it as PNG"),
+        (b"<?xml version='1.0'?>\n<!-- x -->\n<SVG/>", "SVG", "render it as PNG"),
         (bytes(128) + b"DICM\2\0", "DICOM", "16-bit PNG"),
         (b"%!PS-Adobe-3.0", "PostScript", "write it as PNG"),
         (b"PK\3\4\0\0", "an archive", "unpack it"),

@@ -88,7 +88,7 @@ def test_without_a_key_a_changed_row_is_removed_and_added(tmp_path: Path) -> Non
     assert changes.key is None
     assert counts(changes, "train") == {"added": 1, "removed": 1, "moved_out": 1}
     assert counts(changes, "val") == {"moved_in": 1}
-    assert "a changed one is one removed and one added" in changes.compared[1]
+    assert "a changed sample counts as one removed and one added" in changes.compared[1]
 
 
 ROWS = some.lists(some.tuples(some.just("p"), some.integers(0, 2), some.sampled_from("xy")), min_size=1, max_size=8)

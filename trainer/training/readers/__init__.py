@@ -1,4 +1,4 @@
-"""Readers convert files to samples. Each kind has a module; `open_samples` selects the reader that the dataset declares."""
+"""Readers convert files to samples. `open_samples` selects the reader that the dataset declares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def open_samples(declared: Described, files: Files) -> Samples:
-    """Open the samples of a dataset with its declared reader. Raise `DatasetError` if the files do not match the declaration."""
+    """Open the samples of a dataset with its declared reader.
+
+    Raise `DatasetError` if the files do not match the declaration, or if the dataset holds weights.
+    """
     match declared.reader:
         case ArraysReader() as arrays:
             return ArrayRows(arrays, files, dataset=declared.name)
@@ -32,7 +35,7 @@ def open_samples(declared: Described, files: Files) -> Samples:
         case TextReader() as text:
             return TokenWindows(files, text, text.tokens) if text.tokens else Windows(files, text)
         case Weights():
-            hint = f"begin a run with them: --init-from {declared.name}"
+            hint = f"to begin a run with the weights: --init-from {declared.name}"
             raise DatasetError(f"dataset {declared.name} holds weights, not samples", hint=hint)
         case _:
             return WholeFiles(files)

@@ -1,4 +1,4 @@
-"""Arrays: a sample is one row of each `.npy` file, read from the memory-mapped cache.
+"""Arrays: a sample is one row of each `.npy` file, read from the memory-mapped cache or streamed.
 
 Shapes and dtypes are those of the files: a file of shape [rows, 1, 8, 8] gives samples `[1, 8, 8]` and batches `[batch, 1, 8, 8]`.
 """
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from trainer.training.readers.samples import Piece, Rows
 
 _STRETCH: Final = 8 << 20
-"""Bytes verified at once, at the first access to a row in them: verifying each row would cost more than reading it."""
+"""Bytes that are verified together, on first access to a row in them: verifying each row would cost more than reading it."""
 
 
 class ArrayRows(FileSamples):
-    """The rows of some arrays of equal length; all bytes read are verified."""
+    """The rows of some arrays of equal length; all bytes that are read are verified."""
 
     def __init__(self, reader: ArraysReader, files: Files, *, dataset: str) -> None:
         """Read the headers of the arrays. Raise `DatasetError` if a file is not an array, or if the lengths differ."""
@@ -37,7 +37,7 @@ class ArrayRows(FileSamples):
         super().__init__(files, Layout(count=count))
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """Return the values of the only scalar integer field; None if there are none or several such fields."""
+        """Return the values of the only scalar integer field; None if no field or several fields are scalar integers."""
         numbers = [each for each in self.fields.values() if each.is_a_whole_number]
         return numbers[0].rows_at(rows).tolist() if len(numbers) == 1 else None
 

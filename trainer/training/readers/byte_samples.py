@@ -31,16 +31,16 @@ _BLOCK: Final = 16 << 20
 
 
 class ByteSamples(FileSamples):
-    """Samples of bytes or tokens, whose values need no inspection."""
+    """Samples of bytes or tokens; their values need no inspection."""
 
     @property
     def holds_values(self) -> bool:
-        """Return False: every byte is valid."""
+        """Return False: every byte and every token is valid."""
         return False
 
 
 class TextLines(ByteSamples):
-    """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
+    """The lines of some files. The constructor reads the files once to index the line endings; the index takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
         self._ends = [_ends(files, path) for path in paths]
@@ -53,11 +53,11 @@ class TextLines(ByteSamples):
         return {"text": text, "length": lengths}
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
-        """Return lines as a batch, padded."""
+        """Pad lines and stack them into a batch. Raise `DatasetError` if a `length` is not the length of its `text`."""
         return _padded(samples, "text")
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:
-        """Return the range of a line."""
+        """Return the byte range of a line."""
         return [(self._files, *self._place(pick.index))]
 
     def _line(self, index: int) -> bytes:
@@ -70,7 +70,7 @@ class TextLines(ByteSamples):
 
 
 def _ends(files: Files, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the end of each line; the last line may lack a newline."""
+    """Return the offset at which each line ends; the last line may lack a newline."""
     ends, size, last = [], files.size(path), _NEWLINE
     for at in range(0, size, _BLOCK):
         numbers = np.frombuffer(files.read(path, at, min(at + _BLOCK, size)), dtype=np.uint8)
@@ -82,7 +82,7 @@ def _ends(files: Files, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class Windows(ByteSamples):
-    """Windows of the bytes of some files; a window does not cross a file boundary."""
+    """Windows of bytes in some files; a window does not cross a file boundary."""
 
     def __init__(self, files: Files, reader: TextReader) -> None:
         self._files, self._reader = files, reader
@@ -95,11 +95,11 @@ class Windows(ByteSamples):
         return {"text": whole[:, :-1].contiguous(), "next": whole[:, 1:].contiguous()}
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:
-        """Return the range of a window."""
+        """Return the byte range of a window, with the byte after it."""
         return [(self._files, *self._place(pick.index))]
 
     def _length(self, number: int) -> int:
-        """Return the size of a file of the reader."""
+        """Return the size in bytes of the reader's file `number`; `TokenWindows` counts tokens."""
         return self._files.size(self._reader.files[number])
 
     def _window(self, index: int) -> np.ndarray[Any, Any]:
@@ -128,12 +128,12 @@ class WholeFiles(ByteSamples):
         return [(self._files, path, 0, self._files.size(path))]
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
-        """Return files as a batch, padded."""
+        """Pad files and stack them into a batch. Raise `DatasetError` if a `length` is not the length of its `bytes`."""
         return _padded(samples, "bytes")
 
 
 def _padded(samples: Sequence[Sample], field: str) -> Batch:
-    """Return samples as a batch with `field` padded with zeros; raise `DatasetError` if a sample's length is not that of its field."""
+    """Stack samples, with `field` padded with zeros. Raise `DatasetError` if a sample's `length` is not the length of its `field`."""
     rows = [sample[field] for sample in samples]
     lengths = torch.tensor([len(row) for row in rows])
     for sample, length in zip(samples, lengths, strict=True):

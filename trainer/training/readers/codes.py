@@ -1,4 +1,4 @@
-"""Columns of categories as codes, by the values that the dataset declares."""
+"""Conversion of categories to codes, by the values that the dataset declares."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Codes:
 
     values: Values
     bad: Mask | None
-    """The rows whose value is missing or unknown, and must not be; None if all fit."""
+    """The rows with a missing or unknown value that the declaration rejects; None if all rows fit."""
     texts: pa.ChunkedArray
     treatment: Treatment
 

@@ -113,7 +113,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def no_number(texts: list[str | None]) -> int | None:
-    """Return the index of the first text that is not a number."""
+    """Return the index of the first text that is not a number, ignoring missing and empty texts; None if all are numbers."""
     return next((row for row, text in enumerate(texts) if text and not _reads_as_number(text)), None)
 
 
@@ -127,8 +127,8 @@ def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLo
             f"{message}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])"
         )
     if _reads_as_number(str(text).replace(",", "").replace(" ", "")):
-        hint = "reprise data publish NAME FILE.csv --thousands , publishes a CSV file itself"
-        return DatasetError(message, hint=f"{hint}; or strip them: .str.replace(',', '').astype(float)")
+        hint = "publish the CSV file itself with `--thousands ,`; or strip the separators: .str.replace(',', '').astype(float)"
+        return DatasetError(message, hint=hint)
     hint = (
         f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); if they are categories, publish the table itself: "
         f"reprise data publish NAME {location.file}; or remove {name!r} from --column"
@@ -218,7 +218,7 @@ def _wider(value: int, target: np.dtype[Any], location: ColumnLocation) -> str:
         return f"declare {location.option('float64')}"
     if not _exact("int64")[0] <= value <= _exact("int64")[1]:
         return (
-            f"no type holds it exactly: write the column in smaller numbers, or remove {location.name!r} from --column"
+            f"no dtype holds it exactly: write the column in smaller numbers, or remove {location.name!r} from --column"
         )
     return f"declare {location.alone('int64') if target.kind == 'f' else location.option('int64')}"
 
@@ -246,7 +246,7 @@ def _described(kind: pa.DataType) -> str:
 
 
 def _reading(kind: pa.DataType, location: ColumnLocation) -> str:
-    """Return the hint for a temporal column: the integers it is read as, and its conversion to numbers."""
+    """Return the hint for a temporal column: the integers as which it is read, and its conversion; empty for other types."""
     if not pa.types.is_temporal(kind) or str(kind).startswith("month_day"):
         return ""
     column = f"t[{location.name!r}]"

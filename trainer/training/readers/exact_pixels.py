@@ -1,8 +1,8 @@
 """Exact values of pictures that Pillow decodes incorrectly or inexactly, and rejection of ambiguous pictures.
 
-Of pictures with more than 8 bits per channel, Pillow returns exact values only for gray. Their white value is taken from the file (65535,
-the maximum of a PGM, 4095 for a 12-bit TIFF) or from the declaration. Of BMP files, Pillow assumes one bit or one byte per pixel for a
-palette of grays, and drops the fourth byte of 32-bit pixels.
+For pictures with more than 8 bits per channel, Pillow returns exact values only if they are gray. Their white value is taken from the
+file (65535, the maximum of a PGM, 4095 for a 12-bit TIFF) or from the declaration. For BMP files, Pillow assumes one bit or one byte per
+pixel if the palette is gray, and drops the fourth byte of 32-bit pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
+from trainer.base.suggestions import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,18 +26,18 @@ FORMATS: Final = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM",
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _SAMPLE_FORMAT, _SUBSAMPLING = 258, 262, 277, 284, 320, 339, 530
 _SIXTEEN: Final = 65535
 _PLAIN: Final = 16_000_000
-"""Maximum values read from text: each takes fifty bytes during decoding."""
+"""Maximum number of values that are read from text: each value takes about 50 bytes during decoding."""
 
 _BMP_BITS: Final[Mapping[str, int]] = {"1": 1, "L": 8}
 """Bits per pixel that Pillow assumes for a palette of grays."""
 _OS2: Final = 12
-"""Bytes of the oldest header, which has 2-byte numbers."""
+"""Size of the oldest header in bytes; its width and height have 2 bytes each."""
 
 Values = np.ndarray[Any, Any]
 
 
 class PictureError(ValueError):
-    """A picture that is rejected; the sentence follows the name of the file."""
+    """The reason why a picture is rejected: a sentence without its subject, the name of the file."""
 
     def __init__(self, sentence: str, *, hint: str) -> None:
         super().__init__(sentence)
@@ -52,7 +54,7 @@ class WideValues:
 
 def no_such_color(number: int, count: int) -> PictureError:
     """Return the error for a pixel whose color is not in the palette."""
-    sentence = f"has a pixel of color {number} of a palette with {count} colors, counted from 0"
+    sentence = f"has a pixel of color {number}, counted from 0, and a palette of {count} colors"
     return PictureError(sentence, hint="it is damaged: replace it, and publish a new version")
 
 
@@ -67,12 +69,12 @@ def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -
         case "GIF" if not drop and _tile(image).extents != (0, 0, *image.size):
             sentence = "is a GIF whose frame covers only a part of it: the rest has no stated color"
             raise PictureError(
-                sentence, hint="write it as PNG; --alpha drop reads the rest in the first color of its palette"
+                sentence, hint="write it as PNG; --alpha drop fills the rest with the first color of its palette"
             )
         case "PPM" if image.mode not in {"1", "L", "I", "F", "RGB"}:
             raise PictureError(f"is a PPM of mode {image.mode}, which no standard defines", hint="write it as PNG")
         case "AVIF" if (at := bytes(body).find(b"av1C")) >= 0 and body[at + 6] & 0x40:
-            raise PictureError("is AVIF with more than 8 bits a channel", hint="write it as AVIF of 8 bits, or PNG")
+            raise PictureError("is AVIF with more than 8 bits per channel", hint="write it as 8-bit AVIF, or as PNG")
 
 
 def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
@@ -82,7 +84,8 @@ def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
     if tags.get(_SAMPLE_FORMAT, (1,))[0] == 2 and bits <= 8:  # noqa: PLR2004 - signed integers
         raise PictureError(f"is {kind} and signed values", hint="write it with unsigned values")
     if samples > len(image.getbands()) and not drop:
-        sentence = f"is {kind}: its last {samples - len(image.getbands())} have no stated meaning"
+        others = counted(samples - len(image.getbands()), "channel")
+        sentence = f"is {kind}: the meaning of {others} is not stated"
         raise PictureError(sentence, hint="--alpha drop ignores them; to use them, publish arrays (--array)")
     if len(image.getbands()) > 1 and bits > 8 and not _is_plain_color(image):  # noqa: PLR2004 - bits
         raise PictureError(f"is {kind}", hint="write it as RGB, one plane, without premultiplied alpha")
@@ -92,9 +95,9 @@ def _require_clear_colors(image: Image.Image) -> None:
     """Raise `PictureError` for palettes and chroma that Pillow misinterprets."""
     tags = _tags(image)
     if image.mode == "YCbCr" and tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
-        raise PictureError("is TIFF of uncompressed YCbCr with fewer pixels of color", hint="write it as RGB")
-    if image.mode in {"P", "PA"} and 0 < max(tags.get(_COLORS, (0,))) < 256:  # noqa: PLR2004 - values of 16 bits
-        raise PictureError("is TIFF whose palette has values of 8 bits; expected 16", hint="write it as RGB")
+        raise PictureError("is TIFF of uncompressed YCbCr with subsampled color", hint="write it as RGB")
+    if image.mode in {"P", "PA"} and 0 < max(tags.get(_COLORS, (0,))) < 256:  # noqa: PLR2004 - 16-bit values exceed 255
+        raise PictureError("is TIFF whose palette has 8-bit values; expected 16-bit values", hint="write it as RGB")
 
 
 def _is_plain_color(image: Image.Image) -> bool:
@@ -109,21 +112,24 @@ def _require_clear_jpeg2000(image: Image.Image, body: bytes) -> None:
     if depths != ({15} if image.mode == "I;16" else {7}):
         found = ", ".join(f"{(depth & 0x7F) + 1} {'signed ' if depth & 0x80 else ''}bits" for depth in sorted(depths))
         raise PictureError(
-            f"is JPEG 2000 with {found} a channel (mode {image.mode})", hint="write it with 8 bits, or as 16-bit PNG"
+            f"is JPEG 2000 with {found} per channel (mode {image.mode})", hint="write it with 8 bits, or as 16-bit PNG"
         )
 
 
 def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | None) -> WideValues | None:
-    """Return the values of a picture with more than 8 bits per channel; None for 8 bits. Raise `PictureError`."""
+    """Return the values of a picture with more than 8 bits per channel; None for up to 8 bits.
+
+    Raise `PictureError` if the white value is unknown, or if a value is not finite or outside of 0 to white.
+    """
     if (raw := _raw_values(image, body)) is None:
         return None
     values, stated = raw
     top = white or stated
     if top is None:
-        what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed ones"
+        what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed integers"
         raise PictureError(
             f"has {what} (mode {image.mode}); expected a declared white value",
-            hint="--white VALUE, as 1 for values from 0 to 1, or write it as 16-bit PNG",
+            hint="--white VALUE, for example 1 for values from 0 to 1; or write it as 16-bit PNG",
         )
     has_alpha = values.shape[2] in {2, 4}
     color = _in_range(values[:, :, :-1] if has_alpha else values, top, declared=white is not None)
@@ -133,7 +139,7 @@ def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | 
 
 
 def _alpha(image: Image.Image, values: Values, *, has_alpha: bool) -> Values | None:
-    """Return alpha from the last channel or the tRNS chunk of a PNG. Its range is independent of the white value."""
+    """Return alpha from the last channel or the tRNS chunk of a PNG, or None. Its range is independent of the white value."""
     if has_alpha:
         return _divided(values[:, :, -1], _SIXTEEN)
     key = image.info.get("transparency")
@@ -141,8 +147,8 @@ def _alpha(image: Image.Image, values: Values, *, has_alpha: bool) -> Values | N
 
 
 def _divided(values: Values, top: float) -> Values:
-    """Divide with one rounding, to the nearest float32; uses float64, with twice the memory, only if necessary."""
-    is_exact = values.dtype.itemsize <= 2 and float(np.float32(top)) == top  # noqa: PLR2004 - 16 bits
+    """Divide values by `top`, as float32. float64 is used for values of more than 16 bits, or if float32 cannot represent `top`."""
+    is_exact = values.dtype.itemsize <= 2 and float(np.float32(top)) == top  # noqa: PLR2004 - bytes of 16 bits
     return np.divide(values, top, dtype=np.float32 if is_exact else np.float64).astype(np.float32, copy=False)
 
 
@@ -155,12 +161,14 @@ def _in_range(values: Values, top: float, *, declared: bool) -> Values:
         sentence = (
             f"has the value {value:.10g}; expected 0 to {top:.10g}, {'the declared' if declared else 'its own'} white"
         )
-        raise PictureError(sentence, hint="--white VALUE names the highest value that pictures of the dataset can have")
+        raise PictureError(
+            sentence, hint="--white VALUE declares the highest value that pictures of the dataset can have"
+        )
     return values
 
 
 def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float | None] | None:
-    """Return the stored values `[height, width, channels]` and the white value if the file states it; None for 8 bits."""
+    """Return the stored values `[height, width, channels]`, and the white value if the file states it; None for up to 8 bits."""
     if image.format == "PPM" and image.mode in {"I", "L", "RGB"}:
         return _netpbm(image, body)
     if image.mode.startswith("I;16"):
@@ -170,7 +178,7 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
         values = _channels(image)
         is_unsigned = image.format == "TIFF" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == 1
         return values.view(np.uint32) if image.mode == "I" and is_unsigned else values, None
-    if image.format == "PNG" and body[24] == 16:  # noqa: PLR2004 - the bit depth in its head
+    if image.format == "PNG" and body[24] == 16:  # noqa: PLR2004 - the bit depth in its header
         return _colors(image, body), _SIXTEEN
     if image.format == "TIFF" and max(_tags(image).get(_BITS, (1,))) == 16:  # noqa: PLR2004 - bits
         return _colors(image, body), _SIXTEEN
@@ -178,7 +186,7 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
 
 
 def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float] | None:
-    """Return unscaled integers and the maximum from the header of a PGM or PPM; Pillow would divide and round."""
+    """Return unscaled integers and the maximum from the header of a PGM or PPM, which Pillow would scale; None for 8 bits."""
     tile = _tile(image)
     if tile.codec_name == "raw":
         return (_channels(image), _SIXTEEN) if image.mode == "I" else None
@@ -203,7 +211,7 @@ def _channels(image: Image.Image) -> Values:
 
 
 def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
-    """Return 16-bit colors. Pillow returns the high bytes, and with the byte order swapped the low bytes."""
+    """Return 16-bit colors. Pillow returns their high bytes, and, if the byte order is swapped, their low bytes."""
     if image.format == "PNG" and body[25] == 4:  # noqa: PLR2004 - gray and alpha, which are decoded as four 8-bit channels
         whole = _read_as(body, {"LA;16B": "RGBA"}).astype(np.uint16)
         return whole[:, :, ::2] << 8 | whole[:, :, 1::2]
@@ -217,7 +225,7 @@ def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
 def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
     """Decode a file again with another raw mode of the same width."""
     with Image.open(io.BytesIO(body), formats=FORMATS) as image:
-        tiles = getattr(image, "tile")  # noqa: B009 - only files have it
+        tiles = getattr(image, "tile")  # noqa: B009 - `Image` lacks the attribute, picture files have it
         for number, tile in enumerate(tiles):
             args = raw[tile.args] if isinstance(tile.args, str) else (raw[tile.args[0]], *tile.args[1:])
             tiles[number] = tile._replace(args=args)
@@ -225,21 +233,21 @@ def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
 
 
 def _tags(image: Image.Image) -> Any:
-    return getattr(image, "tag_v2")  # noqa: B009 - only TIFF has it
+    return getattr(image, "tag_v2")  # noqa: B009 - `Image` lacks the attribute, TIFF files have it
 
 
 def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
     """Return whether the fourth bytes of a 32-bit BMP without a declared alpha differ: some programs store alpha in them."""
     tile = _tile(image)
     rawmode = str(tile.args[0])
-    if tile.codec_name != "raw" or len(rawmode) != 4 or "X" not in rawmode:  # noqa: PLR2004 - bytes a pixel
+    if tile.codec_name != "raw" or len(rawmode) != 4 or "X" not in rawmode:  # noqa: PLR2004 - bytes per pixel
         return False
     fourth = np.frombuffer(body, np.uint8, 4 * image.width * image.height, tile.offset)[rawmode.index("X") :: 4]
     return bool(fourth.min() != fourth.max())
 
 
 def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Image | None:
-    """Decode the picture if Pillow assumes a wrong number of bits per pixel; otherwise return None."""
+    """Decode a BMP with a gray palette if Pillow assumes a wrong number of bits per pixel; otherwise return None."""
     head = body[14:] if image.format == "BMP" else body
     start = 10 if int.from_bytes(head[:4], "little") == _OS2 else 14
     tile, bits = _tile(image), int.from_bytes(head[start : start + 2], "little")
@@ -255,4 +263,4 @@ def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Imag
 
 
 def _tile(image: Image.Image) -> Any:
-    return getattr(image, "tile")[0]  # noqa: B009 - only files have it
+    return getattr(image, "tile")[0]  # noqa: B009 - `Image` lacks the attribute, picture files have it

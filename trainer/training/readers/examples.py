@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.training.readers.samples import Rows
 
 EACH: Final = 12
-"""Samples of a split."""
+"""Number of samples that are shown per split."""
 _MOST_COLUMNS: Final = 40
 _NUMBERS: Final = 8
 """Maximum number of elements of a tensor that are shown."""
@@ -27,7 +27,7 @@ _LETTERS: Final = 500
 def examples_of(
     dataset: Dataset, samples: Samples, splits: Mapping[str, Rows]
 ) -> dict[str, tuple[dict[str, str], ...]]:
-    """Return the first samples of each split by column or field; none of pictures, which are drawn."""
+    """Return the first samples of each split, as text by column or field; empty for pictures, which are drawn instead."""
     if isinstance(dataset.reader, ImagesReader):
         return {}
     return {
@@ -46,7 +46,7 @@ def _example(dataset: Dataset, samples: Samples, sample: Sample) -> dict[str, st
 
 
 def _cells(reader: TableReader, sample: Sample) -> Iterator[tuple[str, str]]:
-    """Yield the value of each column of a row."""
+    """Yield the value of each column of a row; a field with indicators of missing values is yielded as a whole."""
     for field, column in reader.fields.items():
         values = sample[field].reshape(-1)
         names = column.names
@@ -58,7 +58,7 @@ def _cells(reader: TableReader, sample: Sample) -> Iterator[tuple[str, str]]:
 
 
 def _category(reader: TableReader, column: str, value: float) -> str:
-    """Return the category that a number stands for, or the number."""
+    """Return the category whose code is `value`, or the number if there is no such category."""
     treatment = reader.columns.get(column)
     if treatment is not None and treatment.values:
         position = int(value) - treatment.first

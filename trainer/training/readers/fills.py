@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def fit_fills(declared: Described, files: Files) -> dict[str, float]:
-    """Return the number that replaces a missing value, by column. Raises `DatasetError` if train has no value of a column."""
+    """Return the number that replaces a missing value, by column.
+
+    Raise `DatasetError` if the split train is not declared, or has no value of such a column.
+    """
     reader = declared.reader
     if not isinstance(reader, TableReader):
         return {}
@@ -31,10 +34,9 @@ def fit_fills(declared: Described, files: Files) -> dict[str, float]:
 
 def _fill(name: str, reader: TableReader, declared: Described, files: Files) -> float:
     if "train" not in declared.splits:
-        message = (
-            f"dataset {declared.name} has no split train, whose {reader.columns[name].missing} column {name!r} needs"
-        )
-        raise DatasetError(message, hint="declare it, for example --split train=0%:80%")
+        how = reader.columns[name].missing
+        message = f"dataset {declared.name} has no split train; column {name!r} with missing = {how!r} needs it"
+        raise DatasetError(message, hint="declare the split, for example --split train=0%:80%")
     plain = TableReader(kind="table", files=reader.files, fields={name: TableField(column=name, dtype="float64")})
     samples = TableRows(plain, files)
     rows = np.asarray(select("train", declared.splits, samples.layout, dataset=declared.name), dtype=np.int64)
@@ -53,7 +55,7 @@ def _values(samples: TableRows, name: str, rows: Values) -> Iterator[Values]:
 
 
 def _mean(blocks: Iterator[Values]) -> float | None:
-    """Return the mean; the sum of a block is rounded once, so that it is the same on every machine."""
+    """Return the mean, or None without values. The sum of a block is rounded once, so that the mean is the same on every machine."""
     total, count = 0.0, 0
     for block in blocks:
         total, count = total + math.fsum(block.tolist()), count + len(block)
@@ -61,6 +63,6 @@ def _mean(blocks: Iterator[Values]) -> float | None:
 
 
 def _median(blocks: Iterator[Values]) -> float | None:
-    """Return the median; it takes 8 bytes of memory for each row."""
+    """Return the median, or None without values. The computation takes 8 bytes of memory per row."""
     values = np.concatenate([*blocks, np.empty(0)])
     return float(np.median(values)) if len(values) else None

@@ -4,9 +4,9 @@
     label   int64 []; the class number
 
 Each step of the decoding is exact or documented in docs/how-to/datasets.md, and bit-identical with the same release of Pillow, which the
-lock of the run pins. A picture whose values are ambiguous is an error that names its file. Pillow reduces 16-bit colors to 8 bits, ignores
-the full scale that some files state, and drops channels without a mode: `trainer.training.readers.exact_pixels` reads the exact values, or
-rejects the picture.
+run's lock pins. A picture with ambiguous values is rejected with an error that names the file. Pillow reduces 16-bit colors to 8 bits,
+ignores the full scale that some files state, and drops channels without a mode: `trainer.training.readers.exact_pixels` reads the exact
+values, or rejects the picture.
 """
 
 from __future__ import annotations
@@ -89,8 +89,10 @@ def _decoded(image: Image.Image, body: memoryview | bytes, reader: ImagesReader)
     _check_head(image, reader)
     require_clear(image, body, drop=reader.alpha == "drop")
     if image.format in {"BMP", "DIB"} and reader.alpha != "drop" and fourth_bytes_differ(image, body):
-        sentence = "is BMP of 32 bits a pixel without a stated alpha, and its fourth bytes are not all equal"
-        raise PictureError(sentence, hint="--alpha drop ignores them; if they are transparency, write it as PNG")
+        sentence = "is a 32-bit BMP without a stated alpha channel, and its fourth bytes are not all equal"
+        raise PictureError(
+            sentence, hint="--alpha drop ignores the fourth bytes; if they are transparency, write the picture as PNG"
+        )
     wide = wide_values(image, body, white=reader.white)
     bands = (_narrow_band(image, body, reader),) if wide is None else _wide_bands(image, wide, reader)
     return _as_declared(resized(bands, reader), reader)
@@ -100,8 +102,8 @@ def _check_head(image: Image.Image, reader: ImagesReader) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         sentence = f"has {height}x{width} pixels; expected at most {MOST_PIXELS:,} in one picture"
-        raise PictureError(sentence, hint="publish it in smaller pictures")
-    # The further frames of an MPO are previews of the first.
+        raise PictureError(sentence, hint="split it into smaller pictures, and publish a new version")
+    # The other frames of an MPO are previews of the first frame.
     if reader.frames is None and image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise PictureError(
             f"has {frames:,} frames; expected one",
@@ -113,7 +115,7 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: ImagesRea
     """Return a picture of 8 bits per channel, upright, in the declared mode."""
     if reader.white is not None:
         raise PictureError(
-            f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
+            f"has 8 bits per channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more bits",
             hint="remove --white, or publish the two kinds as two datasets",
         )
     color, alpha = _split(_upright(_loaded(image, body), image), bits=body[24] if image.format == "PNG" else 8)
@@ -128,7 +130,7 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: ImagesRea
 
 
 def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
-    """Load the pixels. Raise `PictureError` if a color is not in the palette; Pillow would read it as black."""
+    """Return the picture with loaded pixels. Raise `PictureError` if a color is not in the palette; Pillow would read it as black."""
     if image.format in {"BMP", "DIB"} and (grays := grays_of_palette(image, body)):
         return grays
     count = _colors(image)
@@ -142,7 +144,7 @@ def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
 
 
 def _colors(image: Image.Image) -> int | None:
-    """Return the number of colors in the palette, before Pillow extends it to 256; None if it cannot be too short."""
+    """Return the number of colors in the palette, before Pillow extends it to 256; None if the format has no short palettes."""
     if image.format not in _SHORT_PALETTES:
         return None
     palette = image.palette
@@ -150,7 +152,7 @@ def _colors(image: Image.Image) -> int | None:
 
 
 def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image | None]:
-    """Return gray or color, and the alpha channel if the picture has alpha."""
+    """Return the gray or color channels, and alpha or None. Raise `PictureError` if the mode is not supported."""
     if image.mode in {*_GRAY, "RGB"} and "transparency" in image.info:
         return _keyed(image, bits=bits)
     if image.mode in {"LA", "La"}:
@@ -163,7 +165,7 @@ def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image |
         return _converted(image, "L"), None
     if image.mode == "P" or image.mode in _COLOR:
         return _converted(image, "RGB"), None
-    raise PictureError(f"has pixels of mode {image.mode}, which are not read", hint="write it as RGB or gray")
+    raise PictureError(f"has pixel mode {image.mode}, which is not supported", hint="convert it to RGB or grayscale")
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -171,7 +173,10 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
-    """Make one gray value or color transparent, from the tRNS chunk of a PNG, which uses the bit depth of the file."""
+    """Return the picture, and an alpha channel that makes the color in the tRNS chunk of a PNG transparent.
+
+    The chunk uses the bit depth of the file.
+    """
     most = (1 << bits) - 1
     key = image.info["transparency"]
     keys = [(part & most) * 255 // most for part in (key if isinstance(key, tuple) else (key,))]
@@ -185,7 +190,7 @@ def _ground(image: Image.Image, reader: ImagesReader) -> str:
     if reader.alpha is None:
         raise PictureError(
             f"has transparent pixels (mode {image.mode}); mode {reader.mode} has no channel for them",
-            hint="--alpha white or black puts it on that color, --alpha drop ignores transparency, --mode RGBA keeps it",
+            hint="--alpha white or black blends it with that color, --alpha drop ignores transparency, --mode RGBA keeps it",
         )
     return reader.alpha
 
@@ -207,7 +212,7 @@ def _wide_bands(image: Image.Image, wide: WideValues, reader: ImagesReader) -> t
 
 
 def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
-    """Rotate the picture by its EXIF orientation; Pillow has already done so for TIFF."""
+    """Rotate or flip a picture by the EXIF orientation of `origin`; Pillow has already done so for TIFF."""
     turn = _TURNS.get(origin.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 
@@ -227,7 +232,7 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
     if isinstance(fault, Image.DecompressionBombError):
         return f"it has more than {MOST_PIXELS:,} pixels"
     if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
-        return "Pillow does not read TIFF with such channels, bits or values"
+        return "Pillow does not support TIFF with these channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
         kind = detect_format(body)[0] or "another format, or a damaged header"
         return f"found {kind}; expected one of {', '.join(FORMATS)}"
@@ -238,13 +243,13 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
 
 _REPLACE: Final = "replace or remove the file, and publish a new version"
 _START: Final = 512
-"""Bytes of a file that are examined."""
+"""Number of bytes at the start of a file that are examined."""
 _CONVERT: Final = "write it as PNG or JPEG, and publish a new version"
 _KNOWN: Final = (
     (rb"version https://git-lfs", "a Git LFS pointer instead of the file", "git lfs pull, then publish again"),
     (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "HEIC or HEIF", _CONVERT),
     (rb"(?i)\s*(<!doctype html|<html)", "an HTML page", "download the picture itself, and publish a new version"),
-    (rb"(?i)(\s|<[?!][^>]*>)*<svg", "SVG, which has no pixels", "draw it as PNG, and publish a new version"),
+    (rb"(?i)(\s|<[?!][^>]*>)*<svg", "SVG, which has no pixels", "render it as PNG, and publish a new version"),
     (rb".{128}DICM", "DICOM", "write it as 16-bit PNG, or publish arrays (--array)"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
     (rb"%PDF", "PDF", _CONVERT),
@@ -255,7 +260,7 @@ _KNOWN: Final = (
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", _CONVERT),
     (rb"\x00{64}", "only zeros, as after an interrupted copy", _REPLACE),
 )
-"""The first bytes as a pattern, the name of the format, and the hint."""
+"""A pattern of the first bytes, the name of the format, and the hint."""
 
 
 def detect_format(body: memoryview | bytes) -> tuple[str, str]:
@@ -275,7 +280,7 @@ class PictureSamples(FileSamples):
     """Pictures and their classes, in the order of their paths."""
 
     def __init__(self, reader: ImagesReader, files: Files, *, declared: Described) -> None:
-        """Find the pictures. Raise `DatasetError` if there are no pictures, or if a picture has no class."""
+        """Find the pictures and their classes. Raise `DatasetError` if no picture exists, or if a picture has no class."""
         table = None if reader.labels is None else bytes(files.read(reader.labels))
         self._reader = reader
         self._pictures = find_pictures(reader, files.paths, table, declared=declared)

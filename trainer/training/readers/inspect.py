@@ -1,7 +1,7 @@
 """Inspection of samples: each sample is read once, and statistics of its values are collected per split.
 
-Arrays and tables are inspected in blocks without a copy; a block without NaN and infinities takes two passes over its bytes. Each
-picture is decoded once, several in parallel.
+Arrays and tables are inspected in blocks; contiguous rows of an array are not copied. The bounds of a block without NaN or infinities take
+two passes over its values. Each picture is decoded once, several in parallel.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DENSE: Final = 1 << 16
 
 
 def inspect_samples(samples: Samples, splits: Mapping[str, Sequence[int]]) -> Inspection:
-    """Read every sample of the splits once, even if it is in several splits."""
+    """Read every sample of the splits once, even if it is in several splits; samples of text and whole files are only counted."""
     rows = {name: np.asarray(each, dtype=np.int64) for name, each in splits.items()}
     if not samples.holds_values:
         return Inspection(splits={name: SplitValues(samples=len(each)) for name, each in rows.items()})
@@ -56,7 +56,7 @@ def inspect_blocks(
 
 
 def _of_split(rows: Rows, split: Rows) -> Rows | slice | None:
-    """Return the samples that are in a split: all as a slice, some as indices, or None."""
+    """Return the indices of the `rows` that are in a split: a slice if all are, None if none are."""
     is_inside = np.searchsorted(split, rows) < np.searchsorted(split, rows, side="right")
     if is_inside.all():
         return slice(None)
@@ -144,7 +144,7 @@ class _FieldTally:
             return
         before = self.odd.get(kind)
         row = int(rows[np.flatnonzero(odd.reshape(len(rows), -1).any(axis=1))[0]])
-        places = tuple(np.flatnonzero(odd.any(axis=0)).tolist()) if odd.ndim == 2 else ()  # noqa: PLR2004 - one axis a sample
+        places = tuple(np.flatnonzero(odd.any(axis=0)).tolist()) if odd.ndim == 2 else ()  # noqa: PLR2004 - one axis per sample
         self.odd[kind] = Occurrences(
             count=count + (before.count if before else 0),
             row=before.row if before else row,
@@ -178,7 +178,7 @@ class _FieldTally:
 def _locate(rows: Rows, values: Values, value: Any) -> tuple[int, int | None]:
     """Return the first sample that contains a value, and its position if samples have one axis."""
     row, place = divmod(int((values == value).argmax()), values.size // len(rows))
-    return int(rows[row]), place if values.ndim == 2 else None  # noqa: PLR2004 - samples and their axis
+    return int(rows[row]), place if values.ndim == 2 else None  # noqa: PLR2004 - the axis of the samples, and one axis per sample
 
 
 def _count_values(values: Values) -> Iterable[tuple[int, int, int]]:
@@ -192,7 +192,7 @@ def _count_values(values: Values) -> Iterable[tuple[int, int, int]]:
         firsts = np.zeros(len(counts), dtype=np.int64)
         firsts[shifted[::-1]] = np.arange(
             len(values) - 1, -1, -1
-        )  # the last write to an index wins: the first position
+        )  # the last write to an index wins, so the first position remains
         found = np.flatnonzero(counts)[: DISTINCT + 1]
         return [(low + int(each), int(counts[each]), int(firsts[each])) for each in found]
     distinct, firsts, counted = np.unique(values, return_index=True, return_counts=True)

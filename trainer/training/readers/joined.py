@@ -1,7 +1,7 @@
-"""Several datasets of one run, by role: their samples in one sequence, of which each split is a selection.
+"""Several datasets of one run, by role: their samples form one sequence, from which each split selects some.
 
-The samples of the training split's dataset come first, with the numbers that they have without other datasets, so the other datasets do not
-change the order of the training or its augmentation.
+The samples of the first dataset, which has the training split, keep the numbers that they have without other datasets. Other datasets
+therefore change neither the order of the training samples nor their augmentation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class JoinedDataset(Dataset):
-    """The declaration of the first dataset, with the splits of all."""
+    """The declaration of the first dataset, with the splits of all datasets."""
 
     titles: str
     """The titles of all datasets."""
@@ -84,7 +84,7 @@ class JoinedSamples(Samples):
         return part.samples.sample(replace(pick, index=pick.index - first))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Return several samples; the samples of one dataset are read by its reader at once."""
+        """Return several samples. If all of them are in one dataset, its reader reads them at once."""
         part, first = self._part_of(picks[0].index)
         if all(first <= pick.index < first + len(part.samples) for pick in picks):
             return part.samples.batch([replace(pick, index=pick.index - first) for pick in picks])
@@ -96,7 +96,7 @@ class JoinedSamples(Samples):
 
     @property
     def streamed(self) -> Sequence[StreamedDataset]:
-        """Return the datasets whose files are fetched during the training, each once."""
+        """Return the datasets whose files are fetched during training, each once."""
         return list(dict.fromkeys(each for part in self.parts for each in part.samples.streamed))
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:
@@ -116,11 +116,11 @@ class JoinedSamples(Samples):
 
     @property
     def alphabet(self) -> Alphabet:
-        """Return the numbers of a text, which all datasets share."""
+        """Return the numbers that encode texts, which all datasets share."""
         return self.parts[0].samples.alphabet
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """Return the class numbers of these samples; None if a reader does not know them."""
+        """Return the class numbers of the samples `rows`; None if only reading whole samples can find them."""
         found: list[int] = []
         for row in rows:
             part, first = self._part_of(row)
@@ -132,11 +132,11 @@ class JoinedSamples(Samples):
 
     @property
     def holds_values(self) -> bool:
-        """Return whether an inspection should look at the values."""
+        """Return whether an inspection examines the values of a dataset."""
         return any(part.samples.holds_values for part in self.parts)
 
     def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
-        """Yield these samples for an inspection, as the reader of each dataset does."""
+        """Yield the samples `rows` for an inspection, as the reader of each dataset does."""
         for part, first, end in self.spans():
             own = rows[(rows >= first) & (rows < end)] - first
             for block in part.samples.blocks(own) if len(own) else ():
@@ -144,7 +144,7 @@ class JoinedSamples(Samples):
                 yield replace(block, rows=block.rows + first, fault=fault)
 
     def rows_of(self, split: str) -> Sequence[int]:
-        """Return the samples of a split. Raise `DatasetError` if the dataset of this role does not have the split."""
+        """Return the samples of a split. Raise `DatasetError` if no dataset has the role, or if its dataset does not declare the split."""
         for part, first, _ in self.spans():
             if split in part.splits:
                 rows = select(split, part.declared.splits, part.samples.layout, dataset=part.declared.name)
@@ -170,9 +170,9 @@ def _shifted(fault: Callable[[int], Fault], first: int, row: int) -> Fault:
 
 
 def join(parts: Sequence[RolePart]) -> tuple[Dataset, Samples]:
-    """Return the declaration and the samples of one dataset, or of several by role.
+    """Return the declaration and the samples of one dataset, or of several datasets by role.
 
-    Raise `DatasetError` if their samples differ in a field, its type or its classes, naming both datasets.
+    Raise `DatasetError`, naming two datasets, if their samples differ in a field, its type or its classes, or in the tokenizer.
     """
     first, *others = parts
     if not others:
@@ -213,7 +213,7 @@ def _require_equal(one: RolePart, other: RolePart) -> None:
 
 
 def _types(part: RolePart) -> dict[str, Typed]:
-    """Return type and shape of each field of a sample: as declared, else as in the first sample."""
+    """Return the type and shape of each field of a sample: as declared, otherwise as in the first sample."""
     declared = sample_types(part.declared)
     sample = part.samples.sample(Pick(index=0)) if len(part.samples) else {}
     seen = {

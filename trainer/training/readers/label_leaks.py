@@ -1,4 +1,4 @@
-"""Columns that alone give the label of nearly all samples: usually a column that was filled in after the label was known."""
+"""Columns that alone determine the label of nearly all samples. Such a column was usually filled in after the label was known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ENOUGH: Final = 0.99
 """Minimum share of samples whose label a column determines, for a hint."""
 _SUPPORT: Final = 10
-"""Minimum mean number of samples for each value of a column: a value of one sample gives its label by chance."""
+"""Minimum mean number of samples per value of a column: a value that occurs once determines the label by chance."""
 _CORRELATED: Final = 0.9999
 _LEAST: Final = 20
 """Minimum number of samples for a hint."""
@@ -32,10 +32,11 @@ class _ColumnStatistics:
     counts: dict[int, Counter[int]] | None = field(default_factory=dict)
     """The number of samples by value and label; `None` if there are more than `MOST_VALUES` values."""
     bounds: dict[int, tuple[Any, Any]] = field(default_factory=dict)
-    """The lowest and the highest number of each label."""
+    """The lowest and the highest number for each label."""
     sums: np.ndarray[Any, np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(6))
-    """Count, sums, squares and products of numbers and targets, both less their first values."""
+    """Count, sums, sums of squares and sum of products of the numbers and the targets, after the first value of each is subtracted."""
     start: tuple[float, float] | None = None
+    """The first number and the first target."""
     is_complete: bool = True
     """Whether no value is missing."""
 
@@ -50,7 +51,7 @@ class LabelLeaks:
     rows: int = 0
 
     def add(self, columns: Mapping[str, Cells], label: Cells, inside: Values) -> None:
-        """Add those samples that are `inside` of a split, and have a label."""
+        """Add the samples that are `inside` a split and have a label."""
         is_known = inside & (label.marks != MISSING)
         marks = label.marks[is_known]
         self.rows += len(marks)
@@ -89,14 +90,14 @@ class LabelLeaks:
             column.counts = None
 
     def hints(self) -> Iterator[str]:
-        """Report the columns that give the label."""
-        if self.rows < _LEAST or len(self.labels) < 2:  # noqa: PLR2004 - several labels
+        """Yield a hint for each column that alone determines the label."""
+        if self.rows < _LEAST or len(self.labels) < 2:  # noqa: PLR2004 - at least two labels
             return
         for name, column in self.columns.items():
             if self.is_class:
                 yield from self._of_class(name, column)
             elif (correlation := _correlation(column)) is not None and abs(correlation) >= _CORRELATED:
-                yield f"column {name!r} alone gives the target: their correlation is {correlation:.6f}"
+                yield f"column {name!r} alone determines the target: their correlation is {correlation:.6f}"
 
     def _of_class(self, name: str, column: _ColumnStatistics) -> Iterator[str]:
         largest = max(self.labels.values()) / self.rows
@@ -105,15 +106,15 @@ class LabelLeaks:
             share = sum(max(each.values()) for each in counts.values()) / self.rows
             if share >= _ENOUGH and 1 - share <= (1 - largest) / 2:
                 how = f"{share:.1%} of {self.rows:,} samples (the largest class has {largest:.1%})"
-                yield f"column {name!r} alone gives the label of {how}"
+                yield f"column {name!r} alone determines the label of {how}"
                 return
         ordered = sorted(column.bounds.values())
         is_divided = all(one[1] < other[0] for one, other in pairwise(ordered))
-        if is_divided and column.is_complete and len(ordered) == len(self.labels) and not _has_single(self.labels):
-            yield f"column {name!r} alone gives the label of all {self.rows:,} samples: the ranges of the classes do not overlap"
+        if is_divided and column.is_complete and len(ordered) == len(self.labels) and not _has_rare_label(self.labels):
+            yield f"column {name!r} alone determines the label of all {self.rows:,} samples: the ranges of the classes do not overlap"
 
     def compared(self, label: str | None) -> list[str]:
-        """Return a description of the comparisons with the label."""
+        """Return sentences about how the columns were compared with the label, or why they were not compared."""
         if label is None:
             return ["no column was compared with a label: no field is named label or target"]
         if not self.rows:
@@ -124,8 +125,8 @@ class LabelLeaks:
         return [f"each column was compared with {label}, alone: {ways}"]
 
 
-def _has_single(labels: Counter[int]) -> bool:
-    """Return whether a label has so few samples that its range says nothing."""
+def _has_rare_label(labels: Counter[int]) -> bool:
+    """Return whether a label has too few samples for its range to be evidence."""
     return min(labels.values()) < _SUPPORT
 
 

@@ -37,13 +37,13 @@ class Roles:
     is_class: bool
     """Whether the label is a class; otherwise it is a number."""
     inputs: tuple[str, ...] | None
-    """The columns that a sample contains, without the label; `None` for all of the fields."""
+    """The columns that a sample contains, without the label; `None` if all fields that are not labels are inputs."""
     read_as: Mapping[str, str]
     types: Mapping[str, str]
     """The types that the source of a table declares."""
 
     def is_input(self, name: str) -> bool:
-        """Return whether a net can get a column or field."""
+        """Return whether a column or field is an input of a net."""
         own = name.partition("[")[0] if self.inputs is None else name
         return own not in _LABELS if self.inputs is None else own in self.inputs
 
@@ -68,7 +68,10 @@ def roles_of(dataset: Dataset) -> Roles:
 
 
 def make_overview(dataset: Dataset, files: Files) -> Overview:
-    """Read every sample of the splits once, of all samples without splits. Raises `DatasetError`."""
+    """Read every sample of the splits once, or all samples if no split is declared; windows of a text are only counted.
+
+    Raise `DatasetError` if the files do not match the declaration, or if a table cannot be decoded.
+    """
     samples, roles = open_samples(dataset, files), roles_of(dataset)
     splits = rows_of_splits(dataset, samples)
     every = np.unique(np.concatenate([*splits.values()]))
@@ -126,7 +129,7 @@ class _ColumnTally:
             self.counts = self.counts if len(self.counts) <= MOST_VALUES else None
 
     def add_field(self, values: Values) -> None:
-        """Add whole fields, of which only bounds and missing values are known."""
+        """Add the values of a field that is not split into columns; only bounds and missing values are recorded."""
         self.counts = None
         is_whole = values.dtype.kind != "f" or bool(np.isfinite(values).all())
         complete = (
@@ -158,7 +161,7 @@ class _ColumnTally:
 
 
 def _in_order(item: tuple[str, int]) -> tuple[float, str]:
-    """Sort whole numbers by value, and texts after them."""
+    """Return a key that sorts whole numbers by value, and texts after them."""
     number = item[0].removeprefix("-")
     return (int(item[0]) if number.isdecimal() else float("inf"), item[0])
 
@@ -177,7 +180,7 @@ class _Tally:
     unread: int = 0
     leaks: LabelLeaks = field(init=False)
     marks: Marks = field(init=False)
-    """The mark of each sample in `every`, from the values that a net gets."""
+    """The mark of each sample in `every`, combined from its inputs."""
     labels: Marks = field(init=False)
     is_read: Values = field(init=False)
 
@@ -227,7 +230,7 @@ class _Tally:
             self.leaks.add(columns, some.columns[self.roles.label], inside)
 
     def _name(self, name: str, cells: Cells) -> None:
-        """Remember the texts of counted values: of text, and of a label of whole numbers."""
+        """Record the texts of counted values, for columns of text and for a label of whole numbers."""
         is_whole_label = name == self.roles.label and cells.numbers is not None and cells.numbers.dtype.kind in "iu"
         if cells.numbers is not None and not is_whole_label:
             return
@@ -274,7 +277,7 @@ def _hints(dataset: Dataset, files: Files, tally: _Tally, samples: Samples) -> t
     looked += tally.leaks.compared(roles.label)
     if isinstance(dataset.reader, TableReader) and (others := uncounted_columns(dataset.reader, files)):
         looked.append(f"not the columns {_shortened([f'{name} ({kind})' for name, kind in others.items()])}")
-    return hints, [*looked, "near duplicates, such as another crop of one picture, were not searched"]
+    return hints, [*looked, "near duplicates, such as another crop of one picture, were not searched for"]
 
 
 def _shortened(names: list[str]) -> str:
@@ -283,7 +286,7 @@ def _shortened(names: list[str]) -> str:
 
 
 def _unseen_value_notes(tally: _Tally) -> Iterator[str]:
-    """Report values of text and of the label that are in val or test and not in train."""
+    """Yield notes about values of text inputs and of the label that are in another split, but not in train."""
     for name, tallies in tally.tallies.items():
         texts, train = tally.names.get(name), tallies.get("train")
         is_read = name == tally.roles.label or tally.roles.is_input(name)

@@ -1,4 +1,4 @@
-"""Samples that are equal to others of their split or of another split."""
+"""Hints about equal samples in one split or in two splits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def describe_repeated(
     marks: Marks, labels: Marks | None, splits: Mapping[str, Rows], *, name: Callable[[int], str]
 ) -> Iterator[str]:
-    """Report equal samples; `splits` are places in `marks`, and `name` returns the name of the sample at a place."""
+    """Yield sentences about equal samples. `splits` holds indices into `marks`; `name` returns the name of the sample at an index."""
     for one, other in combinations(splits, 2):
         yield from _shared(marks, labels, (one, splits[one]), (other, splits[other]), name)
     for split, at in splits.items():
@@ -43,9 +43,9 @@ def _shared(
     if not is_equal.any():
         return
     pairs = there[is_equal], order[found[is_equal]]
-    pair = f"as {name(int(pairs[0][0]))} and {name(int(pairs[1][0]))}"
+    pair = f"for example {name(int(pairs[0][0]))} and {name(int(pairs[1][0]))}"
     differ = "" if labels is None else _with_other_label(int((labels[pairs[0]] != labels[pairs[1]]).sum()))
-    count = f"{int(is_equal.sum()):,} of {len(there):,} samples of {second} {_are(int(is_equal.sum()))} in {first} too"
+    count = f"{int(is_equal.sum()):,} of {len(there):,} samples of {second} {_are(int(is_equal.sum()))} also in {first}"
     yield f"{count}, {pair}{differ}"
 
 
@@ -63,16 +63,16 @@ def _repeated(marks: Marks, split: str, at: Rows, name: Callable[[int], str]) ->
     if len(again):
         first, second = sorted((int(order[again[0]]), int(order[again[0] + 1])))
         where = f" of {split}" if split else ""
-        count = f"{len(again):,} of {len(at):,} samples{where} {_are(len(again))} equal to an earlier one"
-        yield f"{count}, as {name(second)} to {name(first)}"
+        count = f"{len(again):,} of {len(at):,} samples{where} {_are(len(again))} equal to an earlier sample"
+        yield f"{count}, for example {name(second)} to {name(first)}"
 
 
 def _contradictory(marks: Marks, labels: Marks, at: Rows, name: Callable[[int], str]) -> Iterator[str]:
-    """Report equal samples whose labels differ: no net can learn both."""
+    """Yield a sentence about equal samples whose labels differ: no net can learn both labels."""
     order = at[np.lexsort((labels[at], marks[at]))]
     is_same = marks[order[1:]] == marks[order[:-1]]
     odd = np.flatnonzero(is_same & (labels[order[1:]] != labels[order[:-1]]))
     if len(odd):
         groups = len(np.unique(marks[order[odd]]))
-        pair = f"as {name(int(order[odd[0]]))} and {name(int(order[odd[0] + 1]))}"
+        pair = f"for example {name(int(order[odd[0]]))} and {name(int(order[odd[0] + 1]))}"
         yield f"{counted(groups, 'input')} {'occurs' if groups == 1 else 'occur'} with several labels, {pair}"

@@ -30,7 +30,7 @@ def resized(bands: tuple[Image.Image, ...], reader: ImagesReader) -> tuple[Image
     if reader.resize is None:
         raise PictureError(
             f"has {height}x{width} pixels; expected {reader.size[0]}x{reader.size[1]}, the declared size",
-            hint="--resize crop, pad or stretch resizes pictures to it",
+            hint="--resize crop, pad or stretch resizes pictures to that size",
         )
     size = (reader.size[1], reader.size[0])
     is_rgba = len(bands) == _RGBA  # the colors of RGBA are premultiplied by alpha, as Pillow does for 8 bits
@@ -44,7 +44,7 @@ def resized(bands: tuple[Image.Image, ...], reader: ImagesReader) -> tuple[Image
 
 
 def _multiplied(bands: Sequence[Image.Image], factor: Values) -> list[Image.Image]:
-    """Multiply the colors of RGBA, and leave alpha."""
+    """Multiply the three color channels by `factor`; alpha is unchanged."""
     return [*(Image.fromarray(np.asarray(color) * factor) for color in bands[:3]), bands[3]]
 
 

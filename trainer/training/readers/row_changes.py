@@ -1,7 +1,7 @@
-"""The difference of two versions of a dataset in samples: added, removed, changed, and moved to another split.
+"""The differences between the samples of two dataset versions: added, removed, changed, and moved to another split.
 
 Samples are matched by a key if there is one: a column that was left out because its values identify the rows, or the file of a sample.
-Otherwise by all of their values: a changed sample is then one that was removed and one that was added.
+Otherwise they are matched by all of their values, and a changed sample counts as one removed and one added sample.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Version:
 
     @property
     def columns(self) -> list[str]:
-        """The columns and fields that are compared."""
+        """The names of the columns and fields in the overview."""
         return [each.name for each in self.overview.columns]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marked:
-    """The samples of the splits of a version, in order: their marks, and the splits of each as bits."""
+    """The samples in a version's splits, in ascending order, with their marks, and the splits of each sample as bits."""
 
     rows: Rows
     values: Marks
@@ -62,7 +62,7 @@ class _Marked:
 
 
 def compare_values(before: Version, after: Version, *, key: str | None = None) -> ValueChanges:
-    """Compare two versions. Raises `DatasetError` if `key` is not a column of both, or does not identify the samples."""
+    """Compare two versions. Raise `DatasetError` if `key` is not a column of both, or does not identify the samples."""
     common = [name for name in before.columns if name in set(after.columns)]
     facts: dict[str, Any] = {
         "columns_added": tuple(name for name in after.columns if name not in common),
@@ -94,7 +94,7 @@ def compare_values(before: Version, after: Version, *, key: str | None = None) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SampleMatch:
-    """The samples of two versions that are the same sample."""
+    """The pairs of matching samples in two versions, and which of them changed."""
 
     key: str | None
     before: Places
@@ -120,8 +120,8 @@ def _compared(key: str | None, common: Sequence[str], candidates: Sequence[str],
     if key is not None:
         yield f"samples are matched by {'their file' if key == _FILE else f'column {key!r}'}"
     else:
-        tried = f" ({listed(candidates)} does not identify them)" if candidates else ""
-        yield f"samples are matched by all of their values{tried}: a changed one is one removed and one added"
+        tried = f" (not identified by {listed(candidates)})" if candidates else ""
+        yield f"samples are matched by all of their values{tried}: a changed sample counts as one removed and one added"
     if unread:
         yield f"not the values of {counted(unread, 'sample')}, which cannot be read"
 
@@ -136,7 +136,7 @@ def _required(key: str, before: Version, after: Version) -> str:
 
 
 def _candidates(before: Dataset, after: Dataset, common: Sequence[str]) -> list[str]:
-    """Return the columns that both versions leave out: an identifier is among them."""
+    """Return the columns that both versions leave out: an identifier is usually among them."""
     one, other = before.source_table, after.source_table
     if one is None or other is None:
         return []
@@ -170,7 +170,7 @@ def _marked(version: Version, common: Sequence[str], candidates: Sequence[str], 
 def _inside(
     version: Version, samples: Samples, every: Rows
 ) -> Iterator[tuple[SomeSamples, dict[str, Marks], Places, Mask]]:
-    """Yield samples, their marks by column, the indices in `every` of the samples that it contains, and the mask of these samples."""
+    """Yield some samples, their marks by column, the indices in `every` of the samples in `every`, and the mask of these samples."""
     for some in read_columns(version.dataset, version.files, samples, every):
         at = np.minimum(np.searchsorted(every, some.rows), max(0, len(every) - 1))
         inside = every[at] == some.rows if len(every) else np.zeros(len(some.rows), dtype=np.bool_)
@@ -187,7 +187,7 @@ def _values(marked: _Marked, key: str | None) -> Marks:
 
 
 def _file_marks(marked: _Marked) -> Marks | None:
-    """Return the marks of the files of samples, if each sample is a file."""
+    """Return the marks of the samples' file names if each sample is a file; otherwise `None`."""
     layout = marked.samples.layout
     if not layout.files or layout.ends is not None:
         return None
@@ -202,7 +202,7 @@ def _pairs(one: Marks, other: Marks) -> tuple[Places, Places]:
 
 
 def _pairs_by_value(one: Marks, splits: Places, other: Marks, other_splits: Places) -> tuple[Places, Places]:
-    """Match equal samples of the same splits first, then the others; equal samples are counted, each is matched once."""
+    """Match equal samples in the same splits first, then the remaining samples. Of several equal samples, each is matched once."""
     here, there = _pairs(
         _numbered(combined([one, splits.view(np.uint64)], len(one))),
         _numbered(combined([other, other_splits.view(np.uint64)], len(other))),
@@ -216,7 +216,7 @@ def _pairs_by_value(one: Marks, splits: Places, other: Marks, other_splits: Plac
 
 
 def _numbered(marks: Marks) -> Marks:
-    """Return marks that differ for equal samples: the second of them is the second in both versions."""
+    """Return marks that also number equal samples, so that the second in one version matches the second in the other."""
     order = np.argsort(marks, kind="stable")
     ordered = marks[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(marks) else np.empty(0, dtype=np.int64)
@@ -227,7 +227,7 @@ def _numbered(marks: Marks) -> Marks:
 
 
 def _by_column(before: Version, after: Version, one: Rows, other: Rows, common: Sequence[str]) -> dict[str, Mask]:
-    """Return, for each column that differs, which of the changed samples differ in it."""
+    """Return, for each column with a difference, the mask of the changed samples that differ in the column."""
     if not len(one):
         return {}
     found = [_marks_of(version, rows, common) for version, rows in ((before, one), (after, other))]
@@ -236,7 +236,7 @@ def _by_column(before: Version, after: Version, one: Rows, other: Rows, common: 
 
 
 def _marks_of(version: Version, rows: Rows, common: Sequence[str]) -> dict[str, Marks]:
-    """Return the marks of these samples, in the order of `rows`."""
+    """Return the marks of the samples `rows` by column, in the order of `rows`."""
     samples, order = open_samples(version.dataset, version.files), np.argsort(rows)
     every = rows[order]
     found: dict[str, Marks] = {}

@@ -1,8 +1,8 @@
 """The samples of a dataset as columns, for an overview and for the comparison of two versions.
 
-A column of a table is read as it is stored, whether the reader uses it or not. Of other datasets, a number of a sample and each place of
-a short vector are columns; larger fields stay whole. Equal values have equal marks of 64 bits, so that text and numbers are compared in one
-way.
+A column of a table is read as it is stored, whether the reader uses it or not. In other datasets, each scalar field and each element of a
+short vector is a column; larger fields stay whole. Equal values of a type have equal 64-bit marks, so that text and numbers are compared in
+the same way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Cells:
     marks: Marks
     """[rows]; `MISSING` if a value is missing."""
     numbers: Values | None = None
-    """[rows]; any number if a value is missing. `None` for text."""
+    """[rows]; arbitrary if a value is missing. `None` for text."""
     texts: dict[int, str] = field(default_factory=dict)
     """The text of each mark, for text."""
 
@@ -56,13 +56,13 @@ class SomeSamples:
     fields: dict[str, Values] = field(default_factory=dict)
     """Fields that are not columns: [rows, ...]."""
     marks: dict[str, Marks] = field(default_factory=dict)
-    """The marks of these fields."""
+    """The marks of whole fields: of `fields`, and of the text of lines and the bytes of files."""
     unread: int = 0
     """Samples that cannot be read; they have no values."""
 
 
 def read_columns(dataset: Dataset, files: Files, samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
-    """Yield these samples, in ascending order; of a table all rows. Raises `DatasetError` for a table that cannot be decoded."""
+    """Yield the samples `rows`, in ascending order; for a table, all of its rows. Raise `DatasetError` if a table cannot be decoded."""
     match dataset.reader:
         case TableReader() as table:
             return _of_table(table, files)
@@ -74,7 +74,7 @@ def read_columns(dataset: Dataset, files: Files, samples: Samples, rows: Rows) -
 
 
 def uncounted_columns(table: TableReader, files: Files) -> dict[str, str]:
-    """Return the columns of lists, structures and bytes of a table, which are not read, with their types."""
+    """Return the types of a table's columns that are not read: lists, structures, bytes and intervals of months."""
     schema = open_parquet(files, table.files[0]).schema_arrow
     return {each.name: str(each.type) for each in schema if not _is_plain(each.type)}
 
@@ -132,7 +132,7 @@ def _digest(body: bytes | memoryview) -> int:
 
 
 def _marks(numbers: Values, missing: Values | None = None) -> Marks:
-    """Return the marks of numbers: equal for equal numbers of different types."""
+    """Return the marks of numbers. Equal numbers of different types have equal marks if they are below 2**53."""
     wide = numbers.astype(np.float64) + 0.0  # -0.0 becomes 0.0
     marks = wide.view(np.uint64).copy()
     if numbers.dtype.kind in "iu" and numbers.dtype.itemsize == 8:  # noqa: PLR2004 - bytes
@@ -154,7 +154,7 @@ def _of_blocks(samples: Samples, rows: Rows) -> Iterator[SomeSamples]:
         for name, values in block.fields.items():
             if values.ndim == 1:
                 columns[name] = _cells(values)
-            elif values.ndim == 2 and values.shape[1] <= LONGEST_VECTOR:  # noqa: PLR2004 - samples and their places
+            elif values.ndim == 2 and values.shape[1] <= LONGEST_VECTOR:  # noqa: PLR2004 - the axis of the samples, and one axis per sample
                 columns |= {f"{name}[{at}]": _cells(values[:, at]) for at in range(values.shape[1])}
             else:
                 whole[name] = values
@@ -196,7 +196,7 @@ def _pieces(rows: Rows) -> Iterator[Rows]:
 
 
 def combined(marks: Sequence[Marks], count: int) -> Marks:
-    """Return one mark for each of `count` samples, of several columns in this order."""
+    """Combine the marks of several columns, in this order, into one mark for each of `count` samples."""
     whole = np.full(count, MISSING, dtype=np.uint64)
     for each in marks:
         whole = _mixed(whole ^ _mixed(each + np.uint64(1))) + np.uint64(0x632BE59BD9B4E019)

@@ -1,7 +1,7 @@
 """The base class of all readers, and the functions that stack samples into batches or read them in blocks for an inspection.
 
-A reader is stateless: a sample depends on its index alone, and its random augmentation on `Pick.seed`. The number of workers and a
-resume therefore do not change any bit.
+A reader is stateless: a sample depends on its index alone, and its random augmentation on `Pick.seed`. The samples are therefore
+bit-identical for any number of workers and in a resumed run.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 Values = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AHEAD: Final = 64
-"""Samples that are read ahead of the inspection."""
+"""Number of samples whose files are fetched together, ahead of an inspection."""
 Piece = tuple["Files", str, int, int]
-"""A range of a file: the dataset's files, path, first byte, one past the last byte."""
+"""A range of a file: the dataset's files, the path, the first byte, and one past the last byte."""
 Sample = dict[str, Tensor]
 """One tensor per field."""
 Batch = dict[str, Tensor]
@@ -45,22 +45,22 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alphabet:
-    """The numbers of a text: bytes, or the tokens of a tokenizer."""
+    """The numbers that encode a text: bytes, or the token ids of a tokenizer."""
 
     size: int
     """Numbers are 0 to `size` - 1."""
     end: int
     """The number at the end of a line."""
     decode: Callable[[Sequence[int]], str]
-    """Returns the text of some numbers."""
+    """Decodes numbers to text."""
     digest: str = ""
     """The digest of the tokenizer's file; empty for bytes."""
     longest: int = 0
-    """Tokens of the longest sample; 0 if it is not known."""
+    """Maximum number of tokens in a sample; 0 if unknown."""
 
 
 def text_of_bytes(numbers: Sequence[int]) -> str:
-    """Return the text of bytes; other numbers become the nearest byte."""
+    """Decode bytes as UTF-8; other numbers are clipped to 0 to 255, and invalid bytes are replaced by U+FFFD."""
     return bytes(min(max(number, 0), 255) for number in numbers).decode(errors="replace")
 
 
@@ -88,7 +88,7 @@ class Pick:
 class Samples(Dataset[Sample]):
     """A dataset indexed by number, `samples[3]`. A reader implements `__len__` and `sample`; overriding `batch` is optional.
 
-    Keep opened resources (views of files, decoders) in a `cached_property`: these are not sent to worker processes.
+    Keep opened resources (views of files, decoders) in a `cached_property`: cached properties are not sent to worker processes.
     """
 
     def __len__(self) -> int:
@@ -99,25 +99,25 @@ class Samples(Dataset[Sample]):
         raise NotImplementedError
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Return several samples in this order, stacked along a new first axis."""
+        """Return the samples of `picks`, in their order, stacked along a new first axis."""
         return self.stack([self.sample(pick) for pick in picks])
 
     @property
     def streamed(self) -> Sequence[StreamedDataset]:
-        """Return the datasets whose files are fetched during the training."""
+        """Return the datasets whose files are fetched during training."""
         return ()
 
-    def pieces(self, pick: Pick) -> Sequence[Piece]:  # noqa: ARG002 - a reader that knows overrides it
-        """Return the ranges of files that `batch` reads for a sample, to fetch them ahead; none if they are not known."""
+    def pieces(self, pick: Pick) -> Sequence[Piece]:  # noqa: ARG002 - used by readers that override this method
+        """Return the file ranges that `batch` reads for a sample, so that they can be fetched ahead; empty if unknown."""
         return ()
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
-        """Return samples as a batch; raise `DatasetError` if they do not fit together. A reader that pads overrides it."""
+        """Stack samples into a batch. Raise `DatasetError` if the shapes of a field differ. A reader that pads overrides this method."""
         return stacked(samples)
 
     @property
     def layout(self) -> Layout:
-        """Return the layout of the samples in files; a reader whose splits are declared by files overrides it."""
+        """Return the layout of the samples in files; a reader whose splits are declared by files overrides this property."""
         return Layout(count=len(self))
 
     @property
@@ -127,26 +127,26 @@ class Samples(Dataset[Sample]):
 
     @property
     def alphabet(self) -> Alphabet:
-        """Return the numbers of a text in a sample; a reader of tokens overrides it."""
+        """Return the numbers that encode texts in samples: bytes, unless a reader of tokens overrides this property."""
         return BYTES
 
-    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - a reader that knows overrides it
-        """Return the class numbers of these samples; None if they require reading whole samples."""
+    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - used by readers that override this method
+        """Return the class numbers of the samples `rows`; None if only reading whole samples can find them."""
         return None
 
     @property
     def holds_values(self) -> bool:
-        """Return whether an inspection should look at the values; for text and whole files, which are bytes, it should not."""
+        """Return whether an inspection examines the values. It skips text and whole files, in which every byte is valid."""
         return True
 
     def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
-        """Yield these samples for an inspection; `rows` must be ascending."""
+        """Yield the samples `rows`, which must be ascending, for an inspection."""
         return single_blocks(
             lambda row: self.sample(Pick(index=row)), ahead_of(self, rows, many=_AHEAD), self.layout.name_of
         )
 
     def __getitem__(self, index: int) -> Sample:
-        """Return one sample, as in the first epoch."""
+        """Return one sample, as in the first epoch of a run with seed 0. Raise `IndexError` if the index is out of range."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.sample(Pick(index=index))
@@ -158,7 +158,7 @@ class Samples(Dataset[Sample]):
 
 
 class FileSamples(Samples):
-    """Samples of files. A reader implements `batch`."""
+    """Samples that are stored in files. A reader implements `batch` or `sample`."""
 
     def __init__(self, files: Files, layout: Layout) -> None:
         self._files, self._layout = files, layout
@@ -173,7 +173,7 @@ class FileSamples(Samples):
 
     @property
     def streamed(self) -> Sequence[StreamedDataset]:
-        """Return the dataset, if its files are fetched during the training."""
+        """Return the dataset, if its files are fetched during training."""
         return (cast("StreamedDataset", self._files),) if self._files.is_streamed else ()
 
     def sample(self, pick: Pick) -> Sample:
@@ -182,7 +182,10 @@ class FileSamples(Samples):
 
 
 def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
-    """Yield `rows` in parts of `many`; files of streamed samples are fetched before their part is yielded, the next ones meanwhile."""
+    """Yield `rows` in parts of `many`.
+
+    The files of streamed samples are fetched before their part is yielded; the files of later parts are fetched in the background.
+    """
     parts = [rows[first : first + many] for first in range(0, len(rows), many)]
     passes = fetch_ahead(samples, ((Pick(index=int(row)) for row in part) for part in parts))
     try:
@@ -200,7 +203,7 @@ def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
 def fetch_ahead(
     samples: Samples, batches: Iterable[Iterable[Pick]], later: Iterable[Iterable[Pick]] = ()
 ) -> list[ReadAhead]:
-    """Begin to fetch the chunks that `batches` read, and then those of `later`, of each streamed dataset."""
+    """Start to fetch the chunks that `batches` read, then the chunks that `later` reads; return a `ReadAhead` for each streamed dataset."""
     if not samples.streamed:
         return []
     read = [_chunks(samples, batch) for batch in batches]
@@ -215,7 +218,7 @@ def fetch_ahead(
 
 
 def _chunks(samples: Samples, batch: Iterable[Pick]) -> dict[int, array[int]]:
-    """Return the chunks that a batch reads, in order, by the identity of the dataset."""
+    """Return the ids of the chunks that a batch reads, in order, by the `id()` of their dataset's files."""
     found: dict[int, array[int]] = {}
     for pick in batch:
         for files, path, first, end in samples.pieces(pick):
@@ -231,7 +234,7 @@ def stacked(samples: Sequence[Sample]) -> Batch:
             examples = " and ".join(str(list(shape)) for shape in list(shapes)[:2])
             raise DatasetError(
                 f"samples of one batch differ in {name!r}: {examples}",
-                hint="pictures: declare --size, and --resize crop, pad or stretch; else override `batch` of the reader",
+                hint="for pictures, declare --size, and --resize crop, pad or stretch; otherwise override `stack` of the reader",
             )
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -248,18 +251,18 @@ def padded(bodies: Sequence[bytes | memoryview]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleBlock:
-    """Some samples: their numbers, and an array `[rows, ...]` per field; or the reason that they cannot be read."""
+    """Some samples: their numbers, and an array `[rows, ...]` per field, or the reason why they cannot be read."""
 
     rows: Rows
     fields: dict[str, Values] = field(default_factory=dict)
     fault: Fault | Callable[[int], Fault] | None = None
-    """The reason that none of these samples can be read, or a function from the number of a sample to its reason."""
+    """The reason why all samples of the block cannot be read, or a function that returns the reason for a sample's number."""
 
 
 def single_blocks(
     read: Callable[[int], dict[str, Tensor]], parts: Iterable[Rows], name: Callable[[int], str]
 ) -> Iterator[SampleBlock]:
-    """Read the samples of some parts one by one in several threads: decoders release the GIL."""
+    """Yield one block for each sample of `parts`. Several threads read the samples, because decoders release the GIL."""
 
     def read_block(row: int) -> SampleBlock:
         numbers = np.array([row], dtype=np.int64)

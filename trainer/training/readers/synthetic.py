@@ -1,9 +1,10 @@
-"""The synthetic dataset: generated files that the reader of a dataset can read, based on its declaration alone.
+"""The synthetic dataset: files that are generated from a dataset's declaration alone, and that its reader can read.
 
-The files contain no real values: values without a declared range are drawn from default bounds.
+The files contain random values, and values that the declaration states, such as categories. Values without a declared range are drawn
+from default bounds.
 
-The fields of a sample depend on one hidden number from 0 to 1, plus noise, so a model can learn from them. Equal declarations give
-equal bytes.
+The numeric fields of a sample depend on one hidden number from 0 to 1, vectors also on noise, so a model can learn from them. Lines and
+text are random words. The same declaration and number of rows always produce the same bytes.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _NOISE: Final = 0.1
 
 Values = np.ndarray[Any, Any]
 Phases = dict[tuple[str, tuple[int, ...]], Values]
-"""How the positions of a field depend on the hidden number, by the field's name and shape: numbers from 0 to 1."""
+"""The phases, from 0 to 1, with which the positions of a field depend on the hidden number, by the field's name and shape."""
 
 
 class SyntheticFiles(Files):
@@ -87,7 +88,7 @@ class SyntheticFiles(Files):
         return memoryview(self._files[path])
 
     def folder(self) -> Path:
-        """Write the files to a temporary folder, which is deleted with this object."""
+        """Return a temporary folder with the files. It is written on first use, and deleted with this object."""
         return self._folder
 
     @cached_property
@@ -105,15 +106,19 @@ class SyntheticFiles(Files):
 
 
 def make_all_synthetic(declared: Sequence[Dataset], *, rows: int) -> list[tuple[Dataset, SyntheticFiles]]:
-    """Generate the twins of the datasets of one run: equal fields depend on the hidden number in the same way. Raise `DatasetError`."""
+    """Generate the twins of one run's datasets. Fields of the same name and shape depend on the hidden number in the same way.
+
+    Raise `DatasetError` if a field is not declared.
+    """
     phases: Phases = {}
     return [make_synthetic(each, rows=rows, phases=phases) for each in declared]
 
 
 def make_synthetic(declared: Dataset, *, rows: int, phases: Phases | None = None) -> tuple[Dataset, SyntheticFiles]:
-    """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`.
+    """Return the declaration and the files of the twin: about `rows` training samples, and a quarter as many in each other split.
 
-    `phases` holds those of the twins that were generated before for the same run.
+    `phases` holds the phases of the twins that were generated before for the same run; the phases of new fields are added to it. Raise
+    `DatasetError` if a field is not declared.
     """
     counts = {name: rows if name == "train" else max(1, rows // 4) for name in [*declared.splits] or ["train"]}
     total = sum(counts.values())
@@ -132,7 +137,7 @@ def make_synthetic(declared: Dataset, *, rows: int, phases: Phases | None = None
 
 
 class _Generator:
-    """The generator of the files of one twin."""
+    """Generates the files of one twin."""
 
     def __init__(self, declared: Dataset, rows: int, random: np.random.Generator, phases: Phases) -> None:
         self.declared, self.rows, self.random, self.phases = declared, rows, random, phases
@@ -166,7 +171,7 @@ class _Generator:
                 return {f"{row:06}.bin": self.random.bytes(64) for row in range(self.rows)}
 
     def declaration_of(self, field: str) -> Drawn:
-        """Return the declaration of a field: from `twin`, else from `sample`."""
+        """Return the declaration of a field, from `twin` or else from `sample`. Raise `DatasetError` if neither declares the field."""
         drawn = self.declared.twin.get(field) or self.declared.sample.get(field)
         if drawn is None:
             raise DatasetError(
@@ -176,7 +181,7 @@ class _Generator:
         return drawn if isinstance(drawn, Drawn) else Drawn(**drawn.model_dump())
 
     def values(self, drawn: Drawn, name: str) -> Values:
-        """Return a value for each sample, `[rows, ...]`."""
+        """Return the values of a field or column, `[rows, ...]`."""
         shape = tuple(_ANY if length == "any" else length for length in drawn.shape)
         hidden = self.hidden.reshape(-1, *[1] * len(shape))
         if shape:
@@ -186,7 +191,7 @@ class _Generator:
         if drawn.classes is not None:
             return np.minimum(hidden * drawn.classes, drawn.classes - 1).astype(drawn.dtype)
         if drawn.dtype == "bool":
-            return np.asarray(hidden > 0.5)  # noqa: PLR2004 - the middle
+            return np.asarray(hidden > 0.5)  # noqa: PLR2004 - the middle of 0 to 1
         low, high = drawn.range or ((-2.0, 2.0) if drawn.dtype.startswith("float") else (0, 9))
         scaled = low + hidden * (high - low)
         return (np.rint(scaled) if drawn.dtype.lstrip("u").startswith("int") else scaled).astype(drawn.dtype)
@@ -235,9 +240,9 @@ class _Generator:
         }
 
     def lines(self, words: Sequence[str], *, most: int | None = None, longest: int | None = None) -> list[bytes]:
-        """Return one line per sample; or, if `most` is set, enough lines for `most` bytes, or words and line ends.
+        """Return one line per sample; if `most` is set, return lines with about `most` bytes, or words and line ends for a tokenizer.
 
-        A line has less than `longest` words.
+        A line has fewer than `longest` words.
         """
         lines: list[bytes] = []
         size, known = 0, np.asarray(words)
@@ -254,7 +259,7 @@ class _Generator:
 
 
 def _words_of(tokens: Tokens | None) -> Sequence[str]:
-    """Return the words of a text; the words of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
+    """Return the words of generated text. Those of a synthetic tokenizer fill the declared vocabulary, so that every token can occur."""
     if tokens is None:
         return _WORDS
     named = {tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])}
@@ -263,7 +268,7 @@ def _words_of(tokens: Tokens | None) -> Sequence[str]:
 
 
 def _tokenizer(tokens: Tokens | None) -> dict[str, bytes]:
-    """Return the file of a tokenizer with the declared vocabulary, whose tokens are words between spaces."""
+    """Return the file of a tokenizer that has the declared vocabulary, and whose tokens are words; empty if `tokens` is None."""
     if tokens is None:
         return {}
     special = list(dict.fromkeys([tokens.end, *([tokens.pad] if isinstance(tokens, PaddedTokens) else [])]))
@@ -285,7 +290,7 @@ def _written(write: Callable[[io.BytesIO], object]) -> bytes:
 
 
 def _picture(pixels: Values, reader: ImagesReader) -> bytes:
-    """Encode as PNG. If a white value is declared, which requires more than 8 bits, encode as TIFF of gray float32 values up to it."""
+    """Encode pixels as PNG, or, if a white value is declared, which requires more than 8 bits, as TIFF of gray float32 values."""
     if reader.white is None:
         image = Image.fromarray(pixels[:, :, 0] if reader.mode == "L" else pixels)
         return _written(partial(image.save, format="PNG"))

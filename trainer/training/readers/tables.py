@@ -1,10 +1,11 @@
 """Tables: a sample is one row of Parquet files; its fields are columns, or vectors of columns, of declared types.
 
-A field of one column has the shape `[]` in a sample and `[batch]` in a batch; of k columns `[k]` and `[batch, k]`. A missing value is NaN
-in a float field, and an error in any other.
+A field of one column has the shape `[]` in a sample and `[batch]` in a batch; a field of k columns has `[k]` and `[batch, k]`, with one
+more number for each column that has an indicator of missing values. A missing value that the declaration does not replace is NaN in a float
+field, and an error in other fields.
 
-Only declared columns are decoded, one row group at a time, and decoded groups of `CACHED_BYTES` bytes are cached, so memory does not grow
-with the table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
+Only declared columns are decoded, one row group at a time, and up to `CACHED_BYTES` bytes of decoded groups are cached, so memory does not
+grow with the table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ if TYPE_CHECKING:
     from trainer.training.readers.samples import Rows
 
 CACHED_BYTES: Final = 64 << 20
-"""Bytes of decoded row groups that a process caches; at least one group, whatever its size."""
+"""Maximum bytes of decoded row groups that a process caches; one group is cached whatever its size."""
 MOST_DECODED: Final = 2 << 30
 """Maximum bytes of one decoded row group: a file of kilobytes can contain a group of gigabytes."""
 _ROWS: Final = 1 << 17
-"""Rows that pyarrow decodes at once: a footer may declare fewer rows than the group has."""
+"""Number of rows that pyarrow decodes at once. Decoding stops early if a group has more rows than its footer states."""
 _TEXTS: Final = 1 << 10
 _AGAIN: Final = "write it again, and publish a new version"
 
@@ -71,7 +72,7 @@ class TableRows(FileSamples):
         super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends, column=column))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Return several rows; each row group is decoded once. Raise `DatasetError` for a row that does not fit its type."""
+        """Return several rows; each row group is decoded at most once. Raise `DatasetError` if a value does not fit its declared type."""
         rows_of: dict[int, list[tuple[int, int]]] = {}
         for number, pick in enumerate(picks):
             group_number, row = self._groups.layout.place(pick.index)
@@ -88,12 +89,15 @@ class TableRows(FileSamples):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes of the label."""
+        """Return the names of the label's classes: the categories of the first column whose codes begin at 0."""
         columns = self._reader.columns.values()
         return next((each.values for each in columns if each.values and each.first == 0), ())
 
     def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
-        """Yield row groups, each decoded once. A group that cannot be decoded is a fault of all its rows, a misfit only of its own row."""
+        """Yield the rows by row group, each decoded once.
+
+        A group that cannot be decoded is a fault of all its rows; a value that does not fit its type is a fault of its row only.
+        """
         at = 0
         while at < len(rows):
             number, _ = self._groups.layout.place(int(rows[at]))
@@ -108,7 +112,7 @@ class TableRows(FileSamples):
                 yield from self._separate_misfits(group, some, span.start)
 
     def _separate_misfits(self, group: _RowGroup, rows: Rows, first: int) -> Iterator[SampleBlock]:
-        """Yield the rows that fit with their values, and the others with their faults; the first row of the group is sample `first`."""
+        """Yield the rows that fit, with their values, and the other rows, with their faults; the group's first row is sample `first`."""
 
         def fault(row: int) -> Fault:
             return fault_of(self._layout.name_of(row), group.fault(row - first))
@@ -126,7 +130,7 @@ class TableRows(FileSamples):
 
 
 def _count_rows(files: Files, path: str, reader: TableReader) -> int:
-    """Return the number of rows of a file, and check its columns, from its footer."""
+    """Read a file's footer and return the number of rows. Raise `DatasetError` if it is damaged or lacks a declared column."""
     foot = _foot(files, path)
     if not files.is_streamed:
         files.require(path, footer_start(foot, where=path))
@@ -137,7 +141,7 @@ def _count_rows(files: Files, path: str, reader: TableReader) -> int:
 
 
 def _foot(files: Files, path: str) -> memoryview:
-    """Return a view of a file; of a streamed file only its first and last bytes, verified, which pyarrow reads as a file."""
+    """Return a view of a file. Of a streamed file, return only the first bytes and the footer, verified: pyarrow accepts them as a file."""
     if not files.is_streamed:
         return files.view(path)
     size = files.size(path)
@@ -148,34 +152,34 @@ def _foot(files: Files, path: str) -> memoryview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RowGroup:
-    """The values of a row group, and the values that do not fit their types."""
+    """The values of a row group, and the columns with values that do not fit their types."""
 
     first: int
     """The number of the first row in the file."""
     fields: Fields
     misfits: list[tuple[Numbers | Codes, ColumnLocation]]
-    """The columns with a row that does not fit."""
+    """The columns with a value that does not fit."""
 
     @property
     def bad(self) -> Mask | None:
-        """Return the rows that do not fit; None if all fit."""
+        """Return the mask of the rows that do not fit; None if all rows fit."""
         masks: list[Any] = [column.bad for column, _ in self.misfits]
         return np.any(masks, axis=0) if masks else None
 
     @property
     def bytes(self) -> int:
-        """Return the size in memory."""
+        """Return the size of the values in memory."""
         return sum(values.nbytes for values in self.fields.values())
 
     def fault(self, row: int) -> DatasetError:
-        """Return the error for the first column of a row that does not fit."""
+        """Return the error for the first column whose value in `row` does not fit."""
         column, location = next(
             (column, location) for column, location in self.misfits if column.bad is not None and column.bad[row]
         )
         return column.fault(row, first=self.first, location=location)
 
     def require(self, rows: list[int]) -> None:
-        """Raise `DatasetError` for the first row that does not fit."""
+        """Raise `DatasetError` if one of `rows` does not fit; the error is about the first such row."""
         if (bad := self.bad) is not None and (misfit := next((row for row in rows if bad[row]), None)) is not None:
             raise self.fault(misfit)
 
@@ -190,7 +194,7 @@ class _RowGroups:
         self.files = [(file, number) for file, each in enumerate(counts) for number in range(len(each))]
         """For each row group, the number of its file, and its number in the file."""
         self.layout = Layout(count=layout.count, ends=list(accumulate(chain.from_iterable(counts))))
-        """The rows of each group."""
+        """The layout of the rows in groups."""
         self._cached: OrderedDict[int, _RowGroup] = OrderedDict()
         self._require_numbers()
 
@@ -223,7 +227,7 @@ class _RowGroups:
         return _RowGroup(first=rows.start - self._of_files.span(file).start, fields=fields, misfits=misfits)
 
     def _column(self, values: pa.ChunkedArray, name: str, dtype: str) -> Numbers | Codes:
-        """Return a column as it is declared: codes of categories, or numbers with the declared value for missing ones."""
+        """Convert a column as declared: to the codes of categories, or to numbers, in which `fill` replaces missing values."""
         treatment = self._reader.columns.get(name)
         if treatment is None:
             return converted(values, dtype)
@@ -252,7 +256,7 @@ class _RowGroups:
         return pa.Table.from_batches(batches)
 
     def _require_numbers(self) -> None:
-        """Raise `DatasetError` for a column that is not numeric; for text, name the first value that is not a number."""
+        """Raise `DatasetError` if a column is not numeric. For a text column, the error shows the first value that is not a number."""
         for number, (path, file) in enumerate(zip(self._reader.files, self._open, strict=True)):
             kinds = file.schema_arrow
             for field, column in self._reader.fields.items():
@@ -266,7 +270,7 @@ class _RowGroups:
                         raise text_fault(*self._first_text(number, name), kind, location)
 
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
-        """Return the row and text of the first value that is not a number; the first row if all are numbers."""
+        """Return the row and text of the first value that is not a number; row 0 and an example if all values are numbers."""
         first, example = 0, None
         with decoding_faults(self._reader.files[file]):
             # Small batches, because one long text may be repeated in all rows of a group.
@@ -282,7 +286,8 @@ class _RowGroups:
 class _Verified:
     """A dataset file as a file object for pyarrow; each byte range is verified when it is read.
 
-    The ranges do not come from the column metadata: pyarrow aborts the process on a damaged column description.
+    The ranges are those that pyarrow requests, and not computed from the column metadata: if the description of a column is damaged,
+    pyarrow aborts the process.
     """
 
     closed = False
@@ -310,7 +315,7 @@ class _Verified:
 
 
 def open_parquet(files: Files, path: str) -> pq.ParquetFile:
-    """Open a file whose footer is verified."""
+    """Open a Parquet file; its footer must be verified. Raise `DatasetError` if the footer cannot be decoded."""
     with decoding_faults(path):
         footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(_foot(files, path))))
         return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=footer)
@@ -327,7 +332,7 @@ def decoding_faults(path: str) -> Iterator[None]:
 
 
 def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) -> None:
-    """Raise `DatasetError` for a row group that is too large when decoded: a repeated value takes memory in each row."""
+    """Raise `DatasetError` if a row group would be too large when decoded: a repeated value takes memory in each row."""
     size = rows * sum(_width(kind) for kind in kinds)
     if size > MOST_DECODED:
         message = f"row group {number + 1} of {path} has {rows:,} rows, which take {size:,} bytes when they are decoded"
@@ -339,12 +344,12 @@ def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) 
 def _width(kind: pa.DataType) -> int:
     try:
         return max(1, int(kind.bit_width) // 8)
-    except ValueError:  # types without a fixed width are rejected later
+    except ValueError:  # a type without a fixed width: text of categories, or a type that is rejected later
         return 16
 
 
 def _group_rows(file: pq.ParquetFile, path: str) -> list[int]:
-    """Return the number of rows of each row group."""
+    """Return the number of rows of each row group. Raise `DatasetError` if their sum differs from the number in the footer."""
     footer = file.metadata
     counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != footer.num_rows:

@@ -1,9 +1,9 @@
-"""Samples of tokens: lines or windows of text files, by the tokenizer of the dataset. The tokens of all files are held in memory.
+"""Samples of tokens: lines or windows of text files, tokenized with the dataset's tokenizer. All tokens are in memory, or memory-mapped.
 
-Lines: `text` int64 [tokens], the end token and the line; `next` int64 [tokens], the line and the end token; `length` int64 []. With a
-window, samples have its length, padded; otherwise a batch is [batch, longest], padded. Padding begins at `length`.
+Lines: `text` int64 [tokens], the end token and the line; `next` int64 [tokens], the line and the end token; `length` int64 []. A batch is
+padded from `length` on: to [batch, window] if a window is declared, otherwise to [batch, longest].
 Windows: `text` int64 [window]; `next` int64 [window], shifted by one token: the targets of a language model. A window can contain the ends
-of several lines, and crosses no file boundary.
+of several lines, but does not cross a file boundary.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class _Tokenized:
-    """The tokens of a dataset, which were read at once: nothing is fetched ahead."""
+    """The tokens of a dataset. The constructor read all files, so nothing is fetched ahead."""
 
     tokenizer: Tokenizer
     longest: int
-    """Tokens of the longest sample."""
+    """Maximum number of tokens in a sample."""
 
     @property
     def alphabet(self) -> Alphabet:
-        """Return the tokens."""
+        """Return the alphabet of the tokenizer."""
         own = self.tokenizer
         return Alphabet(size=own.size, end=own.end, decode=own.decode, digest=own.digest, longest=self.longest)
 
@@ -57,10 +57,10 @@ class _Tokenized:
 
 
 class TokenLines(_Tokenized, ByteSamples):
-    """The lines of some files."""
+    """The lines of some files, as tokens."""
 
     def __init__(self, files: Files, paths: Sequence[str], tokens: PaddedTokens) -> None:
-        """Tokenize the files. Raise `DatasetError` with file and line."""
+        """Tokenize the files. Raise `DatasetError` if the tokenizer does not match its declaration, or a line cannot be tokenized."""
         self.tokenizer, self._window = Tokenizer(files, tokens), tokens.window
         found = self.tokenizer.numbers(files, paths)
         self._ids = [np.frombuffer(each.ids, np.int32) for each in found]
@@ -75,15 +75,18 @@ class TokenLines(_Tokenized, ByteSamples):
         return self.stack([self._line(pick.index) for pick in picks])
 
     def stack(self, samples: Sequence[Sample]) -> Batch:
-        """Return lines as a batch, padded; raise `DatasetError` if a sample has another length than its `length`."""
+        """Pad lines and stack them into a batch. Raise `DatasetError` if a `length` exceeds the sample's tokens or the window."""
         lengths = [int(sample["length"]) for sample in samples]
         longest = self._window or max(lengths)
         padded = {name: torch.full((len(samples), longest), self.tokenizer.pad) for name in _PADDED}
         for name, whole in padded.items():
             for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
-                if not length <= min(longest, len(sample[name])):
+                most = min(longest, len(sample[name]))
+                if length > most:
                     message = f"a sample has {len(sample[name])} tokens in {name!r} and the length {length}"
-                    raise DatasetError(f"{message}; expected at most {longest}", hint="set `length` to their number")
+                    raise DatasetError(
+                        f"{message}; expected at most {most}", hint="set `length` to the number of tokens"
+                    )
                 whole[row, :length] = sample[name][:length]
         others = [{name: each for name, each in sample.items() if name not in _PADDED} for sample in samples]
         return {**padded, **stacked(others)}
@@ -101,7 +104,7 @@ class TokenWindows(_Tokenized, Windows):
     """Windows of the tokens of some files."""
 
     def __init__(self, files: Files, reader: TextReader, tokens: Tokens) -> None:
-        """Tokenize the files. Raise `DatasetError` with file and line."""
+        """Tokenize the files. Raise `DatasetError` if the tokenizer does not match its declaration, or a line cannot be tokenized."""
         self.tokenizer, self.longest = Tokenizer(files, tokens), reader.window
         self._ids = [np.frombuffer(each.ids, np.int32) for each in self.tokenizer.numbers(files, reader.files)]
         super().__init__(files, reader)
