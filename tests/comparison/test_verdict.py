@@ -115,7 +115,7 @@ def test_a_value_that_is_not_a_number_is_not_a_metric(value: Any) -> None:
 
 def test_metrics_undefined_for_the_same_reason_are_equal() -> None:
     one = make_record({"test_auc": "NaN"}, undefined={"test_auc": "one class"})
-    other = make_record({"test_auc": "NaN"}, undefined={"test_auc": "the net gave NaN"})
+    other = make_record({"test_auc": "NaN"}, undefined={"test_auc": "the net returned NaN"})
     assert judge(one, one).level is VerdictLevel.IDENTICAL
     assert judge(one, other).level is VerdictLevel.DIFFERENT
     assert judge(one, make_record({"test_auc": "NaN"})).level is VerdictLevel.DIFFERENT

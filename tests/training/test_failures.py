@@ -114,7 +114,7 @@ CASES = {
     "split_batch": (
         *net_method("def split_batch(self, batch): return batch['x']"),
         ExperimentError,
-        "Net.split_batch gives a Tensor; expected two tensors",
+        "Net.split_batch returns a Tensor; expected two tensors",
     ),
     "optimizer": (*net_method("def configure_optimizers(self): return 3"), ExperimentFailedError, "while training Net"),
     # exceptions

@@ -46,4 +46,4 @@ def test_a_copied_experiment_learns_the_tokens_of_a_published_text(
     assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_loss"]), rel=1e-5)
     assert metrics["test_perplexity"] < 200, "280 is that of a net that learned nothing"
     assert "test_bits_per_byte" not in metrics
-    assert "What the net writes" in (folder / "figures.json").read_text()
+    assert "Generated text" in (folder / "figures.json").read_text()

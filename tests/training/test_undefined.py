@@ -82,4 +82,4 @@ def test_metrics_of_a_net_that_returns_nan_are_undefined(tmp_path: Path, monkeyp
     code = CLASSIFIER.replace("self.layers(x)", "self.layers(x) * (1 if self.training else torch.nan)")
     trained = Small(place=tmp_path, code=code).train(monkeypatch, "--no-terminate-on-nan")
     assert math.isnan(trained.metrics["test_accuracy"])
-    assert trained.undefined["test_accuracy"] == "the net gave NaN for 1 batch of test"
+    assert trained.undefined["test_accuracy"] == "the net returned NaN for 1 batch of test"

@@ -64,7 +64,7 @@ def train_on_masks(folder: Path, code: str, patch: pytest.MonkeyPatch, *, dtype:
 
 
 def test_ignored_pixels_are_excluded_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DatasetError, match=r"include 255 .*255 commonly means") as caught:
+    with pytest.raises(DatasetError, match=r"include 255 .*255 commonly marks labels") as caught:
         train_on_masks(tmp_path, MASKS, monkeypatch)
     assert "Labels to ignore" in str(caught.value.hint)
     assert train_on_masks(tmp_path, MASKS + LEFT_OUT, monkeypatch, dtype="uint8").metrics["test_accuracy"] == 1

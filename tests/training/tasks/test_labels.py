@@ -54,13 +54,13 @@ pytestmark = pytest.mark.torch
         (
             {"train": [0, 1, 255], "val": [255]},
             DatasetError,
-            "have the label 255 .*; 255 commonly means .* every other label is 1 or less",
+            "have the label 255 .*; 255 commonly marks .* every other label is 1 or less",
             "drop those samples",
         ),
         (
             {"train": [0, 4, 255]},
             DatasetError,
-            "255 commonly means that a label is to be ignored",
+            "255 commonly marks labels to ignore",
             "drop those samples, and set classes to 5",
         ),
         (

@@ -80,8 +80,8 @@ def test_a_sequence_with_values_that_are_not_bytes_is_rejected(value: int) -> No
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        (1e30, r"for that sample `forward` gives values up to \d\.\d{3}e\+(29|30)"),
-        (-1e12, r"for that sample `forward` gives values up to \d\.\d{3}e\+11"),
+        (1e30, r"for that sample `forward` returns values up to \d\.\d{3}e\+(29|30)"),
+        (-1e12, r"for that sample `forward` returns values up to \d\.\d{3}e\+11"),
     ],
 )
 def test_a_number_that_causes_an_enormous_output_is_noted_with_its_sample(

@@ -11,7 +11,7 @@ from trainer.base.suggestions import all_are
 
 
 class ClassArea(Metric):
-    """Exact area under the ROC curve of class 1: the probability that a sample of class 1 has a higher score than one of class 0.
+    """Exact area under the ROC curve of class 1: the probability that a sample of class 1 scores higher than a sample of class 0.
 
     Ties count half.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def weights_of_classes(
     counts: Callable[[int], list[int]], *, classes: int, class_weights: str | Sequence[float]
 ) -> Tensor | None:
-    """Return the weight of each class, float32 `[classes]`, or None if all count the same; `counts` counts the labels of train.
+    """Return the weight of each class, float32 `[classes]`, or None if all classes count the same; `counts` counts the labels of train.
 
     Balanced weights are samples / (classes * samples of the class), as in scikit-learn; a class without a sample has the weight 1.
     """

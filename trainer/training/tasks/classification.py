@@ -53,7 +53,7 @@ class Classifier(Task):
     """A net whose `forward` returns scores, float `[batch, classes]`; labels are integers below `classes`, `[batch]`.
 
     Metrics: accuracy over samples, F1 averaged over classes; AUC if `make_metrics` returns `measures_with_auc`.
-    Figures: confusion matrix, ROC curve of each class, samples with largest loss.
+    Figures: confusion matrix, ROC curve of each class, samples with the largest loss.
     """
 
     _class_weights: Tensor | None = None
@@ -112,7 +112,7 @@ class Classifier(Task):
         return [*not_trained_on(labels, self._named)]
 
     def answer_form(self) -> AnswerForm:
-        """Answer with the most probable class and the softmax of the scores; for maps, answer with the class at each place."""
+        """Return the form of predictions: the most probable class and the softmax of the scores; for maps, the class at each place."""
         return AnswerForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Classifier(Task):
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
     def counted(self, wanted: Tensor) -> Tensor | int:
-        """Return the number of samples, each with the weight of its class: the loss is a mean with these weights."""
+        """Return the number of samples or, with class weights, the sum of their weights: the loss is a mean with these weights."""
         weight = getattr(self.loss, "weight", None)
         if weight is None:
             return len(wanted)
@@ -202,20 +202,21 @@ def _axes(labels: Tensor) -> str:
 
 
 _KIND: Final = "set --target-field to the field of the class number, or choose another kind of task"
-_INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
+_INTEGERS: Final = "publish labels.astype('int64'), or publish the column of a table with --column label=COLUMN:int64"
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """Cross entropy that raises an error for a label out of range; on a GPU, CUDA would end the process with an assertion."""
+    """Cross entropy that, on a CPU, raises an error with a hint for a label out of range. On a GPU, an assertion of CUDA fails."""
 
     def __init__(self, weight: Tensor | None, *, label_smoothing: float) -> None:
         super().__init__(label_smoothing=label_smoothing)
         if weight is not None:
             del self.weight
-            self.register_buffer("weight", weight, persistent=False)  # it follows from the training split
+            # not saved: computed from the settings or the training split
+            self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss; raise `SettingError` or `DatasetError` if a label is out of range."""
+        """Return the loss; on a CPU, raise `SettingError` or `DatasetError` if a label is out of range."""
         try:
             return super().forward(scores, labels)
         except IndexError as fault:
@@ -226,7 +227,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
 @configured
 def cross_entropy(weight: Tensor | None = None, *, label_smoothing: float) -> nn.CrossEntropyLoss:
-    """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch, by the weights of classes."""
+    """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch, weighted by class."""
     return CrossEntropy(weight, label_smoothing=label_smoothing)
 
 
@@ -251,7 +252,7 @@ def measures(*, classes: int) -> MetricCollection:
 def measures_with_auc(*, classes: int) -> MetricCollection:
     """Return accuracy and F1, and for two classes the area under the ROC curve of class 1."""
     metrics = measures(classes=classes)
-    if classes == 2:  # noqa: PLR2004 - the curve is of two classes
+    if classes == 2:  # noqa: PLR2004 - the curve distinguishes two classes
         metrics.add_metrics({"auc": ClassArea()})
     return metrics
 
@@ -279,7 +280,7 @@ def negative(message: str, label: int) -> DatasetError:
     hint = "drop those samples, or give them a class, and publish again"
     if label == IGNORED:
         what = "torch's loss leaves such samples out, and the metrics would count them as errors"
-        hint = f"{what}: {hint}; a net that masks them overrides `check_values`"
+        hint = f"{what}: {hint}; a net that masks such samples overrides `check_values`"
     return DatasetError(f"{message}; a class is 0 or more", hint=hint)
 
 
@@ -305,9 +306,7 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
     if is_of_samples and not 0 < max(others, default=0) < COMMONLY_IGNORED - 1:  # 0 and 255 are black and white
         return None
-    message = (
-        f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
-    )
+    message = f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly marks labels to ignore"
     if not is_of_samples:
         return DatasetError(message, hint=_LEAVE_OUT)
     more = max(others) + 1
@@ -316,7 +315,7 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
 
 
 _LEAVE_OUT: Final = (
-    "derive the net from Segmenter, with ignore_index (docs/how-to/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
+    "derive the net from Segmenter, with ignore_index (docs/how-to/experiments.md, Labels to ignore); for masks of 0 and 255, publish "
     "masks // 255; or set classes to 256"
 )
 
@@ -326,7 +325,7 @@ def _scores(classes: int) -> str:
 
 
 def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> Iterator[str]:
-    """Yield notes on the classes that no sample of train has."""
+    """Yield notes on the classes without a sample in train."""
     train = labels.get("train")
     if train is None or train.values is None:
         return
@@ -340,7 +339,7 @@ def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> I
 
 
 def _holders(labels: Mapping[str, FieldValues], label: int) -> str:
-    """Return how many samples of which splits have a label, and the first of them.
+    """Return a sentence that counts the samples with a label in each split, and names the first of them.
 
     Samples are counted if each has one label; if a sample has several labels, as a mask does, only the splits are listed.
     """

@@ -85,7 +85,7 @@ class CheckNet(Callback):
             return
         counts = {split: self.data.count_of(split) for split in SPLITS}
         steps = trainer.max_steps * trainer.accumulate_grad_batches
-        if 0 <= steps <= counts[TRAIN] // self.data.batch_size:  # the run ends before that batch
+        if 0 <= steps <= counts[TRAIN] // self.data.batch_size:  # `max_steps` ends the run before the last batch
             del counts[TRAIN]
         require_more_than_one(singles, counts, batch_size=self.data.batch_size, shards=self.data.shards)
 
@@ -98,7 +98,7 @@ class CheckNet(Callback):
             message = (
                 f"the last batch of train has 1 sample ({counted(count, 'sample')}, batch size {self.data.batch_size})"
             )
-            exception.add_note(f"{message}; with another --batch-size it has more")
+            exception.add_note(f"{message}; another --batch-size avoids this")
 
 
 def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> tuple[list[str], Tensor]:
@@ -108,12 +108,12 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     """
     example = data.example()
     batch = moved(example)
-    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - the task's own
+    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - private to this package
     notes = value_notes(net, seen, batch) if seen is not None else []
     predicted = try_out(net, batch, seen=seen)
     if data.trained is not data.picked:
         try_out(net, moved(data.trained_example()))
-    odd = net.describe_oddity(predicted, net._input_and_target(batch)[1])  # noqa: SLF001 - the task's own
+    odd = net.describe_oddity(predicted, net._input_and_target(batch)[1])  # noqa: SLF001 - private to this package
     if seen is not None:
         require_finite_losses(net, data, seen, moved)
         notes += describe_large(net, data, seen, moved)
@@ -121,7 +121,10 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
 
 
 def value_notes(net: Task, seen: Inspection, batch: Batch) -> list[str]:
-    """Return the task's notes on the values of every split; none if `batch` shows that the net does not use the fields unchanged."""
+    """Return the task's notes on the values of every split; empty if `batch` shows that the net does not use the fields unchanged.
+
+    Store the reasons of undefined metrics in the net. Raise `SettingError` if the monitored metric is undefined.
+    """
     if not _uses_fields_unchanged(net, batch):
         return []
     notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
@@ -141,12 +144,12 @@ def require_defined(undefined: Mapping[str, str], *, monitor: str | None) -> Non
     """Raise `SettingError` if the monitored metric is undefined: it could not select an epoch."""
     if monitor is not None and (why := undefined.get(monitor)) is not None:
         message = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
-        raise SettingError(message, hint="--monitor val_loss, or a split val on which it is defined")
+        raise SettingError(message, hint="--monitor val_loss, or use a split val on which the metric is defined")
 
 
 def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
     """Raise `DatasetError` if a used field holds NaN or infinities and the loss of such a sample is not finite either."""
-    for field in net._used:  # noqa: SLF001 - the task's own
+    for field in net._used:  # noqa: SLF001 - private to this package
         for _, found, _ in seen.not_finite(field):
             _, loss = _try_sample(net, data, found.row, moved)
             if not math.isfinite(loss):
@@ -161,7 +164,7 @@ def require_finite_losses(net: Task, data: RunData, seen: Inspection, moved: Mov
 def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
     """Return notes on fields whose largest absolute value leads to a very large output or loss for that sample."""
     notes = []
-    for field in net._used:  # noqa: SLF001 - the task's own
+    for field in net._used:  # noqa: SLF001 - private to this package
         bound = seen.farthest(field)
         if bound is None or abs(bound.value) < _LARGE or next(seen.not_finite(field), None):
             continue
@@ -169,7 +172,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
         if not (output < _ENORMOUS and abs(loss) < _ENORMOUS):
             what = f"the loss of that sample is {metric_text(loss)}"
             if output >= _ENORMOUS:
-                what = f"for that sample `forward` gives values up to {metric_text(output)}"
+                what = f"for that sample `forward` returns values up to {metric_text(output)}"
             message = f"{describe_farthest(seen, field, data.declared)}; {what}"
             notes.append(f"{message}: scale the field before publishing, or in `forward`")
     return notes
@@ -177,8 +180,8 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
 
 @torch.no_grad()
 def _try_sample(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
-    """Return the largest output for a sample and the first sample of train, and their loss, in eval mode."""
-    given, wanted = net._input_and_target(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
+    """Return the largest absolute output for a sample and the first sample of train, and their loss, in eval mode."""
+    given, wanted = net._input_and_target(moved(data.read([row, data.first])))  # noqa: SLF001 - private to this package
     with evaluating(net):
         predicted = called(net, given)
         net.check_output(predicted, wanted)
@@ -187,10 +190,10 @@ def _try_sample(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float
 
 @torch.enable_grad()
 def try_out(net: Task, batch: Batch, *, seen: Inspection | None = None) -> Tensor:
-    """Return a net's output for a batch in eval mode, with its graph; restore the net's modes. `seen` are values that have to fit it."""
-    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - the task's own
+    """Return a net's output for a batch in eval mode, with its graph, and check it against `seen`; restore the net's modes."""
+    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - private to this package
     net.check_batch(given, wanted)
-    with evaluating(net), fields_unchanged(net, batch, field=next(iter(net._used), "")):  # noqa: SLF001 - as above
+    with evaluating(net), fields_unchanged(net, batch, field=next(iter(net._used), "")):  # noqa: SLF001 - private to this package
         predicted: Tensor = _pass(net, given)
     net.check_output(predicted, wanted)
     require_scores(net, predicted, seen, batch)
@@ -230,7 +233,7 @@ def _pass(net: Task, given: Any) -> Any:
 
 
 def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
-    """Return the error for a `forward` that fails only because of its input's dtype: the net accepts another dtype."""
+    """Return the error for a `forward` that fails only because of its input's dtype; None if no other dtype works."""
     weights = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
     calls = {torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
     if not isinstance(given, Tensor):
@@ -243,7 +246,7 @@ def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
         except Exception:  # noqa: BLE001, S112 - then the dtype is not the only reason
             continue
         name = str(dtype).removeprefix("torch.")
-        field = next(iter(net._used), "")  # noqa: SLF001 - the task's own
+        field = next(iter(net._used), "")  # noqa: SLF001 - private to this package
         message = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
         hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
         if dtype.is_floating_point and dtype != torch.float32:
@@ -258,7 +261,7 @@ def _uses_fields_unchanged(net: Task, batch: Batch) -> bool:
     def is_slice(whole: Tensor, part: Tensor) -> bool:
         return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
 
-    pairs = zip(net._used, leaves(net._input_and_target(batch)), strict=False)  # noqa: SLF001 - the task's own
+    pairs = zip(net._used, leaves(net._input_and_target(batch)), strict=False)  # noqa: SLF001 - private to this package
     return all(
         is_slice(batch[name], part) or (part.is_floating_point() and bool(torch.isnan(part).any()))
         for name, part in pairs

@@ -1,4 +1,4 @@
-"""Metrics that torchmetrics lacks or computes otherwise, the mean loss of a split, and its rows for figures.
+"""Metrics that torchmetrics lacks or computes differently, the mean loss of a split, and buffers for figures.
 
 A metric that is undefined on its samples stores the reason in `undefined`.
 """
@@ -17,7 +17,7 @@ from trainer.base.suggestions import all_are
 
 
 class Area(BinaryAUROC):
-    """Area under the ROC curve of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
+    """Area under the ROC curve of pairs, `[pairs]`; undefined unless there are pairs of the same class and of different classes."""
 
     undefined: str | None = None
 
@@ -28,7 +28,7 @@ class Area(BinaryAUROC):
 
 
 class EqualErrorRate(BinaryEER):
-    """Equal error rate of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
+    """Equal error rate of pairs, `[pairs]`; undefined unless there are pairs of the same class and of different classes."""
 
     undefined: str | None = None
 
@@ -39,7 +39,7 @@ class EqualErrorRate(BinaryEER):
 
 
 def _one_kind(metric: Any) -> str | None:
-    """Return why the curve of pairs does not exist, or None if it exists."""
+    """Return the reason why the curve of pairs does not exist, or None if it exists."""
     kept = metric.target
     targets = torch.cat([each.flatten() for each in kept]) if isinstance(kept, list | tuple) else kept.flatten()
     if not len(targets):
@@ -64,7 +64,7 @@ class Accuracy(MulticlassAccuracy):
 
 
 class MeanAveragePrecision(MultilabelAveragePrecision):
-    """Average precision of each label, `[batch, labels]`, averaged over the labels that a sample has; undefined if none has any."""
+    """Average precision of each label, `[batch, labels]`, averaged over the labels that occur; undefined if no sample has a label."""
 
     undefined: str | None = None
 
@@ -85,10 +85,10 @@ class MeanAveragePrecision(MultilabelAveragePrecision):
 
 
 class MeanIoU(Metric):
-    """Intersection over union of each class, averaged over the classes that a pixel has or is predicted to have.
+    """Intersection over union of each class, averaged over the classes that occur in a target or a prediction.
 
-    Counts are exact, in any order and on any device; torchmetrics' counts take memory for every pair of classes and pixel if torch is to be
-    deterministic.
+    Counts are exact, in any order and on any device. Torchmetrics needs memory for every combination of a pair of classes and a pixel if
+    deterministic algorithms are required.
     """
 
     full_state_update = False
@@ -118,7 +118,7 @@ class MeanIoU(Metric):
 
 
 class R2(Metric):
-    """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets and for equal targets.
+    """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets or for equal targets.
 
     Computed in float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: for small targets it sets R2 to 1 or 0.
     """
@@ -182,7 +182,7 @@ class MeanLoss(Metric):
         """The latest loss, `[]`."""
 
     def update(self, loss: Tensor, count: Tensor | int) -> None:
-        """Add the loss of a batch, `[]`, a mean over `count` elements; with a count of 0 the loss is NaN in torch, and is skipped."""
+        """Add the loss of a batch, `[]`, a mean over `count` elements; it is skipped if `count` is 0, for which torch returns NaN."""
         self.last = loss.detach()
         if isinstance(count, Tensor):
             self.total = self.total + torch.where(count > 0, self.last.double() * count, 0.0)
@@ -191,12 +191,12 @@ class MeanLoss(Metric):
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """Return the mean over all ranks, `[]`, float64; every rank must call this, or the others wait."""
+        """Return the mean over the added batches, `[]`, float64."""
         return self.total / self.count
 
 
 class OutputRows(Metric):
-    """A buffer for figures: named columns with one row per sample, gathered from every rank in one order.
+    """A buffer for figures: named columns with one row per sample.
 
     With `most`, it keeps only the rows with the largest `by`, in descending order.
     """
@@ -219,13 +219,13 @@ class OutputRows(Metric):
                 setattr(self, name, [column])
 
     def compute(self) -> int:
-        """Gather the rows of all ranks and return their number; every rank must call this, or the others wait."""
+        """Concatenate the rows on the CPU, and return their number."""
         known = len(getattr(self, self.names[0])) > 0
         self.gathered = {name: column.cpu() for name, column in self._largest().items()} if known else {}
         return len(next(iter(self.gathered.values()), ()))
 
     def columns(self) -> dict[str, Tensor]:
-        """Return each column on the CPU, or nothing if there are no rows; torchmetrics would squeeze values that `compute` returns."""
+        """Return each column on the CPU; empty without rows. Torchmetrics would squeeze the columns if `compute` returned them."""
         self.compute()
         return self.gathered
 

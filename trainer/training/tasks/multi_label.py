@@ -1,4 +1,4 @@
-"""The multi-label task: predict which of several labels a sample has, any number of them, with binary cross entropy as the loss."""
+"""The multi-label task: predict any number of several labels for each sample, with binary cross entropy as the loss."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _MULTI_HOT: Final = "publish 1 for each label that a sample has and 0 for the ot
 
 
 class MultiLabelClassifier(Task):
-    """A net whose `forward` returns a score of each label, float `[batch, labels]`; targets are 0 or 1, `[batch, labels]`.
+    """A net whose `forward` returns a score for each label, float `[batch, labels]`; targets are 0 or 1, `[batch, labels]`.
 
-    A score above 0 is a predicted label. Metrics: accuracy over all labels, F1 and average precision, averaged over labels. Figure: ROC.
+    A score above 0 is a predicted label. Metrics: accuracy over all labels, F1 and average precision, averaged over labels. Figure: the ROC
+    curve of each label.
     """
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -55,7 +56,7 @@ class MultiLabelClassifier(Task):
             raise DatasetError(message, hint=hint)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Raise `DatasetError` if a target of any split is not within 0 and 1."""
+        """Raise `DatasetError` if a target of any split is outside of 0 to 1."""
         for split, values in seen.field(self._used[-1]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value <= 1:
@@ -64,7 +65,7 @@ class MultiLabelClassifier(Task):
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` if the output is not one score for each label, `DatasetError` if there are other labels."""
+        """Raise `ExperimentError` if the output is not one score for each label, `DatasetError` if targets have another number."""
         labels = label_count()
         if wanted.shape[1:] != (labels,):
             message = f"targets are {described(wanted)}; setting labels is {labels}"
@@ -72,16 +73,16 @@ class MultiLabelClassifier(Task):
         require_float(self, predicted, (len(wanted), labels), is_="a score for each label")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Report outputs that a sigmoid made: the loss applies it itself."""
+        """Report outputs of a sigmoid or softmax: the loss applies the sigmoid itself."""
         del wanted
         return odd_sigmoid(self, predicted) if self.loss is multi_label_loss else None
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities and targets, `[batch, labels]` each, int64."""
+        """Return the probabilities, float, and the targets, int64, `[batch, labels]` each."""
         return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
 
     def answer_form(self) -> AnswerForm:
-        """Answer with the labels whose probability is above one half, as the metrics count them, and the probability of each label."""
+        """Return the form of predictions: the labels with a probability above one half, as in the metrics, and all probabilities."""
         named = self.class_names
         names = [named[at] if at < len(named) else str(at) for at in range(label_count())]
         return AnswerForm(kind="labels", names=tuple(names))

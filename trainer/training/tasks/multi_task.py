@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiTask", "MultiTaskSettings", "Output"]
 
 _IGNORED: Final = -100
-"""The target that torch's losses of classes leave out of their mean, if they are given no other."""
+"""The target that torch's classification losses ignore by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Output:
 class MultiTask(Task):
     """A net whose `forward` returns a dict with a tensor `[batch, ...]` for each output of `make_outputs`.
 
-    Metrics: for each output its loss, as `digit_loss`, and its metrics, as `digit_accuracy`.
+    Metrics: for each output its loss, such as `digit_loss`, and its metrics, such as `digit_accuracy`.
     """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class MultiTask(Task):
     def split_batch(self, batch: Batch) -> tuple[Any, Any]:
         """Return the inputs, a tuple if there are `input_fields`, and a dict with the targets of each output.
 
-        Integers are converted to int64, but uint8 and bool only if the loss takes classes: as an index they would select samples.
+        Integers are converted to int64, but uint8 and bool only if the loss takes classes: as an index, they are a mask, unlike int64.
         """
         given = tuple(batch[name] for name in self.input_fields) or batch[self._used[0]]
         return given, {name: self._target(name, batch[each]) for name, each in self._targets.items()}
@@ -110,7 +110,7 @@ class MultiTask(Task):
             self._check_one(key, predicted[key], target)
 
     def check_scores(self, predicted: Any, seen: Inspection) -> None:
-        """Raise `DatasetError` for a target that is not a class of its output, or of a binary cross entropy not within 0 and 1."""
+        """Raise `DatasetError` if a target is not a class of its output or, for a binary cross entropy, is outside of 0 to 1."""
         for name, output in self._outputs().items():
             labels, scores = seen.field(output.field), predicted[name]
             if _takes_classes(output.loss):
@@ -133,17 +133,17 @@ class MultiTask(Task):
             )
         if found.ndim == target.ndim and found.shape != target.shape:
             raise ExperimentError(
-                f"{message}; their shapes would be combined to all pairs", hint="make their shapes equal"
+                f"{message}; their shapes would broadcast to all pairs", hint="make their shapes equal"
             )
         if found.ndim != target.ndim and target.is_floating_point():
-            raise ExperimentError(f"{message}; expected one shape", hint="remove the last axis in `forward`: [:, 0]")
+            raise ExperimentError(f"{message}; expected equal shapes", hint="remove the last axis in `forward`: [:, 0]")
 
     def counted(self, wanted: Any) -> int:
         """Return the number of samples."""
         return len(next(iter(wanted.values())))
 
     def check_batch(self, given: Any, wanted: Any) -> None:
-        """Raise `DatasetError` if a target is not one number or more for each sample."""
+        """Raise `DatasetError` if a target has no batch axis."""
         del given
         for name, target in wanted.items():
             if not target.ndim:
@@ -172,12 +172,12 @@ def require_targets(name: str, labels: Mapping[str, FieldValues], *, classes: in
     """Raise `DatasetError` for a whole number that is neither one of `classes` classes, 0 to `classes` - 1, nor ignored by the loss."""
     for split, values in labels.items():
         if values.dtype.startswith("float") or not classes:
-            continue  # shares of the classes
+            continue  # float targets are shares of the classes; without a class axis, no target is a class
         known = values.values or [bound for bound in (values.low, values.high) if bound]
         if odd := next((each for each in known if each.value != ignored and not 0 <= each.value < classes), None):
             found = f"the targets of output {name!r} in split {split} include {odd.value} (the first is in {odd.name})"
             hint = (
-                f"make `forward` give {odd.value + 1} scores for {name!r}, or publish numbers from 0 to {classes - 1}"
+                f"make `forward` return {odd.value + 1} scores for {name!r}, or publish numbers from 0 to {classes - 1}"
             )
             message = f"{found}; `forward` gives scores for {counted_classes(classes)}"
             raise DatasetError(message, hint=hint if odd.value > 0 else "drop those samples, or give them a class")
@@ -189,7 +189,7 @@ def counted_classes(classes: int) -> str:
 
 
 def require_shares(name: str, labels: Mapping[str, FieldValues]) -> None:
-    """Raise `DatasetError` for a target outside of 0 to 1, for which a binary cross entropy would be negative without a limit."""
+    """Raise `DatasetError` for a target outside of 0 to 1, for which a binary cross entropy has no lower bound."""
     for split, values in labels.items():
         for bound in filter(None, (values.low, values.high)):
             if not 0 <= bound.value <= 1:

@@ -21,7 +21,7 @@ _CLOSE: Final = 1e-3
 
 
 def called(net: Any, given: Any) -> Any:
-    """Return the output of a net for the tensor of its input field, or for a tuple with a tensor of each of its `input_fields`."""
+    """Call a net with the tensor of its input field, or with a tuple of tensors, one for each of its `input_fields`."""
     return net(*given) if isinstance(given, tuple) else net(given)
 
 
@@ -31,9 +31,10 @@ def leaves(values: Any) -> list[Tensor]:
 
 
 def whole(targets: Any) -> Any:
-    """Return integers and booleans as int64, which torch's losses of classes take; other values as they are.
+    """Convert integers and booleans to int64, which torch's classification losses take; return other values unchanged.
 
-    uint64 has larger values. Of smaller types a comparison with a number outside of the type wraps around: 156 of uint8 equals -100.
+    uint64 is unchanged too, because it has larger values. In smaller types, comparison with a number outside of the type wraps around: 156
+    in uint8 equals -100.
     """
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
         return targets
@@ -41,7 +42,7 @@ def whole(targets: Any) -> Any:
 
 
 def described(tensor: Tensor) -> str:
-    """Return dtype and shape of a tensor: `float32 [2, 10]`."""
+    """Return the dtype and shape of a tensor as text: `float32 [2, 10]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
@@ -55,7 +56,7 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
 
 
 def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:
-    """Return an error and a hint if scores are probabilities: `forward` ends with softmax or sigmoid, or its rows sum to 1."""
+    """Return a message and a hint if scores are probabilities: `forward` ends with softmax or sigmoid, or they sum to 1 along `dim`."""
     if not bool(((predicted >= 0) & (predicted <= 1)).all()):
         return None
     adds_up = predicted.shape[dim] > 1 and bool(((predicted.sum(dim=dim) - 1).abs() < _CLOSE).all())
@@ -70,7 +71,7 @@ def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[s
 
 
 def odd_sigmoid(net: nn.Module, predicted: Tensor) -> tuple[str, str] | None:
-    """Return an error and a hint if `forward` ends with a sigmoid: the loss applies it itself."""
+    """Return a message and a hint if `forward` ends with a sigmoid or softmax: the loss applies the sigmoid itself."""
     ends = _SQUASHING.get(_last_operation(predicted), "")
     if not ends or not bool(((predicted >= 0) & (predicted <= 1)).all()):
         return None

@@ -44,7 +44,7 @@ class Regressor(Task):
         return MetricCollection({"mae": MeanAbsoluteError(), "r2": R2()})
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` if targets are not floats: torch has no gradient for integers."""
+        """Raise `DatasetError` if the targets are not floats."""
         del given
         if not wanted.is_floating_point():
             raise DatasetError(f"targets are {described(wanted)}; a regression expects float32 [batch]", hint=_KIND)
@@ -64,7 +64,7 @@ class Regressor(Task):
         return {} if same is None else {"r2": f"{all_are(count, 'target')} {same:g}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` if output and targets differ in shape: `[batch, 1]` and `[batch]` would broadcast to all pairs."""
+        """Raise `ExperimentError` if the shapes of output and targets differ: `[batch, 1]` and `[batch]` would broadcast to all pairs."""
         column = wanted.shape[1:] == (1,)
         if column and getattr(predicted, "shape", None) == wanted.shape[:1]:
             message = (

@@ -79,7 +79,7 @@ class Segmenter(Classifier):
         known = {split: values for split, values in labels.items() if not _is_bound(values, ignored)}
         if ignored is None and any(_is_bound(values, 255) for values in labels.values()) and classes <= 255:  # noqa: PLR2004 - uint8
             message = f"masks include the label 255; the net gives scores for {classes} classes, 0 to {classes - 1}"
-            raise DatasetError(f"{message}; 255 commonly marks pixels of no class", hint="--ignore-index 255")
+            raise DatasetError(f"{message}; 255 commonly marks pixels without a class", hint="--ignore-index 255")
         require_classes(known, classes=classes)
         return []
 
@@ -158,7 +158,7 @@ def colored(mask: Tensor) -> Tensor:
 class PixelCrossEntropy(CrossEntropy):
     """Cross entropy over pixels: the mean over the pixels that are not ignored; 0 if all are ignored.
 
-    Pixels are rows of a table, because torch has no deterministic kernel on a GPU for the loss of pictures.
+    Pixels are flattened to rows, because torch has no deterministic GPU kernel for the loss over pictures.
     """
 
     def __init__(self, weight: Tensor | None, *, label_smoothing: float, ignore_index: int | None) -> None:

@@ -1,4 +1,4 @@
-r"""The sequence task: predict the next byte or token of a text from those before it.
+r"""The sequence task: predict the next byte or token of a text from the previous ones.
 
 The target of a window (reader `text`) is the same window one byte later. For a line (reader `lines`), the input is "\n" and the line, and
 the target is the line and "\n": the net learns where lines end, and how to begin a line. Readers of tokens do the same with the end token
@@ -82,11 +82,14 @@ class SequenceModel(Task):
         return (field,)
 
     def given_fields(self) -> tuple[str, ...]:
-        """Return none: `forward` takes the first `context` bytes or tokens of a text, as int64."""
+        """Return no field: `forward` takes the first `context` bytes or tokens of a text, as int64."""
         return ()
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the bytes or tokens, and the next one of each: int64 `[batch, time]` each; `NOT_WANTED` follows padding."""
+        """Return the inputs and the targets, the next byte or token at each place: int64 `[batch, time]` each; `NOT_WANTED` in padding.
+
+        Raise `DatasetError` if the samples are not windows or lines of text.
+        """
         text = batch[self._used[0]]
         for name in (self._used[0], "next"):
             if name in batch and whole(batch[name]).dtype != torch.int64:
@@ -163,7 +166,7 @@ class SequenceModel(Task):
         per = f"its per {self._unit}"
         labels = {"title": f"B{per} at each place", "x_label": f"{self._unit}s before", "y_label": f"b{per}"}
         text = self.alphabet.decode(generate(self, _GENERATED, context=self._context, end=self.alphabet.end))
-        passage = TextFigure(name="written", title="What the net writes", text=text, split=None)
+        passage = TextFigure(name="written", title="Generated text", text=text, split=None)
         return [LineFigure(name="places", series=(line,), **labels), passage]
 
     @property
@@ -175,7 +178,7 @@ class SequenceModel(Task):
         return "token" if self._vocabulary else "byte"
 
 
-_READ: Final = "its reader is to be `text` or `lines`"
+_READ: Final = "publish the dataset with the reader `text` or `lines`"
 
 
 def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,9 +205,9 @@ def is_padding(text: Tensor, lengths: Tensor) -> Tensor:
 
 
 def generate(net: Task, count: int, *, context: int, end: int = _NEWLINE) -> list[int]:
-    """Return `count` bytes or tokens that the net generates: sampled by its scores with a separate generator.
+    """Return `count` bytes or tokens, sampled from the softmax of the net's scores with a separate generator and a fixed seed.
 
-    Each line starts with empty context, after `end`.
+    The context is empty at the start of each line, except for `end`.
     """
     generator = torch.Generator().manual_seed(derived(0, "written"))
     found, line = [end], [end]
@@ -217,7 +220,7 @@ def generate(net: Task, count: int, *, context: int, end: int = _NEWLINE) -> lis
 
 
 class _MeanCost(Metric):
-    """The mean loss of a byte or token in nats, in float64: the same for any batches."""
+    """The mean loss of a byte or token in nats, in float64; independent of the batches."""
 
     full_state_update = False
     unit: str
@@ -275,7 +278,7 @@ def vocabulary_setting(*, vocabulary: int | None) -> int | None:
 
 @configured
 def require_windows(window: int, dataset: str, *, context: int) -> None:
-    """Raise `SettingError` if windows of bytes are longer than the context: a net would train on a part of each."""
+    """Raise `SettingError` if windows of bytes are longer than the context: the net would train on a part of each window."""
     if window > context:
         message = f"setting context is {context}, and the windows of {dataset} have {window:,} bytes"
         raise SettingError(message, hint=f"--context {window}; or publish the text with --window {context}")
@@ -283,7 +286,7 @@ def require_windows(window: int, dataset: str, *, context: int) -> None:
 
 @configured
 def require_tokens(samples: Samples, dataset: str, *, vocabulary: int | None, context: int) -> None:
-    """Raise `SettingError` if the settings are not for the numbers of a text that the samples have."""
+    """Raise `SettingError` if the vocabulary or the context does not fit the bytes or tokens of the samples."""
     found = samples.alphabet
     if not found.digest and vocabulary is not None:
         message = f"setting vocabulary is {vocabulary}, and {dataset} has bytes"

@@ -1,7 +1,8 @@
-"""Computing the metrics of a split: each is one number, or NaN with a reason.
+"""Computation of a split's metrics: each is one number, or NaN with a reason.
 
-A metric is NaN if no net can have it on these samples (an area under the curve of one class, R2 of one sample). A metric of this package
-stores the reason in its attribute `undefined`; a metric of torchmetrics raises or warns, and the message becomes the reason.
+A metric is NaN if it is undefined on the samples, whatever a net predicts (an area under the curve of one class, R2 of one sample). A
+metric of this package stores the reason in its attribute `undefined`; a metric of torchmetrics raises or warns, and the message becomes the
+reason.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
 _MEANINGLESS: Final = re.compile(r"No (positive|negative) samples in targets")
-"""The warning of torchmetrics if it returns 0 for a curve that does not exist."""
+"""The warning with which torchmetrics returns 0 for a curve that does not exist."""
 _LIBRARY: Final = "/torchmetrics/"
 _LONGEST: Final = 160
 NO_NUMBER: Final = "the computed value is NaN"
 
 
 def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the value of every metric and the reason for each NaN; raise `ExperimentError` for a metric that is not one number."""
+    """Return the value of every metric and the reason for each NaN; raise `ExperimentError` if a metric is not one number."""
     found: dict[str, Any] = {}
     undefined: dict[str, str] = {}
     for name, metric in metrics.items(copy_state=False):
@@ -46,7 +47,7 @@ def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def require_numbers(metrics: MetricCollection, *given: Any) -> None:
-    """Raise `ExperimentError` for a metric that is not one number on a few values; a metric may be undefined for so few values."""
+    """Raise `ExperimentError` if a metric is not one number for the values `given`; it may be undefined for so few values."""
     tried = metrics.clone()
     with noting("the metrics of val", *given):
         tried.update(*given)
@@ -86,7 +87,7 @@ def _computed(metric: Metric) -> tuple[Any, str | None]:
 
 
 def _sentence(message: object) -> str:
-    """Return the first sentence.
+    """Return the first sentence of a message, shortened.
 
     >>> _sentence("Needs at least two samples to calculate r2 score.")
     'Needs at least two samples to calculate r2 score'

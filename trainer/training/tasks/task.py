@@ -1,6 +1,7 @@
-"""The base class of nets. A task supplies loss, metrics, checks, figures and optimizer, so that an experiment's net is a `forward`.
+"""The base class of nets. A task supplies loss, metrics, checks, figures and optimizer; an experiment's net adds layers and `forward`.
 
-The tasks are `classification`, `regression`, `verification` and `sequences`. Experiments may override names without a leading underscore.
+The tasks are the modules `classification`, `segmentation`, `multi_label`, `regression`, `verification`, `sequences` and `multi_task`.
+Experiments may override names without a leading underscore.
 """
 
 from __future__ import annotations
@@ -68,30 +69,30 @@ MADE_AT_SETUP: Final = (
 
 
 class Task(L.LightningModule):
-    """The base of nets: a subclass has a constructor and `forward`, and takes its sizes as parameters named like settings."""
+    """The base class of nets. A subclass defines `forward` and a constructor, whose parameters, such as sizes, are named like settings."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     learned: MeanLoss
-    """The losses of the training steps of this epoch."""
+    """The mean loss of the training steps in this epoch."""
     measured: nn.ModuleDict
     results: dict[str, float]
     """Every metric of the last validation and of the test, at full precision."""
     undefined: dict[str, str]
-    """Why a metric among `results` is NaN."""
+    """The reason why a metric is NaN, by the metric's name."""
     blank: nn.ModuleDict
-    """The number of batches of each split for which the net returned NaN."""
+    """The number of batches in each split with NaN in both the net's output and the loss."""
     tolerances: ClassVar[Mapping[str, float]] = {}
     """The largest difference of each result metric, such as `test_accuracy`, that counts as equal when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
-    """The prefixes of the names of parameters that stay untrained on purpose; `reprise check` reports every other untrained parameter."""
+    """Name prefixes of parameters that stay untrained on purpose; `reprise check` reports every other untrained parameter."""
     input_fields: ClassVar[Sequence[str]] = ()
-    """The fields that `forward` takes, a tensor each in this order; if empty, `forward` takes the field of the setting `input_field`."""
+    """The fields that `forward` takes as tensors, in this order; if empty, it takes the field that the setting `input_field` names."""
     causal: ClassVar[bool] = False
     """Whether `forward` maps `[batch, time, ...]` to `[batch, time, ...]` and an output depends only on inputs up to its time."""
     class_names: Sequence[str] = ()
     """The names of the classes, by number, if the dataset's reader provides them."""
     alphabet: Alphabet = BYTES
-    """The numbers of a text in a sample: bytes, or the tokens of the dataset's tokenizer."""
+    """The numbers that encode texts in samples: bytes, or the tokens of the dataset's tokenizer."""
     kept: nn.ModuleDict
     """The test outputs that `record_outputs` stores for `figures`."""
     pictures: dict[str, bytes]
@@ -99,7 +100,7 @@ class Task(L.LightningModule):
 
     @abstractmethod
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a loss of predictions and targets: a scalar, the mean over the batch."""
+        """Return a function of predictions and targets that computes the loss: a scalar, the mean over the batch."""
 
     @abstractmethod
     def make_metrics(self) -> MetricCollection:
@@ -110,9 +111,9 @@ class Task(L.LightningModule):
         return open_samples(declared, files)
 
     def transform(self, sample: Sample, generator: torch.Generator) -> Sample:
-        """Return a training sample, changed at random (augmentation): one tensor per field, with the dtypes of `sample`, `[...]` each.
+        """Return a training sample, changed at random (augmentation): one tensor per field, with the dtypes of `sample` and no batch axis.
 
-        Called after reading and before batching, of train only. Draw from `generator`, which is seeded by run, epoch and sample.
+        Called after reading and before batching, for train only. Draw from `generator`, which is seeded by run, epoch and sample.
         """
         del generator
         return sample
@@ -120,7 +121,7 @@ class Task(L.LightningModule):
     def fit_to_train(self, train: TrainSplit) -> list[str]:
         """Fit values to the training split before the first step, such as every `Normalize`; return lines to report.
 
-        Called before `setup`, also of a resumed run, whose checkpoint then replaces parameters and buffers (`train.resumed`).
+        Called before `setup`, also in a resumed run, whose checkpoint then replaces parameters and buffers (`train.resumed`).
         """
         return fit_normalizations(self, train, field=next(iter(self.used_fields()), ""))
 
@@ -129,7 +130,7 @@ class Task(L.LightningModule):
         return (*self.input_fields, target()) if self.input_fields else fields()
 
     def given_fields(self) -> tuple[str, ...]:
-        """Return the fields that `forward` takes as they are read, in its order; none if the task makes its inputs of them."""
+        """Return the fields that `forward` takes as they are read, in its order; empty if the task computes the inputs from the fields."""
         return self.used_fields()[:-1]
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -139,7 +140,7 @@ class Task(L.LightningModule):
         return inputs, wanted
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` if samples do not suit this task; called before the first step."""
+        """Raise `DatasetError` if the samples of a batch do not fit this task; called before the first step."""
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if values of any split cannot be trained on; return notes on odd values.
@@ -156,12 +157,12 @@ class Task(L.LightningModule):
         """Raise `DatasetError` if the output of `forward` has no score for a target of any split; called before the first step."""
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Return what is odd about predictions of the right shape and dtype, and a hint; a run and `reprise check` report both."""
+        """Return a message about odd predictions of the right shape and dtype, and a hint; a run and `reprise check` report both."""
         del predicted, wanted
         return None
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """Return the metrics that are undefined on a split with these values, such as `r2`, each with the reason."""
+        """Return the metrics that are undefined on a split with the values `seen`, such as `r2`, each with the reason."""
         del seen
         return {}
 
@@ -170,11 +171,11 @@ class Task(L.LightningModule):
         return predicted, wanted
 
     def counted(self, wanted: Tensor) -> Tensor | int:
-        """Return the number of elements the loss averages over: the weight of this batch in the mean loss of a split."""
+        """Return the number of elements over which the loss averages: the weight of the batch in the mean loss of a split."""
         return len(wanted)
 
     def answer_form(self) -> AnswerForm:
-        """Return how the outputs of `forward` become the answers that `reprise predict` prints and a model package gives."""
+        """Return how the outputs of `forward` become the predictions that `reprise predict` and a model package return."""
         return AnswerForm()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
@@ -243,29 +244,33 @@ class Task(L.LightningModule):
         self.record_outputs(*self._measure(batch, "test"))
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the validation's metrics: an interrupted validation starts again."""
+        """Reset the validation metrics, because an interrupted validation starts again."""
         self._open("val")
 
     def on_test_epoch_start(self) -> None:
-        """Reset the test's metrics and buffers."""
+        """Reset the test metrics and the buffers."""
         self._open("test")
         for rows in self.kept.values():
             rows.reset()  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Close the validation's metrics."""
+        """Compute, log and reset the validation metrics. Raise `ExperimentError` if the steps measured nothing."""
         self._close("val")
 
     def on_test_epoch_end(self) -> None:
-        """Close the test's metrics."""
+        """Compute, log and reset the test metrics. Raise `ExperimentError` if the steps measured nothing."""
         self._close("test")
 
     def optimized_modules(self) -> Sequence[nn.Module]:
-        """Return a module for each optimizer; a net with several optimizes manually: its `training_step` steps them."""
+        """Return the module that each optimizer trains. A net with several optimizers steps them manually in its `training_step`."""
         return (self,)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return an optimizer with its schedule for each of `optimized_modules`; raise `ExperimentError` if a parameter is not trained."""
+        """Return an optimizer with its schedule for each of `optimized_modules`.
+
+        Raise `ExperimentError` if the net has nothing to train, if a trained parameter is not in exactly one optimizer, or if automatic
+        optimization would have to step several optimizers.
+        """
         call_configured(require_trainable, self)
         modules = [*self.optimized_modules()]
         if len(modules) != 1 and self.automatic_optimization:
@@ -282,7 +287,9 @@ class Task(L.LightningModule):
         schedules = [make_schedule(each, steps=steps) for each in optimizers]
         if self.automatic_optimization:
             return {"optimizer": optimizers[0], "lr_scheduler": {"scheduler": schedules[0], "interval": "step"}}
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):  # Lightning leaves this to the net
+        for optimizer, schedule in zip(
+            optimizers, schedules, strict=True
+        ):  # Lightning steps no schedule in manual optimization
             optimizer.register_step_post_hook(partial(_advance, schedule))
         return optimizers, schedules
 
@@ -323,13 +330,13 @@ class Task(L.LightningModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     def _computed(self, split: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Return the metrics of a split, and the reason for each NaN; if the net returned NaN, every metric is NaN."""
+        """Return the loss and the metrics of a split, and the reason for each NaN; if the net returned NaN, every metric is NaN."""
         loss, blank = self.losses[split].compute(), int(self.blank[split].compute())  # type: ignore[operator]
         metrics: Any = self.measured[split]
         found, undefined = computed(metrics)
         if blank:
             undefined = dict.fromkeys(
-                found, f"the net gave NaN for {blank} batch{'' if blank == 1 else 'es'} of {split}"
+                found, f"the net returned NaN for {blank} batch{'' if blank == 1 else 'es'} of {split}"
             )
             found = {name: torch.full_like(value, torch.nan) for name, value in found.items()}
         if bool(loss.isnan()):
@@ -343,7 +350,7 @@ class Task(L.LightningModule):
         pair: Any = self.split_batch(batch)
         if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - given and wanted
             raise ExperimentError(
-                f"{type(self).__name__}.split_batch gives a {type(pair).__name__}; expected two tensors, the net's input and its target",
+                f"{type(self).__name__}.split_batch returns a {type(pair).__name__}; expected two tensors, the net's input and its target",
                 hint="return batch[INPUT], batch[TARGET]",
             )
         return pair[0], pair[1]

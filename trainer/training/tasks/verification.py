@@ -1,9 +1,11 @@
 """The verification task: decide whether two samples are of the same class by the distance of their embeddings (metric learning).
 
 The classes of the test split may differ from the classes of the training split. The task never takes a square root, because torch's square
-root differs between CPUs in its last bit. Both samples of a pair are from one split; the same class and another class are equally likely.
-In training the second sample depends on the run's seed, the epoch and the first sample's number; in other splits only on the number, so
-that all runs are measured on the same pairs.
+root differs between CPUs in its last bit.
+
+Both samples of a pair are from one split. The same class and another class are equally likely, if both exist. In training, the second
+sample depends on the run's seed, the epoch and the first sample's number; in other splits only on the split's name and the number, so that
+all runs are measured on the same pairs.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ class Verifier(Task):
         worst: dict[str, Tensor] = self.kept["worst"].columns()  # type: ignore[operator]
         if not worst:
             return None
-        captions = ["same, yet far" if equal else "not same, yet near" for equal in worst["same"].tolist()]
+        captions = ["same, but far apart" if equal else "different, but near" for equal in worst["same"].tolist()]
         title = "Worst pairs: same and farthest apart, or different and nearest"
         self.pictures["most-wrong.png"] = drawn(
             PictureRow.several(title, [{"image": each} for each in worst["given"]], captions)
@@ -138,7 +140,7 @@ class Verifier(Task):
 
 
 def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
-    """Return why all pairs of a split are of the same class or all of different classes; an empty string if there are both."""
+    """Return why all pairs of a split are of the same class or all of different classes; empty if neither is known."""
     values = seen.fields.get(field) if seen else None
     kinds = values.values or () if values else ()
     if seen and kinds and seen.samples == 1:
@@ -195,7 +197,7 @@ class Pairs(Samples):
     """One pair per sample. A batch of pairs holds twice as many samples: the samples of a pair are neighbors."""
 
     def __init__(self, singles: Samples, declared: Dataset) -> None:
-        """Pair the samples of each split; raise `DatasetError` if the classes of the samples are not known."""
+        """Pair the samples of each split. Raise `DatasetError` if the reader does not return the classes."""
         self.singles = singles
         self._classes: dict[str, _Classes] = {}
         self._split = np.full(len(singles), -1, dtype=np.int8)
@@ -223,7 +225,7 @@ class Pairs(Samples):
 
     @property
     def streamed(self) -> Sequence[StreamedDataset]:
-        """Return the datasets of the wrapped reader whose files are fetched during the training."""
+        """Return the datasets of the wrapped reader whose files are fetched during training."""
         return self.singles.streamed
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:
@@ -236,7 +238,7 @@ class Pairs(Samples):
 
     @property
     def holds_values(self) -> bool:
-        """Whether the wrapped reader holds values."""
+        """Whether an inspection examines the values of the wrapped reader."""
         return self.singles.holds_values
 
     def blocks(self, rows: Rows) -> Iterator[SampleBlock]:
@@ -244,7 +246,7 @@ class Pairs(Samples):
         return self.singles.blocks(rows)
 
     def second(self, pick: Pick) -> Pick:
-        """Return the second sample of a pair; a sample that is in no split is paired with itself."""
+        """Return the second sample of a pair. A sample without a split, or alone in its split, is paired with itself."""
         number = int(self._split[pick.index])
         if number < 0:
             return pick
@@ -279,7 +281,7 @@ class _Classes:
         self.by_number = np.argsort(self.rows, kind="stable")
 
     def other(self, index: int, seed: int) -> int:
-        """Return another sample, drawn by `seed`: the last bit selects the same class or another class, if both exist."""
+        """Return another sample, drawn by `seed`: the last bit selects the same or another class, if both exist; else `index`."""
         at = int(self.by_number[np.searchsorted(self.rows, index, sorter=self.by_number)])
         first, end = (int(np.searchsorted(self.kinds, self.kinds[at], side=side)) for side in ("left", "right"))
         same, others = end - first - 1, len(self.rows) - (end - first)
