@@ -1,6 +1,6 @@
 """Charts that tasks share: figures of the results of a test, from tensors on the CPU.
 
-The functions return data and do not draw. Values that are not finite are omitted.
+The functions return data and do not draw. `roc` and `histogram` omit values that are not finite.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EACH: Final = 200
-"""Maximum points per curve if there are many curves."""
+"""Maximum number of points per curve."""
 _BARS: Final = 30
 
 
@@ -48,7 +48,7 @@ def roc(curves: Mapping[str, tuple[Tensor, Tensor]], *, title: str) -> LineFigur
 
 def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
     fine = torch.isfinite(scores)
-    if len(set(positive[fine].tolist())) < 2:  # noqa: PLR2004 - a curve needs both
+    if len(set(positive[fine].tolist())) < 2:  # noqa: PLR2004 - a curve needs positive and negative samples
         return None
     x, y, _ = binary_roc(scores[fine].double(), positive[fine])
     corners = _corners(x, y)
@@ -64,7 +64,7 @@ def _corners(x: Tensor, y: Tensor) -> list[int]:
 
 
 def parity(true: Tensor, predicted: Tensor) -> PointFigure:
-    """Return predicted over true values, both `[samples]`."""
+    """Return the plot of predicted over true values, both `[samples]`."""
     at = spread_indices(len(true))
     labels = {"title": "Predicted against true", "x_label": "true", "y_label": "predicted"}
     x, y = tuple(true[at].tolist()), tuple(predicted[at].tolist())

@@ -28,7 +28,7 @@ SAMPLES: Final = "samples.png"
 
 
 class Gallery(Callback):
-    """Writes the figures at the end of a test, on the first rank only, after collecting the data of every rank."""
+    """Writes the figures at the end of a test, on the first rank only."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, dataset: Dataset, samples: Samples) -> None:
         self.folder, self.say = folder, say
@@ -36,8 +36,8 @@ class Gallery(Callback):
         self.files: dict[str, bytes] = {}
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write all figures, on the device and without gradients."""
-        net: Task = pl_module  # type: ignore[assignment] # a run trains nothing else
+        """Write all figures, with the net on its device."""
+        net: Task = pl_module  # type: ignore[assignment] # only runs that train a `Task` have a gallery
         for rows in net.kept.values():
             rows.compute()  # type: ignore[operator]
         if not trainer.is_global_zero:
@@ -48,10 +48,10 @@ class Gallery(Callback):
         write_whole(self.folder / FILE, Figures(figures=tuple(figures)).to_json())
 
     def _made(self, make: Callable[[], list[Figure]], what: str) -> list[Figure]:
-        """Return the figures. Report an exception in one line with its location: the run itself has succeeded."""
+        """Return the figures. Report an exception in one line with its location instead of raising it: the run itself has succeeded."""
         try:
             return list(Figures(figures=tuple(make())).figures)
-        except Exception as fault:  # noqa: BLE001 - figures of an experiment can raise anything
+        except Exception as fault:  # noqa: BLE001 - an experiment's figures can raise any exception
             at = traceback.extract_tb(fault.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}"
             message = str(fault).strip().partition("\n")[0]

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from trainer.training.readers import Sample, Samples
 
 EACH: Final = 8
-"""Samples per split."""
+"""Number of samples per split and per row."""
 _CLASSES: Final = 12
-"""Maximum classes for which the counts are shown."""
+"""Maximum number of classes whose counts are shown."""
 _CELL: Final = 112
 _GAP: Final = 8
 _LINE: Final = 15
@@ -70,7 +70,7 @@ class PictureRow:
     samples: Sequence[Sample]
     captions: Sequence[str]
     decode: Callable[[Sequence[int]], str] = text_of_bytes
-    """Returns the text of a field of whole numbers."""
+    """Converts a field of whole numbers to text."""
 
     @classmethod
     def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[PictureRow]:
@@ -117,7 +117,7 @@ def class_text(label: int, classes: Sequence[str]) -> str:
 
 
 def numbered_note(classes: Sequence[str]) -> str:
-    """Return the note that lists classes shown by number because the font lacks their letters; empty if there are none."""
+    """Return the note that lists the classes shown by number because the font lacks their letters; empty without such classes."""
     numbers = [
         str(label) for label, name in enumerate(classes) if name and class_text(label, classes) == str(label) != name
     ]
@@ -125,12 +125,12 @@ def numbered_note(classes: Sequence[str]) -> str:
         return ""
     which = f"Class {numbers[0]} is" if len(numbers) == 1 else f"Classes {listed(numbers)} are"
     font = _font().getname()[0]
-    more = "" if font == _FONT_NAME else f"; the package {_PACKAGE} has those of East Asia"
+    more = "" if font == _FONT_NAME else f"; the package {_PACKAGE} has East Asian letters"
     return f"{which} shown by number: the font {font} does not have the letters of the name{more}."
 
 
 def drawn(rows: Sequence[PictureRow], *, note: str = "") -> bytes:
-    """Return a PNG of the rows and a note below them; its bytes depend only on the samples and texts."""
+    """Return a PNG of the rows and a note below them. Its bytes depend only on samples, texts, font and Pillow's version."""
     width = EACH * (_CELL + _GAP) - _GAP
     titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]
     captions = [[_wrapped(caption, _CELL, most=_CAPTION_LINES) for caption in row.captions] for row in rows]
@@ -156,12 +156,12 @@ def drawn(rows: Sequence[PictureRow], *, note: str = "") -> bytes:
 
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Load the font of the images; if it is missing, the default font of Pillow, which has Latin letters only."""
+    """Return the font of the images; if it is missing, return the default font of Pillow, which has Latin letters only."""
     try:
         return ImageFont.truetype(_FONT, _FONT_SIZE)
     except OSError:
         font = ImageFont.load_default(_FONT_SIZE)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - has a size, unlike the bitmap font
+    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - Pillow returns this type if a size is passed
     return font
 
 
