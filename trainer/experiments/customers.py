@@ -27,9 +27,9 @@ class Settings(ClassificationSettings):
     weight_decay = 1e-2
 
     input_features: NonNegativeInt = 3
-    """Numbers of a sample, in the field `features`."""
+    """Number of values in the field `features`."""
     category_counts: list[PositiveInt] = [5, 6]
-    """Codes of each column of the field `categories`."""
+    """Number of codes of each column in the field `categories`."""
     width: PositiveInt = 32
     """Units of the hidden layer."""
     embedding: PositiveInt = 4

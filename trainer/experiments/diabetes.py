@@ -19,7 +19,7 @@ class Settings(RegressionSettings):
     monitor = "val_loss"
 
     input_shape: list[PositiveInt] = [10]
-    """Measurements of a patient."""
+    """Number of measurements of a patient."""
     width: PositiveInt = 16
     """Units of the hidden layer."""
 

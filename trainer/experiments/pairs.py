@@ -40,7 +40,7 @@ class Net(Verifier):
             nn.Flatten(),
             nn.Linear(channels * (height // 2) * (width // 2), 64),
             nn.ReLU(),
-            nn.Linear(64, dimensions, bias=False),  # it would cancel in every distance
+            nn.Linear(64, dimensions, bias=False),  # a bias would cancel in every distance
         )
 
     def forward(self, images: Tensor) -> Tensor:
