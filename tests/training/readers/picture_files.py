@@ -1,4 +1,4 @@
-"""Picture files for tests, written by Pillow, or by hand for forms that Pillow cannot write."""
+"""Picture files for tests, written by Pillow, or byte by byte for forms that Pillow cannot write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Values = np.ndarray[Any, Any]
 
 
 def save_picture(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
-    """Return a file that Pillow writes."""
+    """Return a picture file of the format `kind`, written by Pillow."""
     body = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(body, kind, **options)
     return body.getvalue()
@@ -42,7 +42,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric: int, **tags: Sequence[int]) -> bytes:
-    """Return a little-endian TIFF of one strip, height and width in `size`; `tags` by the names below."""
+    """Return a little-endian TIFF of one strip; `size` is height and width, and `tags` have the names in `numbers`."""
     numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259, "colors": 320}
     entries: dict[int, Sequence[int]] = {
         256: [size[1]],
@@ -69,19 +69,16 @@ def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric:
 
 
 def bmp(raw: bytes, size: tuple[int, int], *, bits: int, colors: bytes = b"", compression: int = 0) -> bytes:
-    """Return a BMP with the rows `raw`, the lowest first; height and width in `size`; `colors` are blue, green, red and 0."""
+    """Return a BMP with the rows `raw`, the lowest first; `size` is height and width, and `colors` hold blue, green, red and 0."""
     head = struct.pack("<IiiHHIIiiII", 40, size[1], size[0], 1, bits, compression, len(raw), 0, 0, len(colors) // 4, 0)
     start = 14 + len(head) + len(colors)
     return b"BM" + struct.pack("<IHHI", start + len(raw), 0, 0, start) + head + colors + raw
 
 
 def gif(indices: Sequence[int], *, colors: bytes, canvas: int = 0) -> bytes:
-    """Return a GIF of one row with 2 or 4 colors; `canvas` is its width if the frame covers only its left part."""
-    codes = [
-        4,
-        *(code for index in indices for code in (index, 4)),
-        5,
-    ]  # 4 clears the table, 5 ends it: all codes keep 3 bits
+    """Return a GIF of one row with 2 or 4 colors; `canvas` is the width of the picture if its frame covers only the left part."""
+    # Code 4 clears the table and code 5 ends the data: cleared after every index, the table keeps codes of 3 bits.
+    codes = [4, *(code for index in indices for code in (index, 4)), 5]
     packed = sum(code << 3 * at for at, code in enumerate(codes)).to_bytes(-(-3 * len(codes) // 8), "little")
     head = struct.pack("<HHBBB", canvas or len(indices), 1, 0x80 | len(colors) // 6 - 1, 0, 0)
     frame = b"," + struct.pack("<HHHHBB", 0, 0, len(indices), 1, 0, 2) + bytes([len(packed)]) + packed + b"\0"

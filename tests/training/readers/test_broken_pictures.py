@@ -34,7 +34,7 @@ READERS = [
 
 
 def _files() -> dict[str, bytes]:
-    """Yield pictures of all supported formats and special modes."""
+    """Return pictures of all supported formats and of special modes, by name."""
     values = np.random.default_rng(0)
     color = values.integers(0, 256, (24, 20, 3), dtype=np.uint8)
     gray, wide = values.integers(0, 65536, (24, 20), dtype=np.uint16), values.integers(0, 65536, (9, 8, 4))
@@ -65,8 +65,8 @@ FILES = _files()
 
 
 def mutated_files(count: int) -> Iterator[bytes]:
-    """Return files with bytes and bits changed, removed, copied and inserted, the same ones each time."""
-    draw = random.Random(33)  # noqa: S311 - to be the same each time
+    """Yield `count` files with changed, removed, copied and inserted bytes and bits, the same files each time."""
+    draw = random.Random(33)  # noqa: S311 - test data, not for cryptography
     for _ in range(count):
         body = bytearray(draw.choice([*FILES.values()]))
         for _ in range(draw.choice((1, 1, 2, 4, 16))):
@@ -92,7 +92,7 @@ def test_a_mutated_picture_has_values_in_range_or_an_error_that_names_it(count: 
         try:
             found = decode_pixels(body, READERS[number % len(READERS)], where="a/1.png")
         except DatasetError as fault:
-            assert str(fault).startswith("a/1.png ")  # noqa: PT017 - most files raise, some do not
+            assert str(fault).startswith("a/1.png ")  # noqa: PT017 - some files raise no error
         else:
             read += 1
             assert found.ndim == 3

@@ -1,4 +1,4 @@
-"""Readers over the cache: they read from packs, verify in every process, and give what the published folder gives."""
+"""Readers over the cache read from packs, verify in every process, and return the samples of the published folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes of pictures: one number for each class in every split."""
+"""Classes of pictures: a class has the same number in every split."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DRAFT = typed(
 
 
 def write_pictures(root: Path) -> Path:
-    """Write two pictures per class and split, with leftovers of notebooks and macOS."""
+    """Write two pictures per class and split, and files that notebooks and macOS leave behind."""
     for place in PLACES:
         (root / place).mkdir(parents=True)
         for number in range(2):

@@ -1,4 +1,4 @@
-"""A table's column is converted exactly or rejected, by its type or by the rows that do not fit."""
+"""A table's column is converted exactly, or rejected because of its type or of rows that do not fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_column(folder: Path, column: Any, dtype: str = "float32", *, groups: in
 
 
 def inspection_errors(folder: Path, column: Any, dtype: str = "float32") -> str:
-    """Return the errors of an inspection of eight rows in three splits."""
+    """Return the error, with its hint, of an inspection of eight rows in three splits."""
     reader = read_column(folder, column, dtype)
     with pytest.raises(DatasetError) as caught:
         require_readable(inspect_samples(reader, {"train": range(4), "val": [4, 5], "test": [6, 7]}), dataset="d")

@@ -1,4 +1,4 @@
-"""An inspection reads every sample of every split: lowest, highest, NaN, infinities, shapes, counted values, and unreadable samples."""
+"""An inspection reads every sample of every split, and records bounds, NaN, infinities, shapes, counted values and unreadable samples."""
 
 from __future__ import annotations
 

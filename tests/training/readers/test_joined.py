@@ -1,4 +1,4 @@
-"""Several datasets of one run by role: their samples in one sequence, with the numbers of the first unchanged."""
+"""Several datasets of one run, by role: their samples form one sequence, and those of the first dataset keep their numbers."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def test_a_worker_process_can_receive_joined_samples(tmp_path: Path) -> None:
     import pickle
 
     _, samples = join([part(tmp_path, "a", {"train": (0, 5)}), part(tmp_path, "b", {"test": (0, 5)}, first=100)])
-    sent = pickle.loads(pickle.dumps(samples))  # noqa: S301 - its own bytes
+    sent = pickle.loads(pickle.dumps(samples))  # noqa: S301 - pickled in the same line
     assert torch.equal(sent.batch([Pick(index=12)])["x"], samples.batch([Pick(index=12)])["x"])
 
 
 def streamed_part(place: Path, name: str, splits: dict[str, tuple[int, int]]) -> tuple[RolePart, RolePart]:
-    """Publish a dataset of files; return it streamed, and from the disk."""
+    """Publish a dataset of files; return it twice, streamed and read from the disk."""
     random = np.random.default_rng(len(name))
     files = {f"{number:03}.bin": random.bytes(100_000) for number in range(40)}
     draft = typed({"name": name, "reader": {"kind": "files"}, "splits": splits}, Draft, where="test")

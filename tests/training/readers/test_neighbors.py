@@ -1,4 +1,4 @@
-"""A shuffle by windows of a streamed dataset: the batches of the files on the disk, by few requests, and a line if there are many."""
+"""A windowed shuffle of a streamed dataset reads the published bytes with few requests; a notice is printed if it needs many."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def order_of(loader: Loader) -> ShuffledBatches:
 
 
 def epochs(data: RunData, count: int = 2) -> list[torch.Tensor]:
-    """The bytes of all batches: train and val in turn, as in a run."""
+    """Return the bytes of all batches, of train and val in each epoch, as in a run."""
     train, val, found = data.train_dataloader(), data.val_dataloader(), []
     for epoch in range(count):
         order_of(train).set_epoch(epoch)
@@ -57,7 +57,7 @@ def epochs(data: RunData, count: int = 2) -> list[torch.Tensor]:
 
 
 def expected(streams: Streams, data: RunData, count: int = 2) -> list[torch.Tensor]:
-    """The same batches, of the published files."""
+    """Return the batches that `epochs` should return, from the published files."""
     bodies, found = [*streams.files.values()], []
     for epoch in range(count):
         sampler = order_of(data.train_dataloader())
@@ -106,7 +106,7 @@ def test_a_window_that_fits_gets_no_line(streams: Streams) -> None:
 
 
 class Reversed(WholeFiles):
-    """Samples in another order than their files."""
+    """Samples whose order is the reverse of the order of their files."""
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:
         return super().pieces(replace(pick, index=COUNT - 1 - pick.index))

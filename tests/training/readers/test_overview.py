@@ -1,4 +1,4 @@
-"""The overview of a dataset: what each column holds in each split, and hints at duplicates and leaks."""
+"""The overview of a dataset: statistics of each column in each split, and hints at duplicates and leaks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def declared(reader: dict[str, Any], splits: dict[str, Any]) -> Dataset:
 
 @pytest.fixture
 def of_table(tmp_path: Path) -> Callable[..., Overview]:
-    """Return a function that makes the overview of a table; train is its first half, val the rest."""
+    """Return a function that returns the overview of a table; train is the first half of its rows, val the second."""
 
     def overview(columns: dict[str, Any], treatment: Any = None, **fields: Any) -> Overview:
         pq.write_table(
@@ -81,7 +81,9 @@ def test_equal_samples_are_reported_with_their_labels(of_table: Callable[..., Ov
 
 def test_a_missing_value_is_no_zero_and_negative_zero_is_zero(of_table: Callable[..., Overview]) -> None:
     assert of_table({"a": [0.0, 1.0, None, 2.0]}, x={"column": "a"}).hints == ()
-    assert "1 of 2 samples of val is also in train" in of_table({"a": [0.0, 1.0, -0.0, 2.0]}, x={"column": "a"}).hints[0]
+    assert (
+        "1 of 2 samples of val is also in train" in of_table({"a": [0.0, 1.0, -0.0, 2.0]}, x={"column": "a"}).hints[0]
+    )
 
 
 @pytest.mark.parametrize("kind", ["text", "whole", "number", "missing", "range"])

@@ -1,4 +1,4 @@
-"""The real format of a file that is named like a picture."""
+"""Detection of the format of a file that has the name of a picture."""
 
 from __future__ import annotations
 

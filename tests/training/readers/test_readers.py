@@ -70,7 +70,7 @@ def read_samples(folder: Path, reader: dict[str, Any]) -> Samples:
 def test_a_batch_contains_its_samples(folder: Path, kind: str) -> None:
     found = read_samples(folder, KINDS[kind])
     numbers = [2, 0, len(found) - 1, 2]
-    there = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
+    there = pickle.loads(pickle.dumps(found))  # noqa: S301 - pickled in the same line
     batch = there.batch([Pick(index=number) for number in numbers])
     for row, number in enumerate(numbers):
         for field, value in found[number].items():

@@ -1,4 +1,4 @@
-"""The difference of two versions in samples, by a key or by their values."""
+"""The differences between the samples of two dataset versions, matched by a key or by their values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = tuple[str, int, str]
 
 
 def version(folder: Path, train: list[Row], val: list[Row], *, has_identifier: bool = True) -> Version:
-    """Return a version of rows of an identifier, a number and a text; the identifier is left out."""
+    """Return a dataset version whose rows have an identifier, which is left out, a number and a text."""
     folder.mkdir(parents=True)
     rows = [*train, *val]
     columns = {name: [row[at] for row in rows] for at, name in enumerate(("id", "a", "b"))}

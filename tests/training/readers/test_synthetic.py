@@ -1,4 +1,4 @@
-"""Synthetic datasets: each reader reads its own, and the samples have the declared form."""
+"""Synthetic datasets: each reader reads its synthetic dataset, and the samples have the declared types and shapes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_reads_its_synthetic_dataset(name: str) -> None:
     twin, files = make_synthetic(READERS[name][0], rows=40)
-    samples = open_samples(twin, pickle.loads(pickle.dumps(files)))  # noqa: S301 - our own, as it goes to a worker
+    samples = open_samples(twin, pickle.loads(pickle.dumps(files)))  # noqa: S301 - pickled here, as for a worker process
     sizes = {split: len(select(split, twin.splits, samples.layout, dataset="made")) for split in ROWS}
     assert sum(sizes.values()) <= 60
     assert min(sizes.values()) >= 5

@@ -1,4 +1,4 @@
-"""Samples of tokens: padded lines and packed windows, with the values of the text's tokens."""
+"""Samples of tokens: padded lines and packed windows hold the numbers of the text's tokens."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_windows_contain_the_ends_of_lines_and_cross_no_file(tmp_path: Path) -> 
 @pytest.mark.parametrize("dataset", [lines(), lines(window=9), windows(3)], ids=["lines", "padded", "windows"])
 def test_samples_have_their_declared_types_in_every_process(tmp_path: Path, dataset: Dataset) -> None:
     samples = opened(tmp_path, dataset)
-    there = pickle.loads(pickle.dumps(samples))  # noqa: S301 - our own, as it goes to a worker
+    there = pickle.loads(pickle.dumps(samples))  # noqa: S301 - pickled here, as for a worker process
     for name, value in samples[0].items():
         assert torch.equal(there[0][name], value)
         declared_type = sample_types(dataset)[name]
@@ -180,7 +180,7 @@ def test_equal_lines_are_equal_in_an_overview(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("size", [2, 5, 3000])
 def test_a_synthetic_dataset_has_a_tokenizer_of_the_declared_size(dataset: Dataset, size: int) -> None:
-    tokens = dataset.reader.tokens.model_copy(update={"vocabulary": size})  # type: ignore[union-attr] # lines or text
+    tokens = dataset.reader.tokens.model_copy(update={"vocabulary": size})  # type: ignore[union-attr] # both readers have tokens
     splits = {"train": (0, 8), "val": (8, 9), "test": (9, 10)}
     made = dataset.model_copy(update={"reader": dataset.reader.model_copy(update={"tokens": tokens}), "splits": splits})
     twin, files = make_synthetic(made, rows=20)
