@@ -1,4 +1,4 @@
-"""An experiment for tests with three labels of a digit: even, above 4, round."""
+"""An experiment for tests that predicts three labels of a digit: even, above 4, round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Settings(MultiLabelSettings):
-    """Predicts three labels."""
+    """The settings for three labels."""
 
     dataset: str = "digits"
     labels: int = 3
@@ -22,7 +22,7 @@ class Settings(MultiLabelSettings):
 
 
 class Net(MultiLabelClassifier):
-    """One layer."""
+    """A net with one linear layer."""
 
     def __init__(self, *, labels: int) -> None:
         super().__init__()

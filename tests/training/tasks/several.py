@@ -1,4 +1,4 @@
-"""An experiment for tests that predicts a digit and its parity, from two fields, with two outputs."""
+"""An experiment for tests with two outputs: a digit's class, and its number by regression."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trainer.training.tasks.multi_task import MultiTask, MultiTaskSettings, Outp
 
 
 class Settings(MultiTaskSettings):
-    """Returns the samples unchanged."""
+    """The settings for the digits."""
 
     dataset: str = "digits"
 
 
 class Net(MultiTask):
-    """A layer for each output."""
+    """A net with one linear layer for each output."""
 
     def __init__(self) -> None:
         super().__init__()

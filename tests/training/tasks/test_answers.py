@@ -1,4 +1,4 @@
-"""Answers of nets, as data."""
+"""Predictions: the outputs of a net, converted to data for JSON."""
 
 from __future__ import annotations
 

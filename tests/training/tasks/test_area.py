@@ -1,4 +1,4 @@
-"""The area under the ROC curve from ranks, compared with the definition: the share of pairs in the right order."""
+"""The area under the ROC curve, computed from ranks, equals its definition: the share of pairs in the right order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_clear_scores_keep_their_order() -> None:
 
 def test_it_is_undefined_for_one_class() -> None:
     value, reason = area([0.1, 0.2], [1, 1])
-    assert (value != value, reason) == (True, "all 2 samples are of one class")  # noqa: PLR0124 - NaN
+    assert (value != value, reason) == (True, "all 2 samples are of one class")  # noqa: PLR0124 - only NaN differs from itself
 
 
 @pytest.mark.parametrize(("classes", "names"), [(2, {"accuracy", "f1", "auc"}), (3, {"accuracy", "f1"})])

@@ -1,4 +1,4 @@
-"""Weights of classes in the loss: given, or balanced by the labels of the training split."""
+"""Class weights in the loss: set as a list, or balanced by the labels of the training split."""
 
 from __future__ import annotations
 
@@ -50,12 +50,14 @@ def test_the_loss_is_torchs_and_its_weights_are_not_saved() -> None:
     loss = cross_entropy(weight, label_smoothing=0.1)
     assert torch.equal(loss(scores, labels), nn.CrossEntropyLoss(weight, label_smoothing=0.1)(scores, labels))
     assert loss.state_dict() == {}
-    assert "weight" in dict(loss.named_buffers())  # it moves with the net
+    assert "weight" in dict(loss.named_buffers())  # a buffer moves to the device of the net
 
 
 def small(folder: Path, code: str = CLASSIFIER) -> Small:
     folder.mkdir(exist_ok=True)
-    y = np.where(np.arange(40) < 24, np.arange(40) % 6 == 0, np.arange(40) % 2 == 0).astype(np.int64)  # train: 4 of 24
+    y = np.where(np.arange(40) < 24, np.arange(40) % 6 == 0, np.arange(40) % 2 == 0).astype(
+        np.int64
+    )  # 4 of the 24 labels in train are 1
     return Small(place=folder, code=code, y=y)
 
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Net(L.LightningModule):
-    """One weight; records its samples, and requests a stop in batch `stop_in`, counted from 1 over all epochs."""
+    """A linear layer; records its samples, and requests a stop in batch `stop_in`, counted from 1 over all epochs."""
 
     def __init__(self, stop: StopRequest, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
 def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
     samples = fit(tmp_path).seen
     assert samples[:6] != samples[6:]
-    assert sorted(sum(samples[:6], [])) == sorted(sum(samples[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
+    assert sorted(sum(samples[:6], [])) == sorted(sum(samples[6:], [])) == list(range(12))  # noqa: RUF017 - 12 elements
 
 
 def latest_checkpoint(folder: Path) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_a_label_outside_the_classes_is_named(
 
 
 def test_labels_that_start_at_1_are_not_an_error() -> None:
-    """Nothing proves that the labels are shifted; the class without samples is a note."""
+    """The labels are not necessarily shifted, so the class without samples is only noted."""
     labels = make_inspection(train=[1, 2, 2], val=[0]).field("label")
     require_classes(labels, classes=3)
     assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["class 0 (cat) has no sample in split train"]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 
 
 def test_the_mean_loss_weights_a_batch_by_its_samples() -> None:
-    """Three samples of loss 1 and one sample of loss 5 have a mean of 2."""
+    """Three samples with loss 1 and one sample with loss 5 have a mean loss of 2."""
     losses = MeanLoss()
     losses.update(torch.tensor(1.0), 3)
     losses.update(torch.tensor(5.0), torch.tensor(1))

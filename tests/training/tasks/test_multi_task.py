@@ -1,4 +1,4 @@
-"""Nets with several inputs, and with several outputs that have a loss and metrics each."""
+"""Nets with several inputs, and nets with several outputs, each with a loss and metrics."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Net(MultiTask):
 
 @dataclass(slots=True, kw_only=True)
 class Several(Small):
-    """Two inputs, x and z; two targets, y and k."""
+    """A small training with two inputs, x and z, and two targets, y and k."""
 
     kind: str = "int64"
     """The type of k."""

@@ -1,4 +1,4 @@
-"""Recorded rows of a test: all of them, or those with the largest value, for any batch size."""
+"""Buffers of outputs keep all rows, or the rows with the largest values, for any batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs: within a split, of one class or of two, determined by their index."""
+"""Pairs are within a split, have one class or two, and are determined by their index."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LabeledSamples(Samples):
 
 
 def make_pairs(labels: Sequence[int], train: int, *, has_labels: bool = True) -> Pairs:
-    """The first `train` samples are for training, the others for the test."""
+    """Return pairs of a dataset whose first `train` samples are the split train, and whose other samples are the split test."""
     splits = {"train": (0, train), "test": (train, len(labels))}
     dataset = Dataset(
         name="a", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits=splits, reader=READER

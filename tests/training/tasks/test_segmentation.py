@@ -126,7 +126,7 @@ def test_the_mean_loss_of_a_split_does_not_depend_on_its_batches(
     losses = []
     for size in ("8", "3"):
         trained = small(tmp_path / size, ignored=255)
-        trained.y[24, :4] = 255  # a sample with few pixels
+        trained.y[24, :4] = 255  # a sample with fewer pixels that count
         words = ("--ignore-index", "255", "--learning-rate", "1e-30", "--batch-size", size)
         losses.append(trained.train(monkeypatch, *words).metrics["val_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

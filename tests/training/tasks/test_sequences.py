@@ -1,4 +1,4 @@
-"""Lines and windows as sequences, and the loss per byte, on texts with known results."""
+"""Lines and windows as sequences, and the loss per byte or token, compared with known results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task with several optimizers: steps, schedules, trace, and a killed run that resumes."""
+"""A task with several optimizers: its steps, schedules and trace, and the resume of a killed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks reject outputs and targets of a wrong shape or type; the error has the expected and the found form."""
+"""Tasks reject outputs and targets of a wrong shape or type; the error states the expected and the found form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LABELS = torch.tensor([0, 1])
 
 
 class Settings(ClassificationSettings):
-    """Predicts three classes."""
+    """The settings for three classes."""
 
     dataset: str = "dots"
     classes: int = 3

@@ -1,4 +1,4 @@
-"""What regression, verification and sequences report about the values of a split before the first step."""
+"""The notes of regression, verification and sequences on the values of a split, before the first step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.torch
 
 
 def inspect_values(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
-    """Return a task and the inspection of these values."""
+    """Return a task, and the inspection of `splits`, which hold the values of its field."""
     ends = np.cumsum([0, *map(len, splits.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(splits)}
     blocks = [SampleBlock(rows=rows[name], fields={"it": np.array(each)}) for name, each in splits.items()]

@@ -1,4 +1,4 @@
-"""The metrics of a verification, on pairs with known results."""
+"""The metrics of the verification task, on pairs with known results."""
 
 from __future__ import annotations
 
