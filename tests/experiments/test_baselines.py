@@ -1,7 +1,7 @@
 """Each experiment, trained at small scale on synthetic data of its dataset, has the results in `tests/baselines/`.
 
-If not, the message reports with which code and where the baseline was written. `reprise baseline refresh` shows the changes,
-and writes them with a reason.
+Otherwise, the message states the code and the environment with which the baseline was written. `reprise baseline refresh` shows the
+changes, and writes them with a reason.
 """
 
 from __future__ import annotations

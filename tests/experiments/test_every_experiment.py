@@ -1,4 +1,4 @@
-"""Every experiment of `trainer/experiments/` passes `reprise check` on synthetic data of its dataset; a new experiment is tested too."""
+"""Every experiment in `trainer/experiments/`, new ones included, passes `reprise check` on synthetic data of its dataset."""
 
 from __future__ import annotations
 

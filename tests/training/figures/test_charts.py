@@ -1,4 +1,4 @@
-"""Charts of test outputs, for small outputs with known charts."""
+"""Charts of small test outputs, compared with known results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_parity_plot_of_many_samples_is_thinned_with_a_note() -> None:
 def test_a_histogram_counts_every_number(values: list[float]) -> None:
     chart = histogram("away", "Away", "x", {"test": torch.tensor(values)})
     assert chart is not None
-    assert sum(chart.series[0].y) == len([value for value in values if value == value])  # noqa: PLR0124 - NaN is not itself
+    assert sum(chart.series[0].y) == len([value for value in values if value == value])  # noqa: PLR0124 - only NaN differs from itself
 
 
 def test_no_finite_values_have_no_histogram() -> None:

@@ -1,4 +1,4 @@
-"""A run's figures are written once, with the same bytes each time, and never make a run fail."""
+"""A run's figures are written at the end of its test, with the same bytes each time, and never make a run fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DATASET = Dataset(
 
 
 class Settings(ClassificationSettings):
-    """Returns three classes, and what pairs and texts need."""
+    """The settings for three classes, and those that verification and sequences need."""
 
     dataset: str = "dots"
     classes: int = 3
@@ -85,7 +85,7 @@ def _settings() -> Iterator[None]:
 
 
 def end_test(net: Task, folder: Path, expected: torch.Tensor) -> list[str]:
-    """Record a batch, end the test and return the messages."""
+    """Record a batch, end the test, and return the printed messages."""
     lines: list[str] = []
     net.setup("test")
     given = torch.linspace(0, 1, len(expected) * 16).reshape(-1, 1, 4, 4)

@@ -1,4 +1,4 @@
-"""A picture is drawn for samples of any kind."""
+"""Pictures are drawn of samples of any kind."""
 
 from __future__ import annotations
 
