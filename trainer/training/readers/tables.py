@@ -270,17 +270,19 @@ class _RowGroups:
                         raise text_fault(*self._first_text(number, name), kind, location)
 
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
-        """Return the row and text of the first value that is not a number; row 0 and an example if all values are numbers."""
-        first, example = 0, None
+        """Return the row and text of the first value that is not a number; an example if all values are numbers."""
+        first = 0
+        example: tuple[int, str | None] = (0, None)
         with decoding_faults(self._reader.files[file]):
             # Small batches, because one long text may be repeated in all rows of a group.
             for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
                 texts = batch.column(0).cast(pa.string()).to_pylist()
                 if (row := no_number(texts)) is not None:
                     return first + row, texts[row]
-                example = example or next(iter(texts), None)
+                if example[1] is None:
+                    example = next(((first + row, text) for row, text in enumerate(texts) if text is not None), example)
                 first += len(texts)
-        return 0, example
+        return example
 
 
 class _Verified:
