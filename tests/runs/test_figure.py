@@ -77,12 +77,12 @@ def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [
-        (ROC, {"series": [{"name": "a", "x": [1], "y": []}]}, "one length"),
+        (ROC, {"series": [{"name": "a", "x": [1], "y": []}]}, "equal length"),
         (ROC, {"series": [{"name": "a", "x": ["NaN"], "y": [1]}]}, "finite"),
         (ROC, {"name": "A curve"}, "pattern"),
         (CONFUSION, {"rows": ["a"]}, "1 rows of 2 counts"),
         (ALL.figures[3], {"edges": []}, "edges or labels"),
-        (ALL.figures[3], {"edges": [0, 1]}, "one length"),
+        (ALL.figures[3], {"edges": [0, 1]}, "equal length"),
         (ALL.figures[4], {"file": "../../x.png"}, "pattern"),
         (ROC, {"kind": "pie"}, "pie"),
     ],

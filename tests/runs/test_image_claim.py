@@ -56,7 +56,7 @@ def test_a_matching_observation_from_the_host_is_verified(image_statement: Path,
     ("change", "message"),
     [
         ({"REPRISE_BUILD_ID": OTHER}, f"is {OTHER} in .env; this image has {BUILD}: `scripts/setup`"),
-        ({"REPRISE_BUILD_ID": "sha256:12"}, f"is no digest but 'sha256:12' in .env; this image has {BUILD}"),
+        ({"REPRISE_BUILD_ID": "sha256:12"}, f"is 'sha256:12' (not a digest) in .env; this image has {BUILD}"),
         ({"REPRISE_BUILD_ID": ""}, "no image identity was passed"),
         ({"REPRISE_IMAGE": ""}, "no image identity was passed"),
         ({"REPRISE_ENVIRONMENT": "cuda"}, "'cuda'"),

@@ -1,6 +1,7 @@
-"""The attempts of a run together: changes of ingredients, current settings, total duration.
+"""Facts about all attempts of a run: changes of ingredients, current settings, total duration.
 
-The ingredients of a run never change. A change allowed for an attempt is a line in its circumstances, after those of earlier attempts.
+The ingredients of a run never change. The circumstances of an attempt list the changes that the user allowed, after those of earlier
+attempts.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ TO: Final = " -> "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalDuration:
-    """The total duration of attempts."""
+    """The total duration of a run's attempts."""
 
     seconds: float
-    """The sum over attempts that recorded a duration."""
+    """The sum of the recorded durations."""
     known: bool
-    """Whether all attempts recorded a duration; a killed attempt did not."""
+    """Whether all attempts have ended and recorded a duration; a killed attempt records none."""
     attempts: int
 
 
 def change_line(kind: str, name: str, one: str, other: str) -> str:
-    """Return a change as records list it.
+    """Return a change in the form in which records list it.
 
     >>> change_line("setting", "seed", "0", "1")
     'setting seed: 0 -> 1'
@@ -45,7 +46,7 @@ def change_line(kind: str, name: str, one: str, other: str) -> str:
 
 
 def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
-    """Return each attempt that changed ingredients, with its own changes; `records` are the records of a run, in order."""
+    """Return the number of each attempt that changed ingredients, with its own changes. `records` are a run's records, in order."""
     result, count = [], 0
     for record in records:
         lines = record.circumstances.changed
@@ -56,7 +57,7 @@ def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
 
 
 def current_settings(records: Sequence[Record]) -> dict[str, JsonValue]:
-    """Return the settings that affect the result, as of the last attempt. `records` are the records of a run, in order, at least one."""
+    """Return the result settings of the last attempt, with its allowed changes. `records` are a run's records, in order, at least one."""
     last = records[-1]
     lines = dict(changes(records)).get(last.attempt, [])
     values = dict(last.ingredients.settings)
@@ -70,7 +71,7 @@ def current_settings(records: Sequence[Record]) -> dict[str, JsonValue]:
 
 
 def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDuration:
-    """Return the total duration of a run's attempts; `died`: the last attempt was killed, although its record says `running`."""
+    """Return the total duration of a run's attempts. `died`: the last attempt was killed, but its record has status `running`."""
     last = records[-1]
     spans = [record.circumstances.timing.seconds for record in records]
     is_running = last.outcome.status is RunStatus.RUNNING and not died
@@ -82,5 +83,5 @@ def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDur
 
 
 def failed_before_first_step(record: Record) -> bool:
-    """Return whether a run failed before its first step, by its last record."""
+    """Return whether a run, of which `record` is the last record, failed before its first step."""
     return record.outcome.status is RunStatus.FAILED and record.outcome.steps == 0

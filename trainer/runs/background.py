@@ -1,4 +1,4 @@
-"""Publishing checkpoints in a thread beside the training, which neither waits for the store nor fails with it."""
+"""Publish checkpoints in a background thread: the training neither waits for the store nor fails if the store fails."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _GRACE_S: Final = 10.0
-"""Seconds for which the end of a training waits for the file that is being sent."""
+"""The maximum time in seconds that `end` waits for the file that is being uploaded."""
 
 
 class BackgroundPublication:
-    """Publishes a checkpoint of a running attempt if `every` seconds have passed since the last one; one at a time."""
+    """Publishes checkpoints of a running attempt, at most one at a time and one every `every` seconds."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class BackgroundPublication:
         say: Callable[[str], None],
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Publish checkpoints of the folder `attempt`; `say` prints a fault, and `note` records a success.
+        """Publish checkpoints of the attempt in the folder `attempt`; `say` prints a fault, and `note` reports a success.
 
-        `open_store` opens a store that draws no random numbers of the process.
+        `open_store` opens a store that does not use the process's random number generators.
         """
         self.attempt, self.open_store, self.every = attempt, open_store, every
         self.say, self.note = say, note
@@ -45,7 +45,7 @@ class BackgroundPublication:
         self._thread: Thread | None = None
 
     def offer(self, saved: Saved) -> None:
-        """Begin to publish a checkpoint that was just saved, if it is due and no other is being published."""
+        """Start to publish a checkpoint that was just saved, if `every` seconds have passed and no other checkpoint is being published."""
         if self.stop.is_set or monotonic() - self._began < self.every:
             return
         if self._thread is not None and self._thread.is_alive():
@@ -60,7 +60,7 @@ class BackgroundPublication:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop publishing, after the file that is being sent."""
+        """Stop publishing after the current file, and wait up to 10 s for it."""
         self.stop.set()
         if self._thread is not None:
             self._thread.join(_GRACE_S)
@@ -73,7 +73,7 @@ class BackgroundPublication:
             return
         except (OSError, RepriseError) as fault:
             self._report(checkpoint.saved, fault)
-            if isinstance(fault, ClaimedError):  # another process continues the run: no later snapshot can succeed
+            if isinstance(fault, ClaimedError):  # another process has resumed the run: no later snapshot can succeed
                 self.stop.set()
         else:
             self._number, self._fault = found.number, ""
@@ -82,7 +82,7 @@ class BackgroundPublication:
             checkpoint.close()
 
     def _report(self, saved: Saved, fault: OSError | RepriseError) -> None:
-        """Print a fault once; the same fault of a later checkpoint is not repeated."""
+        """Print a fault, unless the previous checkpoint had the same fault or publishing has stopped."""
         text = fault.message if isinstance(fault, RepriseError) else str(fault)
         if self.stop.is_set or text == self._fault:
             return

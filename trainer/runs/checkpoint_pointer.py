@@ -1,10 +1,10 @@
 """Pointers to checkpoints: `latest.json`, `previous.json` and `best.json` in the folder of checkpoints.
 
-A pointer names the file, its digest, the position in the run and the sizes of the logs. Reading it needs no torch.
+A pointer names the file, its digest, the position in the run and the sizes of the logs. This module does not need torch.
 
-`restore_checkpoint` prepares an attempt that resumes a run: it uses the newest checkpoint that agrees with its digest. Earlier attempts are
-never changed, and a pointer out of them is rejected. The new pointer is written last: if the attempt is killed before, the next attempt
-selects the same checkpoint.
+`restore_checkpoint` prepares an attempt that resumes a run: it uses the newest checkpoint that matches its digest. Earlier attempts are
+never changed, and a pointer to a file outside its attempt is rejected. The new pointer is written last: if the attempt is killed before
+that, the next attempt selects the same checkpoint.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
 PREVIOUS: Final = "previous.json"
-"""The checkpoint before the latest, used if the latest is damaged."""
+"""The pointer to the checkpoint before the latest one, which is used if the latest is damaged."""
 BEST: Final = "best.json"
 PICKLE: Final = b"PK"
-"""The first bytes of a checkpoint of a version before 1.0: torch.save writes a ZIP archive that holds a pickle."""
+"""The first bytes of a checkpoint written by a version before 1.0: `torch.save` writes a ZIP archive that contains a pickle."""
 
 
 def is_pickle(file: BinaryIO) -> bool:
-    """Return whether a checkpoint is of a version before 1.0."""
+    """Return whether a version before 1.0 wrote the checkpoint."""
     file.seek(0)
     begin = file.read(len(PICKLE))
     file.seek(0)
@@ -47,7 +47,7 @@ def is_pickle(file: BinaryIO) -> bool:
 
 
 def has_pickle(attempt: Root) -> bool:
-    """Return whether an attempt has a checkpoint of a version before 1.0."""
+    """Return whether an attempt has a checkpoint that a version before 1.0 wrote."""
     with suppress(FileNotFoundError), attempt.below(FOLDER) as folder:
         for name in folder.names():
             if folder.has_file(name):
@@ -71,7 +71,7 @@ class NextStage(StrEnum):
 
 
 class Checkpoint(Document):
-    """A checkpoint's file."""
+    """The file of a checkpoint."""
 
     path: str
     """The file's name in the folder of checkpoints."""
@@ -84,7 +84,7 @@ class Saved(Checkpoint):
 
     epoch: Count
     batch: Count
-    """Batches of the epoch that were processed."""
+    """The number of batches of the epoch that were processed."""
     stage: NextStage = NextStage.BATCH
     logs: dict[str, Count] = {}
     """The size in bytes of each log when the checkpoint was saved."""
@@ -92,7 +92,7 @@ class Saved(Checkpoint):
     """The best checkpoint so far if a metric is monitored; it may be this checkpoint."""
 
     def fault_of_pointer(self) -> str | None:
-        """Return why no training wrote this pointer, such as a name outside the folder; `None` if it is valid.
+        """Return why the pointer is invalid, for example a path outside the folder; `None` if it is valid.
 
         >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).fault_of_pointer()
         "log '../x': a part is '..'"
@@ -108,13 +108,13 @@ class Saved(Checkpoint):
         return None
 
     def to_json(self) -> bytes:
-        """Return the file's bytes."""
+        """Return the bytes of the pointer's file."""
         return self.model_dump_json().encode() + b"\n"
 
 
 _BLOCK = 1 << 20
 _LARGEST = 1 << 20
-"""The most bytes of a pointer."""
+"""The maximum size of a pointer in bytes."""
 _LOGS: Final = ("metrics.jsonl", "trace.jsonl")
 
 
@@ -125,11 +125,11 @@ def restore_checkpoint(
     unfit: Mapping[str, str] = MappingProxyType({}),
     passed: Collection[int] = (),
 ) -> Saved | None:
-    """Prepare `attempt`, the newest of its run, to resume from the last good checkpoint; return `None` if there is none.
+    """Prepare `attempt`, the newest of its run, to resume from the newest usable checkpoint; return `None` if no checkpoint is usable.
 
-    `unfit` maps the digest of each checkpoint that could not be restored to the reason; attempts in `passed` are not used. Each
-    skipped checkpoint is reported. Raise `DiskFullError`, `NotWritableError`; `UnsafePathError`,
-    `DigestMismatchError` for files outside the run.
+    `unfit` maps the digest of each checkpoint that could not be restored to the reason. Attempts in `passed` are ignored. `say` reports
+    each skipped checkpoint. Raise `UnsafePathError` if a file is a link, `DigestMismatchError` if a pointer is invalid, `DiskFullError` or
+    `NotWritableError` if the files cannot be written.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
         with run.below(f"{ATTEMPTS}/{attempt.name}") as current:
@@ -145,7 +145,7 @@ def restore_checkpoint(
 
 
 def _clear(attempt: Root) -> None:
-    """Remove the files of a checkpoint that could not be restored."""
+    """Remove the files of an earlier preparation, whose checkpoint could not be restored."""
     if attempt.stat(FOLDER) is not None:
         attempt.remove_tree(FOLDER)
     for name in _LOGS:
@@ -206,7 +206,7 @@ def _prepare(earlier: Root, attempt: Root, saved: Saved) -> Saved:
 
 
 def _copy(earlier: Root, attempt: Root, log: str, size: int | None = None) -> None:
-    """Copy the first `size` bytes of a file."""
+    """Copy the first `size` bytes of a file, or the whole file if `size` is `None`."""
     with earlier.open(log) as source, attempt.create(log, make=True) as target:
         while block := source.read(_BLOCK if size is None else min(size, _BLOCK)):
             target.write(block)
@@ -216,7 +216,7 @@ def _copy(earlier: Root, attempt: Root, log: str, size: int | None = None) -> No
 
 
 def _link_or_copy(earlier: Root, folder: Root, name: str) -> None:
-    """Link a checkpoint into the new attempt; copy it if the file system has no hard links."""
+    """Create a hard link to a checkpoint in the new attempt; copy the file if linking fails."""
     with suppress(OSError):
         earlier.link(f"{FOLDER}/{name}", name, to=folder)
         return

@@ -1,9 +1,9 @@
-"""The claims of attempts in a store: who owns which number of a run, and whether an attempt may still publish.
+"""The claims of attempts in a store: which process owns each attempt number of a run, and whether an attempt may still publish.
 
-A claim is created once and never changed, so a number has one owner, whatever machines are unreachable. A process that finds the next
-number claimed takes a later one. From then on the earlier attempt cannot publish: its process may still run on a machine that cannot
-be reached. The numbers 1, 2, ... are probed, and a claim is created after those of all earlier attempts, so the first number without a
-claim ends the search. Nothing is listed.
+A claim is created once and never changed, so each number has one owner even if some machines are unreachable. A process that finds the
+next number claimed takes a later number. From then on the earlier attempt cannot publish, even if its process still runs on an unreachable
+machine. The numbers 1, 2, ... are probed, and a claim is created after those of all earlier attempts, so the first number without a
+claim ends the search. The store is never listed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOBODY: Final = "0" * 32
 
 
 def stored_claim(store: Store, run: str, attempt: int) -> Claim | None:
-    """Return the claim of an attempt in a store; `None` if there is none. Raise `DocumentError`, `StoreError`."""
+    """Return the claim of an attempt in a store; `None` if the attempt is not claimed. Raise `DocumentError` if the claim is invalid."""
     key = claim_key(run, attempt)
     try:
         text = read_small(store, key, largest=SMALL)
@@ -46,7 +46,7 @@ def stored_claim(store: Store, run: str, attempt: int) -> Claim | None:
 def hold_claimed_numbers(folder: Path, store: Store, *, identity: str) -> list[Claim]:
     """Return the claims of attempts that follow those in a run's folder, and reserve their numbers there.
 
-    Raise `RunError` if one is of a run with another identity, `DocumentError`, `StoreError`.
+    Raise `RunError` if a claim has another identity, `DocumentError` if a claim is invalid, `StoreError`.
     """
     found: list[Claim] = []
     number = len(attempts(folder)) + 1
@@ -64,7 +64,7 @@ def hold_claimed_numbers(folder: Path, store: Store, *, identity: str) -> list[C
 
 
 def claim_in_store(folder: Path, store: Store, *, attempt: int) -> None:
-    """Write the claim of an attempt to `store`, after those of earlier attempts that it lacks.
+    """Write the claim of an attempt to `store`, after the claims of earlier attempts that `store` lacks.
 
     Raise `ClaimedError` if a number is claimed by another process, `RunError` if the attempt has no claim, `StoreError`.
     """
@@ -79,9 +79,9 @@ def claim_in_store(folder: Path, store: Store, *, attempt: int) -> None:
 
 
 def require_last(folder: Path, store: Store, *, attempt: int | None = None) -> None:
-    """Raise `ClaimedError` if another process has claimed a later attempt of the run in `folder`, `StoreError`.
+    """Raise `ClaimedError` if another process has claimed a later attempt of the run in `folder`.
 
-    `attempt` is that of the calling process; without it, all attempts in the folder are taken for this machine's own.
+    `attempt` is the attempt of the calling process; by default, all attempts in the folder count as this machine's own.
     """
     last = max(attempts(folder), default=0)
     own = last if attempt is None else attempt
@@ -124,7 +124,7 @@ def _placeholder(folder: Path, attempt: int) -> bytes:
 
 
 def _require_own(folder: Path, found: Claim, store: Store) -> None:
-    """Raise `ClaimedError` unless the claim is the one in the run's folder; a number without a record has no owner here."""
+    """Raise `ClaimedError` unless the run's folder has the same claim, or neither a claim nor a record of the attempt."""
     own = claim_of(folder / ATTEMPTS / str(found.attempt))
     if own == found.to_json() or (own is None and found.attempt not in recorded_attempts(folder)):
         return

@@ -1,6 +1,6 @@
 """Differences between the ingredients and circumstances of two runs: candidates for the cause of different results.
 
-Only runs that swap one ingredient at a time show which candidate is the cause.
+Only runs in which one ingredient at a time is swapped show which candidate is the cause.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Candidate:
     a: str
     b: str
     ingredient: bool
-    """Whether it is an ingredient; a circumstance should not affect the result."""
+    """Whether an ingredient differs; a circumstance should not affect the result."""
     from_a: str | None = None
     from_b: str | None = None
     inside: tuple[str, ...] = ()
-    """Lines of a diff, files of a dataset."""
+    """Details: the lines of a diff, or the files of a dataset that differ."""
 
     @property
     def title(self) -> str:
-        """What differs, without repeating a word that kind and name share.
+        """The kind and the name of the difference; a word that ends the kind and begins the name is not repeated.
 
         >>> [Candidate(kind=kind, name=name, a="", b="", ingredient=True).title
         ...  for kind, name in ((DifferenceKind.EXPERIMENT, "experiment"), (DifferenceKind.SETTING, "seed"),
@@ -76,7 +76,7 @@ class Candidate:
 
 
 def candidates(a: Record, b: Record) -> list[Candidate]:
-    """Return every difference that could affect the result, ingredients first; names and times of machines and runs are ignored."""
+    """Return every difference that could affect the result, ingredients first; names of machines and runs, and times, are ignored."""
     return [*_ingredients(a, b), *_circumstances(a, b)]
 
 
@@ -105,7 +105,7 @@ def _roles(side: Ingredients) -> set[str]:
 
 
 def _datasets(side: Ingredients, *, by_role: bool) -> dict[str, str]:
-    """Return the datasets by name; by role, with their names, if a run has several, so that a difference names the role."""
+    """Return the content and version of each dataset by name, or by role if `by_role` is true."""
     texts = {name: f"{each.content} (version {each.version})" for name, each in side.datasets.items()}
     if not by_role:
         return texts
@@ -156,7 +156,7 @@ def _settings(a: Record, b: Record) -> Iterator[Candidate]:
 
 
 def _packages(a: Mapping[str, Distribution], b: Mapping[str, Distribution]) -> Iterator[Candidate]:
-    """Yield packages that were added, removed, changed in version, or altered within a version, by the digest of RECORD."""
+    """Yield packages that exist in one run only, or whose versions or, for equal versions, RECORD digests differ."""
     one, other = ({name: each.version for name, each in side.items()} for side in (a, b))
     same_version = {name for name in a.keys() & b.keys() if a[name].version == b[name].version}
     altered = {
@@ -188,7 +188,7 @@ def _layers(layers: list[str] | None) -> dict[str, str]:
 
 
 def _libraries(mapped: Mapping[str, int]) -> dict[str, str]:
-    """Map names without folders to sizes: the folder does not matter."""
+    """Map file names to sizes; the folder of a library does not matter."""
     return {PurePosixPath(path).name: f"{size} bytes" for path, size in mapped.items()}
 
 

@@ -1,6 +1,6 @@
-"""Figures of a run as data: the kinds of figures, and their file `figures.json` beside the record.
+"""Figures of a run as data: the kinds of figures, and the file `figures.json` beside the record.
 
-A task writes them at the end of its test. Equal runs write equal bytes; comparisons of runs ignore the file.
+A task writes the file at the end of its test. Equal runs write equal bytes. Comparisons of runs ignore the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer.base.document import Count, Document
 
 FILE: Final = "figures.json"
 MOST: Final = 2000
-"""The most points of a `points` figure and of each line; of more, `spread_indices` selects."""
+"""The maximum number of points in a figure or line; `spread_indices` selects them from a larger number."""
 
 S = TypeVar("S")
 Numbers = Annotated[tuple[FiniteFloat, ...], Field(max_length=MOST)]
@@ -32,7 +32,7 @@ class _BaseFigure(Document):
 
 
 class Series(Document):
-    """One of several lines."""
+    """A line of a `lines` figure."""
 
     name: str
     x: Numbers
@@ -74,7 +74,7 @@ class MatrixFigure(_BaseFigure):
 
 
 class PointFigure(_BaseFigure):
-    """Points: predicted against true."""
+    """Points, for example predicted against true values."""
 
     kind: Literal["points"] = "points"
     x_label: str
@@ -98,7 +98,7 @@ class Heights(Document):
 
 
 class BarFigure(_BaseFigure):
-    """Bars: a histogram with `edges`, one more than bars, or a bar for each of `labels`."""
+    """Bars: a histogram with `edges`, of which there is one more than bars, or a bar for each of `labels`."""
 
     kind: Literal["bars"] = "bars"
     x_label: str
@@ -110,7 +110,7 @@ class BarFigure(_BaseFigure):
     @model_validator(mode="after")
     def _require_equal_lengths(self) -> Self:
         if bool(self.edges) == bool(self.labels):
-            raise ValueError("expected edges or labels")
+            raise ValueError("expected either edges or labels")
         return _one_length(self, self.edges[1:] or self.labels, *(each.y for each in self.series))
 
 
@@ -124,7 +124,7 @@ class PictureFigure(_BaseFigure):
 
 
 class TextFigure(_BaseFigure):
-    """Text that a net wrote."""
+    """Text that a net generated."""
 
     kind: Literal["text"] = "text"
     given: str = ""
@@ -138,7 +138,7 @@ Figure = Annotated[
 
 
 class Figures(Document):
-    """The file: all figures of an attempt, in display order."""
+    """The content of `figures.json`: all figures of an attempt, in display order."""
 
     format: Literal["reprise.figures/1"] = "reprise.figures/1"
     figures: tuple[Figure, ...] = ()
@@ -168,5 +168,5 @@ def spread_indices(count: int, limit: int = MOST) -> list[int]:
 
 def _one_length(value: S, *fields: tuple[object, ...]) -> S:
     if len({len(field) for field in fields}) > 1:
-        raise ValueError(f"expected fields of one length, found {[len(field) for field in fields]}")
+        raise ValueError(f"expected fields of equal length, found {[len(field) for field in fields]}")
     return value

@@ -29,31 +29,33 @@ class FrozenSource(Document):
 
 
 class Launch(Document):
-    """The facts that the launcher determined before it started the process."""
+    """The facts that the launcher determines before it starts the training process."""
 
     experiment: str
     """The experiment as recorded: a name in `trainer/experiments/`, or a path in the source."""
     file: str
     """The experiment's file, relative to the root of the source."""
     is_script: bool = False
-    """Whether the file is a script, which is started and not imported."""
+    """Whether the file is a script, which is executed instead of imported."""
     device: Literal["cpu", "gpu"]
     command: list[str]
     started: datetime
     monotonic: float
     """The monotonic clock at `started`; both processes read the same clock."""
     frozen: FrozenSource | None = None
-    """`None` if nothing is trained, only described."""
+    """`None` if the experiment is described, not trained."""
     resumes: bool = False
     """Whether this attempt resumes the run."""
     allowed: list[str] = []
-    """Kinds of ingredients that may differ from earlier attempts."""
+    """The kinds of ingredients that may differ from those of earlier attempts."""
     passed: list[int] = []
-    """Attempts of other machines that the user does not trust: nothing of them is used."""
+    """The numbers of attempts from other machines that the user does not trust: their files are not used."""
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variable that the process reads."""
-        return {VARIABLE: self.model_dump_json(exclude_defaults=True)}  # an older source knows fewer keys
+        """Return the environment variable that the training process reads."""
+        return {
+            VARIABLE: self.model_dump_json(exclude_defaults=True)
+        }  # code of an older source rejects keys that it does not define
 
 
 def read_launch(environ: Mapping[str, str]) -> Launch:

@@ -1,6 +1,6 @@
 """The machine of a run: processor, memory, system, and GPUs as reported by NVML.
 
-NVML opens no CUDA context. A missing library or driver means no GPU; it is not an error.
+NVML does not create a CUDA context. If the library or the driver is missing, no GPU is reported; this is not an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit
 
 
 def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
-    """Return the machine as the record describes it; `root` holds /proc, /sys and /dev.
+    """Return the description of this machine for the record; `root` contains /proc and /sys.
 
-    `name` is the host's name, which a process in a container cannot read.
+    `name` is the name of the host, which a process in a container cannot read.
     """
     cpu, flags = _processor(_text(root / "proc/cpuinfo"))
     driver, cuda, gpus = _nvml()
@@ -46,7 +46,7 @@ def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
 
 
 def read_gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
-    """Return the memory use of this process and the gauges of the GPU with this UUID; unavailable gauges are left out."""
+    """Return the memory use of this process and the gauges of the GPU with this UUID; unavailable gauges are omitted."""
     pages = _text(root / "proc/self/statm").split()
     memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}
     handle = None if uuid is None else _gpu_handle(uuid)
@@ -55,7 +55,7 @@ def read_gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str,
 
 @functools.cache
 def _library() -> Any:
-    """Return the NVML bindings; None on a host where they are not installed. Imported here, since most commands do not query GPUs."""
+    """Return the NVML bindings; `None` if they are not installed. They are imported here because most commands do not query GPUs."""
     try:
         import pynvml
     except ImportError:
@@ -65,7 +65,7 @@ def _library() -> Any:
 
 @functools.cache
 def _gpu_handle(uuid: str) -> Any:
-    """Return the NVML handle of a GPU; NVML stays open until the process ends."""
+    """Return the NVML handle of a GPU, or `None` if NVML does not find it. NVML stays open until the process ends."""
     if (pynvml := _library()) is None:
         return None
     try:
@@ -89,7 +89,7 @@ def _gpu_gauges(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
 
 
 def gpu_nodes(root: Path = Path("/")) -> list[str]:
-    """Return the names of the GPU device files that this process sees."""
+    """Return the names of the GPU device files in `/dev`, sorted; they show a GPU even without NVML."""
     with suppress(OSError):
         return sorted(node.name for node in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", node.name))
     return []
@@ -122,7 +122,7 @@ def _system() -> str:
 
 
 def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
-    """Return the driver version, its CUDA version and the GPUs; nothing if NVML is missing or fails."""
+    """Return the driver version, its CUDA version and the GPUs; `None`, `None` and no GPUs if NVML is missing or fails."""
     if (pynvml := _library()) is None:
         return None, None, []
     try:
@@ -159,7 +159,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
 
 
 def multiprocessors(cores: int | None, major: int, minor: int) -> int | None:
-    """Return the streaming multiprocessors, from NVML's count of CUDA cores; `None` for an unknown architecture.
+    """Return the number of streaming multiprocessors, from NVML's count of CUDA cores; `None` for an unknown architecture.
 
     >>> multiprocessors(16896, 9, 0)
     132

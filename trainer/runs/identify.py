@@ -1,6 +1,6 @@
 """Collecting the ingredients and circumstances of a run before its record is opened.
 
-Needs no torch: facts that only the training process knows are passed as `RunFacts`.
+This module does not need torch: facts that only the training process has are passed as `RunFacts`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class RunFacts:
     datasets: tuple[Dataset, ...]
     """The datasets that the settings name, without the dataset of initial weights."""
     initial: InitialWeights | None = None
-    """The weights of the parent run, if there is one."""
+    """The initial weights from a parent run; `None` without a parent run."""
     weights: Dataset | None = None
-    """The dataset of initial weights, if there is one."""
+    """The dataset of initial weights; `None` if no dataset provides them."""
 
     @property
     def every_dataset(self) -> tuple[Dataset, ...]:
@@ -125,13 +125,13 @@ def _ingredient(dataset: Dataset, facts: RunFacts) -> DatasetIngredient:
 
 
 def roles_in(settings: LaunchSettings) -> dict[str, list[str]]:
-    """Return the splits that each of several datasets provides; nothing if the samples come from one dataset."""
+    """Return the splits that each dataset provides; an empty dictionary if all samples come from one dataset."""
     value = settings.value_of("dataset") if "dataset" in type(settings).__pydantic_fields__ else None
     return datasets_by_role(value) if isinstance(value, dict) else {}
 
 
 def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) -> list[str]:
-    """Return the differences of this process and its files from the image and the installation, one line each."""
+    """Return the differences of this process from its image and the lock, and of its files from the installed files, one per line."""
     lock = source / "uv.lock"
     baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
     text = read_text(lock) if lock.is_file() else None
@@ -144,7 +144,7 @@ def drifted(inventory: InventoryData, *, source: Path, baked_inventory: Path) ->
 
 
 def _requirements(environment: str | None, *, source: Path) -> str | None:
-    """Return the digest of the packages that the lock gives to the image's environment; `None` if the source does not declare it."""
+    """Return the digest of the locked packages of the image's environment; `None` if the source does not declare the environment."""
     if environment is None:
         return None
     try:
@@ -154,7 +154,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
 
 
 _ONLY_IF_SET: Final = frozenset({"init_from", "init_map", "init_allow", "shards", "shuffle_window", "strategy"})
-"""A run without these settings has the record, and the identity, that it had before they existed."""
+"""Settings that are recorded only if they are set, so that a run without them has the same identity as in versions without them."""
 
 
 def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _device(settings: LaunchSettings, device: Literal["cpu", "gpu"]) -> Device:
 
 
 def read_imported(root: Path) -> Imported | None:
-    """Return the imported files below `root`; `None` if one of them cannot be read."""
+    """Return the files below `root` that this process has imported; `None` if a file cannot be read."""
     paths = sorted(_paths(root))
     try:
         digests = {path: digest_of_file(root / path) for path in paths}

@@ -1,8 +1,8 @@
-"""The image that this process runs in, and how well its identity is known.
+"""The image of the container that this process runs in, and how well its identity is known.
 
-There are three sources: the file baked into the image, the variables passed to the process, and the container as a launcher on the host
-inspected it. An image cannot contain its own digest, and a build id identifies inputs only: unless a second source agrees with the baked
-file, the image is unknown.
+There are three sources: the file baked into the image, the variables passed to the process, and the launcher's inspection of the container.
+An image cannot contain its own digest, and a build id identifies inputs only: unless a second source agrees with the baked file, the image
+is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Document)
 
 OBSERVED_IMAGE: Final = "image-seen.json"
-"""In the run's folder, written by a launcher on the host."""
+"""The file in the run's folder that a launcher on the host writes."""
 
 
 class BakedImage(Document):
@@ -40,7 +40,7 @@ class BakedImage(Document):
     build_id: Digest | None
     """`None` in an image built by compose itself."""
     lock: Digest
-    """The digest of the packages that the lock gives to the environment; of the whole lock if compose itself built the image."""
+    """The digest of the locked packages of the environment; of the whole lock if compose itself built the image."""
     variables: dict[str, str] = Field(default_factory=dict)
 
 
@@ -56,12 +56,12 @@ class ObservedImage(Document):
     """`None` if the image has no build id: Reprise did not build it."""
     layers: list[Digest] = Field(default_factory=list)
     fault: str | None = None
-    """Why the engine could not be asked; the launcher in the container then does not wait for an answer."""
+    """Why the image could not be inspected. The file is written anyway, so that the command in the container stops waiting for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageClaim:
-    """The image for the circumstances, its layers for the ingredients, and its baked description for the check before a run."""
+    """The image for the circumstances, its layers for the ingredients, and its baked description for the checks before a run."""
 
     image: Image
     layers: list[str] | None
@@ -73,7 +73,7 @@ def claim_image(environ: Mapping[str, str], *, run: Path | None = None, baked: P
     baked_image, fault = _read(baked, BakedImage)
     seen_image, seen_fault = _read(run / OBSERVED_IMAGE, ObservedImage) if run else (None, None)
     if baked_image is None:
-        return _unknown(None, environ, fault or "this process does not run in an image of Reprise")
+        return _unknown(None, environ, fault or "this process does not run in a container of a Reprise image")
     if seen_image is not None and seen_image.fault is None:
         return _verified(baked_image, seen_image, environ)
     if reason := seen_fault or _disagreement(baked_image, environ):
@@ -125,7 +125,7 @@ _NO_BUILD_ID: Final = "this image has no build id: build it with `reprise image 
 
 def _stale(baked_image: BakedImage, environ: Mapping[str, str]) -> str:
     build_id = environ["REPRISE_BUILD_ID"]
-    text = build_id if is_digest(build_id) else f"no digest but {build_id[:80]!r}"
+    text = build_id if is_digest(build_id) else f"{build_id[:80]!r} (not a digest)"
     fault = f"REPRISE_BUILD_ID, which identifies the inputs of an image, is {text} in .env; this image has {baked_image.build_id}"
     return f"{fault}: `scripts/setup` updates .env"
 
@@ -168,13 +168,13 @@ def _digest(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def _layers(environ: Mapping[str, str]) -> list[str] | None:
-    """Return the environment's layers from `REPRISE_IMAGE_LAYERS`: diff IDs separated by commas."""
+    """Return the diff IDs of the environment's layers from `REPRISE_IMAGE_LAYERS`; `None` if an entry is not a digest."""
     layers = [text for text in environ.get("REPRISE_IMAGE_LAYERS", "").split(",") if text]
     return layers if layers and all(map(is_digest, layers)) else None
 
 
 def _read(path: Path, model: type[M]) -> tuple[M | None, str | None]:
-    """Return the document, or why it is invalid; neither if the file does not exist."""
+    """Return the document, or the reason why it is invalid; both are `None` if the file does not exist."""
     try:
         with reading(path), suppress(FileNotFoundError), run_root(path.parent) as folder:
             return parse_json(folder.read(path.name), model, where=str(path)), None

@@ -1,4 +1,4 @@
-"""Whether this process runs in an image, and for which run; separate, so that commands need not import the modules for records."""
+"""The file and the variable that identify the image and the run of a container, in a module that does not import the record modules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 from typing import Final
 
 IMAGE_FILE: Final = Path("/opt/reprise/image.json")
-"""The image's own metadata; exists only in containers of Reprise's images."""
+"""The image's metadata; the file exists only in containers of Reprise images."""
 RUN_VARIABLE: Final = "REPRISE_WATCHED_RUN"
-"""The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
+"""The variable with the id of the run whose folder the launcher on the host created, and which the command in the container uses."""

@@ -1,7 +1,7 @@
-"""The initial weights that a run takes from another run: the copy in its folder, and the runs that it descends from.
+"""The initial weights that a run takes from another run: their copy in the run's folder, and the chain of parent runs.
 
     runs/<id>/initial.safetensors, parent.json   while the run is prepared, for the process that opens its record
-    runs/<id>/attempts/<n>/initial.safetensors   a file of each attempt: published, pulled and verified like every other file
+    runs/<id>/attempts/<n>/initial.safetensors   a file of each attempt, published, pulled and verified like every other file
 
 A run keeps a copy of its parent's weights, so it can be resumed and reproduced without its parent.
 """
@@ -35,19 +35,19 @@ INITIAL: Final = "initial.safetensors"
 PARENT: Final = "parent.json"
 _BLOCK: Final = 1 << 20
 _MOST: Final = 1_000
-"""The longest chain of runs; a forged record could name itself as an ancestor."""
+"""The maximum length of a chain of runs, since records may be forged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialWeights:
-    """The parent of a run, and the digest of its weights."""
+    """The parent of a run, and the digest of the parent's weights."""
 
     parent: ParentRun
     sha256: str
 
 
 def weights_of(record: Record) -> File:
-    """Return the entry of a run's weights in its record. Raise `RunError` if it has none."""
+    """Return the entry of a run's weights in its record. Raise `RunError` if the run is of a script or has no weights."""
     if record.ingredients.kind == "script":
         message = f"run {record.run} ran a script; only runs of experiments have weights"
         raise RunError(message, hint="publish the file: `reprise data publish NAME FILE.safetensors`")
@@ -59,9 +59,9 @@ def weights_of(record: Record) -> File:
 
 
 def stage_parent(parent: Path, record: Record, *, into: Path) -> InitialWeights:
-    """Copy the weights of the run in the folder `parent`, verified, into the folder of a new run.
+    """Copy the weights of the run in the folder `parent` into the folder of a new run.
 
-    Raise `RunError` if it has no weights, `DigestMismatchError` if they are not the recorded ones.
+    Raise `RunError` if the run has no weights, `DigestMismatchError` if they differ from the record.
     """
     listed = weights_of(record)
     facts = ParentRun(run=record.run, attempt=record.attempt, identity=record.identity)
@@ -69,13 +69,13 @@ def stage_parent(parent: Path, record: Record, *, into: Path) -> InitialWeights:
 
 
 def stage_again(attempt: Path, record: Record, *, into: Path) -> InitialWeights:
-    """Copy the initial weights of an attempt, by the digest in its record, into the folder of a new run.
+    """Copy the initial weights of an attempt into the folder of a new run.
 
-    Raise `DigestMismatchError` if they are not the recorded ones.
+    Raise `RunError` if the record names no parent run, `DigestMismatchError` if the weights differ from the record.
     """
     facts, digest = record.circumstances.parent, record.ingredients.initial_weights
     if facts is None or digest is None:
-        message = f"the record of run {record.run} does not name the run that its initial weights were taken from"
+        message = f"the record of run {record.run} does not name the parent run of its initial weights"
         raise RunError(message, hint="it is damaged or malicious: do not run it")
     return _stage(attempt, INITIAL, facts, digest, into=into)
 
@@ -88,7 +88,7 @@ def _stage(attempt: Path, name: str, parent: ParentRun, sha256: str, *, into: Pa
 
 
 def staged(run: Path) -> InitialWeights | None:
-    """Return the initial weights that are prepared in the folder of a new run; `None` if there are none."""
+    """Return the initial weights that were copied into the folder of a new run; `None` if it has none."""
     with run_root(run) as folder:
         if not folder.has_file(PARENT):
             return None
@@ -97,7 +97,10 @@ def staged(run: Path) -> InitialWeights | None:
 
 
 def keep(run: Path, *, attempt: int) -> None:
-    """Move the prepared initial weights into the run's first attempt, or copy them from an earlier attempt into a later one."""
+    """Move the initial weights from the run's folder into `attempt`, or copy them from an earlier attempt.
+
+    Raise `RunError` if neither the folder nor an earlier attempt has them.
+    """
     with disk_faults(run), run_root(run) as folder:
         if folder.has_file(PARENT):
             folder.rename(INITIAL, f"{ATTEMPTS}/{attempt}/{INITIAL}")
@@ -130,17 +133,17 @@ def _digest(folder: Root, name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """A run from which another run took its initial weights."""
+    """A run from whose weights another run, its child, began."""
 
     run: str
     record: Record | None
     """`None` if its record cannot be found."""
     has_other_weights: bool = False
-    """Whether its child began with other weights than the recorded ones."""
+    """Whether the child's initial weights differ from the weights in `record`."""
 
 
 def ancestors(record: Record, find: Callable[[str], Record | None]) -> Iterator[Ancestor]:
-    """Yield the runs that a run descends from, the parent first; `find` returns the record of a run."""
+    """Yield the ancestors of a run, the parent first; `find` returns the record of a run, or `None`."""
     known, child = {record.run}, record
     while (parent := child.circumstances.parent) is not None and parent.run not in known and len(known) < _MOST:
         known.add(parent.run)

@@ -1,7 +1,7 @@
 """Listing the runs on this machine and in a store.
 
-A local attempt is published if its seal is in the store or, without a store, if it has a note of publication. A run that cannot be read is
-listed with the reason. Lists of runs are for display only.
+A local attempt counts as published if its seal is in the store or, without a store, if it has a note of publication. A run that cannot be
+read is listed with the reason. Lists of runs are for display only.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ if TYPE_CHECKING:
 _SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,3}})/sealed\.json")
 _THREADS: Final = 16
 _EARLIER: Final = 100
-"""The most earlier attempts that are read of a run in the store."""
+"""The maximum number of earlier attempts that are read of a run in the store."""
 
 
 class RunLocation(StrEnum):
-    """The location of a run."""
+    """Where a run is: on this machine, in a store, or both."""
 
     LOCAL = "local only"
     PUBLISHED = "published"
     OTHER = "other store"
-    """On this machine, and published in another store."""
+    """On this machine, and published to another store."""
     REMOTE = "remote only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedRun:
-    """A run in a list, by its last attempt."""
+    """A run in a list; its fields describe the last attempt."""
 
     run: str
     location: RunLocation
     attempt: int
     record: Record | None
     store: str | None = None
-    """The store that it was published to, if that is known on this machine."""
+    """The store to which the run was published; `None` if it is unknown."""
     died: bool = False
-    """Whether its record says `running` and its process has ended."""
+    """Whether the record has status `running`, but the process has ended."""
     fault: str | None = None
     """Why the record cannot be read."""
     earlier: tuple[Record, ...] = ()
@@ -151,7 +151,7 @@ def _location(published_to: str | None, store: Store | None, *, is_in_store: boo
 
 
 def remote_run(store: Store, run: str, attempt: int) -> ListedRun:
-    """Describe a run that is only in the store."""
+    """Describe a run that is only in the store; `attempt` is its last sealed attempt."""
     try:
         record = _sealed(store, run, attempt)
     except RepriseError as failure:
@@ -199,7 +199,7 @@ def _listed(run: str, store: Store | None, runs: Path, *, local: set[str], remot
 
 
 def unpublished(rows: Iterable[ListedRun], store: Store) -> list[str]:
-    """Return the finished runs of this machine that are not known to be in `store`."""
+    """Return the ids of the finished runs on this machine that were not published to `store`."""
     finished = [
         row for row in rows if row.location is not RunLocation.REMOTE and row.store != store.label and row.record
     ]

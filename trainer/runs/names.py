@@ -1,6 +1,6 @@
 """Names of runs on the command line: an id, a prefix of an id, `latest`, or a folder.
 
-An id begins with a time, so the last in alphabetical order is the latest.
+An id begins with the start time, so the last id in alphabetical order is the latest.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LATEST: Final = "latest"
 
 
 def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
-    """Return the id in `ids` that `word` names; `latest` skips ids for which `passed` is true, unless that skips all.
+    """Return the id in `ids` that `word` names; `latest` skips ids for which `passed` is true, unless it is true for all ids.
 
-    Raise `RunNotFoundError`, which suggests similar ids, `UsageError` if several ids match.
+    Raise `RunNotFoundError`, with similar ids in its hint, if no id matches, `UsageError` if several ids match.
 
     >>> resolve_run("2026", ["20260301t120005-abcdef"])
     '20260301t120005-abcdef'
@@ -40,7 +40,7 @@ def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool
 
 
 def start_time(run: str) -> datetime:
-    """Return when a run began, by the clock of its machine; the largest datetime if the id holds no valid time.
+    """Return when a run began, by the clock of its machine; the largest datetime if the id contains no valid time.
 
     >>> start_time("20260301t120005-abcdef").isoformat()
     '2026-03-01T12:00:05+00:00'
@@ -52,7 +52,7 @@ def start_time(run: str) -> datetime:
 
 
 def full_run_id(word: str) -> str | None:
-    """Return the id that `word` is in full, which may be known elsewhere only."""
+    """Return the complete run id in `word`, an id or a folder's path; `None` if it has none. The run need not be on this machine."""
     name = word.rstrip("/").rpartition("/")[2]
     return name if is_run_id(name) else None
 

@@ -1,7 +1,7 @@
 """Open an attempt of a run, write its record, and close it.
 
-The record is written atomically when the attempt is opened, at each change, and when it is closed. A process holds the lock of the claim
-as long as it lives.
+The record is written atomically when the attempt is opened, at each change, and when it is closed. A process holds the lock of its claim
+until it ends.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20
-"""Bytes reserved so that a run that filled the disk can still write its outcome: three times a large record."""
+"""Bytes reserved so that a run can write its outcome to a full disk: three times a large record."""
 _NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, SNAPSHOT, _RESERVE})
 
 
@@ -57,12 +57,12 @@ class OpenRun:
     """The attempt's folder, `runs/<id>/attempts/<n>`."""
     record: Record
     lifeline: int | None = None
-    """A file descriptor, locked while this process lives; `is_alive` checks the lock."""
+    """The descriptor of the claim, which is locked until this process ends; `is_alive` checks the lock."""
     is_claimed: bool = False
-    """Whether the store has the claim, so that the number is never used again."""
+    """Whether the store has the claim, so that the attempt's number is never used again."""
 
     def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
-        """Write the record with these changes; if that fails, the last written record stays."""
+        """Write the record with a new outcome or new circumstances; on failure, the last written record remains."""
         changed = {
             "outcome": outcome or self.record.outcome,
             "circumstances": circumstances or self.record.circumstances,
@@ -73,9 +73,9 @@ class OpenRun:
         self.record = record
 
     def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
-        """Write the outcome, with the digest of every file, using the reserved space if the disk is full.
+        """Write the outcome, with the digest of every file, and release the lock. The reserved space is freed first.
 
-        Raise `RunError` if there are more files than a record can list.
+        Raise `RunError` if the outcome has status `running`, or if there are more files than a record can list; `DiskFullError`.
         """
         if outcome.status is RunStatus.RUNNING:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
@@ -97,7 +97,7 @@ class OpenRun:
     def withdraw(self) -> None:
         """Remove the attempt, which took no step, and the run if it has no other recorded attempt.
 
-        If the store has the claim, the number is kept: it is never used again.
+        If the store has the claim, the claim is kept, so that the attempt's number is not used again.
         """
         self.release()
         claim = claim_of(self.folder) if self.is_claimed else None
@@ -151,7 +151,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
 
 
 def _redacted(record: Record) -> Record:
-    """Return the record with secrets redacted in circumstances and outcome, which do not affect the identity."""
+    """Return the record with secrets redacted in the circumstances and the outcome, which are not part of the identity."""
     changed: dict[str, Outcome | Circumstances] = {}
     for name, document in (("circumstances", record.circumstances), ("outcome", record.outcome)):
         text = document.model_dump_json()
@@ -161,9 +161,9 @@ def _redacted(record: Record) -> Record:
 
 
 def is_alive(attempt: Path) -> bool:
-    """Return whether the process that opened this attempt still runs; True if the lock cannot be checked.
+    """Return whether the process that opened this attempt still runs: false if the claim cannot be opened, true if its lock fails.
 
-    A process on another machine may not be seen: nothing that must be correct relies on this.
+    A process on another machine may not be detected: no guarantee relies on this function.
     """
     try:
         with attempt_root(attempt) as folder:
@@ -210,26 +210,26 @@ def _owner(attempt: Path) -> str | None:
 
 
 def claim_of(attempt: Path) -> bytes | None:
-    """Return the bytes of an attempt's claim; `None` if there is none. Raise `DocumentError`, `UnsafePathError`."""
+    """Return the bytes of an attempt's claim; `None` if the file does not exist. Raise `DocumentError` if it cannot be read."""
     with reading(attempt / CLAIM), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return folder.read(CLAIM, most=SMALL)
     return None
 
 
 def hold_number(run: Root, number: int, claim: bytes) -> None:
-    """Write an attempt of a run that has only a claim, so that the next attempt takes a later number."""
+    """Create the folder of an attempt with nothing but a claim, so that the next attempt of the run takes a later number."""
     with run.below(f"{ATTEMPTS}/{number}", make=True) as attempt:
         attempt.write_whole(CLAIM, claim)
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
-    """Return the identity of the run's recorded attempts; `None` if there are none."""
+    """Return the identity of the run's first recorded attempt; `None` if no attempt has a record."""
     recorded = set(recorded_attempts(folder)).intersection(earlier)
     return record_of(folder, min(recorded)).identity if recorded else None
 
 
 def files_of(attempt: Path) -> list[File]:
-    """Return the result files of an attempt, sorted by path, without links and partial files."""
+    """Return the result files of an attempt, sorted by path, without links, partial files, or files with an invalid path."""
     with attempt_root(attempt) as folder:
         return [_file(folder, path) for path in sorted(_results(folder))]
 
@@ -247,7 +247,7 @@ def _file(attempt: Root, path: str) -> File:
 
 
 def _claim(attempt: Path) -> Root:
-    """Create the folder of an attempt and open it. Raise `ResumeError` if it exists."""
+    """Create the folder of an attempt and open it. Raise `ResumeError` if the folder exists."""
     with run_root(attempt.parents[1]) as run, run.below(ATTEMPTS, make=True) as folder:
         try:
             folder.mkdir(attempt.name)
@@ -261,7 +261,7 @@ def _claim(attempt: Path) -> Root:
 
 
 def _lifeline(attempt: Root) -> int | None:
-    """Lock the claim; the system releases the lock when this process ends."""
+    """Lock the claim and return its descriptor. The system releases the lock when this process ends."""
     handle = attempt.handle(CLAIM, os.O_RDONLY)
     with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -269,6 +269,6 @@ def _lifeline(attempt: Root) -> int | None:
 
 
 def _reserve(attempt: Root) -> None:
-    """Reserve space with random bytes, since a sparse or compressed file reserves none."""
+    """Reserve space with random bytes, since a sparse or compressed file would reserve no space."""
     with disk_faults(attempt.path / _RESERVE), attempt.create(_RESERVE) as file:
         file.write(os.urandom(_RESERVED))

@@ -1,7 +1,7 @@
-"""Publishing attempts: the claims, the files, then the seal.
+"""Publish attempts: first the claims, then the files, then the seal.
 
-A seal in a store implies that everything it lists is there. An interrupted publication is completed by the same command; two concurrent
-publications of one attempt are safe. An attempt is not sealed if another process has claimed a later one (`trainer.runs.claims`).
+If a seal is in a store, so is every file that it lists. An interrupted publication is completed by the same command; two concurrent
+publications of one attempt are safe. An attempt is not sealed if another process has claimed a later attempt (`trainer.runs.claims`).
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 8
 _LOG: Final = 64 << 20
-"""The most bytes of a file that may have grown since its record was closed."""
+"""The maximum recorded size, in bytes, of a file that may have grown since its record was closed."""
 
 
 def publish_run(folder: Path, store: Store, *, own: int | None = None, progress: Progress = SILENT) -> list[Published]:
-    """Publish every attempt of the run in `folder` to `store`, without uploading files that are there.
+    """Publish every attempt of the run in `folder` to `store`; files that the store has are not uploaded again.
 
-    `own` is the attempt of the calling process, if it is one that trained: a later attempt in the folder is then of another process.
-    Raise `RunError`, `ClaimedError` if another process continues the run, `DigestMismatchError`, `StoreError` and its subclasses; files
-    uploaded before the error stay in the store.
+    `own` is the attempt that the calling process trained, if any: a later attempt in the folder then belongs to another process. Raise
+    `RunError` if an attempt has not ended or none ran here, `ClaimedError` if another process has resumed the run, `DigestMismatchError`
+    if a file differs from the record, `StoreError`. Files that were uploaded before the error remain in the store.
     """
     elsewhere = pulled_snapshots(folder)
     recorded = [number for number in recorded_attempts(folder) if number not in elsewhere]
@@ -69,7 +69,7 @@ def publish_run(folder: Path, store: Store, *, own: int | None = None, progress:
 def publish_attempt(
     folder: Path, store: Store, *, attempt: int, own: int | None = None, progress: Progress = SILENT
 ) -> Published:
-    """Publish one attempt to `store`, as `publish_run` does. Raise `ClaimedError` if a later attempt was claimed elsewhere."""
+    """Publish one attempt to `store`, as `publish_run` does. Raise `ClaimedError` if another process claimed a later attempt."""
     path = folder / ATTEMPTS / str(attempt)
     record = load_record(path / RECORD)
     if record.outcome.status is RunStatus.RUNNING:
@@ -80,7 +80,7 @@ def publish_attempt(
     claim_in_store(folder, store, attempt=attempt)
     is_new = (
         store.size(sealed_key(record.run, attempt)) is None
-    )  # a seal that is there is compared, and its files are checked again
+    )  # an existing seal is compared below, and its files are checked again
     if is_new:
         require_last(folder, store, attempt=own)
     sealed = seal_of(path, record)
@@ -98,7 +98,10 @@ def publish_attempt(
 
 
 def seal_of(attempt: Path, record: Record) -> Sealed:
-    """Return the seal of an attempt by its current files. Raise `DocumentError`."""
+    """Return the seal of an attempt: its record as it is on disk, the files that `record` lists, and the source bundle.
+
+    Raise `DocumentError` if the record cannot be read or the seal would be invalid.
+    """
     path = attempt / RECORD
     with reading(path), attempt_root(attempt) as folder:
         text = folder.read(RECORD)
@@ -111,7 +114,7 @@ def seal_of(attempt: Path, record: Record) -> Sealed:
 
 
 def source_of(folder: Path) -> File | None:
-    """Return the run's source bundle as a seal lists it; `None` if there is none."""
+    """Return the entry of the run's source bundle for a seal; `None` if the run has no bundle."""
     with suppress(FileNotFoundError), run_root(folder) as run, run.open(ARCHIVE) as file:
         return File(path=ARCHIVE, size=os.fstat(file.fileno()).st_size, sha256=digest_of_open(file))
     return None
@@ -145,7 +148,7 @@ def _upload(folder: Root, file: File, store: Store) -> int:
 
 
 def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
-    """Return the file's bytes when the record was closed: a log that has grown since is truncated."""
+    """Return the file, or only its recorded bytes if it has grown since the record was closed, as a log may."""
     grown = os.fstat(body.fileno()).st_size > file.size
     return body.read(file.size) if grown and file.size <= _LOG else body
 
@@ -180,7 +183,7 @@ _BLOCK = 1 << 20
 
 
 def require_intact(attempt: Path, record: Record) -> int:
-    """Return the number of verified files. Raise `DigestMismatchError`, which names the first damaged file."""
+    """Verify the files of an attempt and return their number. Raise `DigestMismatchError`, which names the first damaged file."""
     faults = list(damaged(attempt, record))
     if faults:
         others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -189,7 +192,7 @@ def require_intact(attempt: Path, record: Record) -> int:
 
 
 def damaged(attempt: Path, record: Record) -> Iterator[str]:
-    """Yield a line for each file of an attempt that differs from its record."""
+    """Yield a line for the record if it differs from the publication, and a line for each file that differs from the record."""
     if not is_as_sealed(attempt, record):
         yield f"{attempt / RECORD} is not the record that was published"
     with attempt_root(attempt) as folder:
@@ -199,7 +202,7 @@ def damaged(attempt: Path, record: Record) -> Iterator[str]:
 
 
 def fault_of(attempt: Root, file: File) -> str | None:
-    """Return the fault of a file; `None` if it starts with the recorded bytes: a log may have grown."""
+    """Return the fault of a file; `None` if the file begins with the recorded bytes, since a log may have grown."""
     path = attempt.path / file.path
     try:
         with attempt.open(file.path) as content:
@@ -212,7 +215,10 @@ def fault_of(attempt: Root, file: File) -> str | None:
 
 
 def is_as_sealed(attempt: Path, record: Record) -> bool:
-    """Return whether record and files agree with the publication; True if the attempt was not published."""
+    """Return whether the record, its list of files and the source bundle agree with the note of publication.
+
+    The result is true if the attempt was not published or the run has no source bundle. Files are not read.
+    """
     note = read_publication(attempt)
     if note is None:
         return True

@@ -1,8 +1,8 @@
-"""Pulling the attempts of a run from a store: each is verified and appears atomically.
+"""Pull the attempts of a run from a store: each attempt is verified and appears atomically.
 
-Of an attempt without a seal, its last snapshot is pulled: the checkpoint from which this machine can resume the run. A later pull replaces
-it by a newer snapshot or by the seal. Attempts are found by probing 1, 2, ..., not by listing. Rejected are paths out of the run's folder,
-more bytes than allowed, and a source other than the recorded source.
+If an attempt has no seal, its last snapshot is pulled: the checkpoint from which this machine can resume the run. A later pull replaces the
+snapshot with a newer snapshot or with the sealed attempt. Attempts are found by probing 1, 2, ..., not by listing. Paths outside the run's
+folder, more bytes than allowed, and a source other than the recorded source are rejected.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 EDITED: Final = "record.edited.json"
-"""The copy of a record that was edited after publication, beside the restored record."""
+"""The name of the copy of a record that was edited after publication, beside the restored record."""
 LARGEST = 100 << 30
-"""The most bytes of a run that are pulled by default."""
+"""The maximum size in bytes of a run that is pulled by default."""
 _THREADS = 8
 
 
@@ -66,7 +66,7 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
 
 
 def stored_attempts(store: Store, run: str, *, first: int = 1) -> Iterator[tuple[Contents, Record]]:
-    """Yield the attempts of a run from `first` on, in order: the seal, else the last snapshot of each."""
+    """Yield the attempts of a run from `first` on, in order: the seal of each attempt, or its last snapshot if it has no seal."""
     for number in range(first, MOST_ATTEMPTS + 1):
         key = sealed_key(run, number)
         if store.size(key) is not None:
@@ -80,9 +80,10 @@ def stored_attempts(store: Store, run: str, *, first: int = 1) -> Iterator[tuple
 def pull_run(
     run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
 ) -> list[Record]:
-    """Download the attempts of `run` from `store` into the folder `runs`; of attempts that exist, restore damaged files.
+    """Download the attempts of `run` from `store` into the folder `runs`, and restore damaged files of attempts that exist there.
 
-    Raise `RunNotFoundError`, `DigestMismatchError`, `DocumentError`, `StoreError` and its subclasses, `DiskFullError`.
+    Raise `RunNotFoundError` if the store has no attempt, `DigestMismatchError` if an attempt was altered or has more than `largest` bytes,
+    `DocumentError`, `StoreError`, `DiskFullError`.
     """
     found = list(stored_attempts(store, run))
     if not found:
@@ -92,9 +93,9 @@ def pull_run(
 
 
 def pull_later(folder: Path, store: Store, *, largest: int = LARGEST, progress: Progress = SILENT) -> list[Record]:
-    """Download the attempts that other machines made of the run in `folder` since its own last attempt, as `pull_run` does.
+    """Download the attempts of the run in `folder` that other machines made, as `pull_run` does, and return their records.
 
-    Attempts that this machine made are not restored. Return the records of the others, none if there is no such attempt.
+    Attempts that this machine made are not restored. The list is empty if no other machine made an attempt.
     """
     after = len(attempts(folder)) + 1
     elsewhere = {*range(1, after)} - {*recorded_attempts(folder)} | {*pulled_snapshots(folder)}
@@ -131,7 +132,7 @@ def _pull_all(
 
 
 def _hold_earlier(runs: Root, record: Record, store: Store) -> None:
-    """Reserve the numbers before an attempt that were claimed and not published, so that probing 1, 2, ... finds it."""
+    """Reserve the earlier numbers that were claimed but not published, so that probing 1, 2, ... finds the attempt of `record`."""
     number = record.attempt - 1
     while number and runs.stat(f"{record.run}/{ATTEMPTS}/{number}") is None:
         claim = stored_claim(store, record.run, number)
@@ -143,7 +144,7 @@ def _hold_earlier(runs: Root, record: Record, store: Store) -> None:
 
 
 def _is_only_claimed(runs: Root, attempt: str, record: Record, store: Store) -> bool:
-    """Return whether an attempt has only its claim here, equal to that in the store."""
+    """Return whether the local attempt has no record, and its claim equals the claim in the store."""
     if runs.stat(f"{attempt}/{RECORD}") is not None:
         return False
     claim = stored_claim(store, record.run, record.attempt)
@@ -167,7 +168,7 @@ def _pull(contents: Contents, record: Record, store: Store, *, runs: Root, progr
 
 
 def _write_documents(contents: Contents, store: Store, attempt: Root) -> None:
-    """Write the record and the note about its origin: at no moment a snapshot's record is without its note."""
+    """Write the record and the note about its origin. The record of a snapshot is never on disk without its note."""
     if isinstance(contents, Sealed):
         attempt.write_whole(RECORD, contents.record_text())
         attempt.write_whole(PUBLISHED, Published.of(contents, store=store.label).to_json())
@@ -180,7 +181,7 @@ def _write_documents(contents: Contents, store: Store, attempt: Root) -> None:
 def _replace(
     contents: Contents, record: Record, store: Store, attempt: Root, *, runs: Root, progress: Progress
 ) -> None:
-    """Replace an attempt that was pulled while it ran elsewhere, file by file, by its newer snapshot or its seal."""
+    """Replace, file by file, an attempt that was claimed or pulled while it ran elsewhere with its newest snapshot or sealed files."""
     if contents.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
         with _temporary_folder(runs, record.run) as temporary, run_root(runs.path / record.run) as run:
             _fetch_source(contents.source, record, store, temporary)
@@ -192,7 +193,11 @@ def _replace(
 
 
 def _restore_record(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
-    """Restore the published record if it was edited here; raise `DigestMismatchError` if the store's seal changed since publication."""
+    """Restore the published record if it was edited here, and keep the edited copy.
+
+    Raise `DigestMismatchError` if the seal in the store changed since the publication, or if the record differs and the attempt has no note
+    of publication.
+    """
     note, seal, run = read_publication(attempt.path), digest_of_bytes(sealed.to_json()), attempt.path.parents[1].name
     if note is not None and note.sealed != seal:
         message = f"the seal of {run} in {store.label} was changed after the run was published"
@@ -214,7 +219,7 @@ def _restore_record(sealed: Sealed, store: Store, attempt: Root, *, progress: Pr
 
 
 def _restore_files(contents: Contents, store: Store, attempt: Root, *, runs: Root, progress: Progress) -> None:
-    """Restore, atomically, each file of an attempt that is missing or differs from the document in the store."""
+    """Restore each file of an attempt that is missing or differs from `contents`. Each file is replaced atomically."""
     damaged = [file for file in contents.files if fault_of(attempt, file)]
     with _temporary_folder(runs, attempt.path.parents[1].name) as temporary:
         for file in damaged:
@@ -241,7 +246,7 @@ def _fetch_file(store: Store, file: File, attempt: Root) -> int:
 
 
 def _fetch_source(file: File, record: Record, store: Store, folder: Root) -> None:
-    """Download the source bundle under its standard name. It stays packed until its code is trusted."""
+    """Download the source bundle, which stays packed until its code is trusted. Raise `DigestMismatchError` if it is not as recorded."""
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=folder)
     bundle = read_archive(folder.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
@@ -253,7 +258,7 @@ def _fetch_source(file: File, record: Record, store: Store, folder: Root) -> Non
 
 @contextmanager
 def _temporary_folder(runs: Root, run: str) -> Iterator[Root]:
-    """Yield a temporary folder beside the run's folder, and remove it at the end."""
+    """Yield a temporary folder beside the run's folder, and remove it on exit."""
     name = f".{run}.{token_hex(4)}{PARTIAL}"
     runs.mkdir(name, mode=0o755)
     try:
@@ -265,7 +270,7 @@ def _temporary_folder(runs: Root, run: str) -> Iterator[Root]:
 
 
 def _move_into(folder: Root, run: Root, *, attempt: str) -> None:
-    """Rename the fetched files to their final names, the attempt last; another process may have pulled equal files meanwhile."""
+    """Move the fetched files to their final names, the attempt last. Another process may have pulled equal files in the meantime."""
     run.below(ATTEMPTS, make=True).close()
     if folder.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
         _rename(folder, run, ARCHIVE)
@@ -281,7 +286,7 @@ def _rename(folder: Root, run: Root, name: str) -> None:
 
 
 def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) -> None:
-    """Raise `DigestMismatchError` unless local and published attempts have one identity and one source."""
+    """Raise `DigestMismatchError` unless the local and the published attempts have the same identity and the same source."""
     identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
@@ -300,7 +305,7 @@ def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) ->
 
 
 def _identities(folder: Path) -> Iterator[str]:
-    """Yield the identities of the local attempts, without edited records, which are restored."""
+    """Yield the identities of the local attempts; edited records are skipped, since they are restored."""
     for number in recorded_attempts(folder):
         with suppress(DigestMismatchError):
             yield record_of(folder, number).identity

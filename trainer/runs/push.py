@@ -1,6 +1,6 @@
-"""Copying a published run from one store to another, byte for byte.
+"""Copy a published run from one store to another, byte for byte.
 
-The seal is written last, as when a run is published. If a copy is interrupted, the same call continues it.
+The seal is written last, as when a run is published. If a copy is interrupted, the same call completes it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class PushedRun:
 
 
 def push_run(run: str, *, source: Store, target: Store, progress: Progress = SILENT) -> PushedRun:
-    """Copy every attempt of `run` that is sealed in `source`. Raises `RunNotFoundError`, `RunError`, `StoreError` and its subclasses."""
+    """Copy every attempt of `run` that is sealed in `source`, and the claims of all attempts.
+
+    Raise `RunNotFoundError` if no attempt is sealed, `RunError` if `target` has another claim, `DigestMismatchError` if it has another
+    seal, `StoreError`.
+    """
     records: list[Record] = []
     sent, is_new, number = 0, False, 1
     while (claim := _read_claim(run, number, source)) is not None:
@@ -57,7 +61,7 @@ def push_run(run: str, *, source: Store, target: Store, progress: Progress = SIL
 
 
 def missing_datasets(record: Record, target: Store) -> list[str]:
-    """Return the datasets of a run whose manifests are not in `target`, as NAME@VERSION."""
+    """Return the datasets of a run, as NAME@VERSION, whose manifests are unknown or not in `target`."""
     manifests = record.circumstances.manifests
     return [
         f"{name}@{used.version}"

@@ -23,7 +23,7 @@ from trainer.source.description import Source
 
 FORMAT: Final = "reprise.run/1"
 MOST_ATTEMPTS: Final = 9_999
-"""The most attempts of a run: stores are searched for them one by one."""
+"""The maximum number of attempts of a run: a store is probed for one attempt after another."""
 
 
 class RunStatus(StrEnum):
@@ -40,11 +40,11 @@ class Knowledge(StrEnum):
     """How well the image's identity is known."""
 
     VERIFIED = "verified"
-    """A launcher on the host inspected the started container, and the baked build id agrees."""
+    """A launcher on the host inspected the started container, whose build id equals the baked build id."""
     ASSERTED = "asserted"
-    """The launcher passed the identity, and the baked build id agrees."""
+    """Environment variables state the identity, and their build id equals the baked build id."""
     UNKNOWN = "unknown"
-    """No identity was passed, or it does not agree with the baked build id."""
+    """No identity was passed, or it disagrees with the baked build id."""
 
 
 # --- ingredients
@@ -69,7 +69,7 @@ class Determinism(Document):
     level: Literal["off", "machine", "portable"]
     threads: Annotated[Count, Field(ge=1)]
     capabilities: dict[str, str] = {}
-    """Variables set by the level that limit the CPU instructions libraries may use."""
+    """Variables set by the level that limit the CPU instructions that libraries use."""
 
 
 class Device(Document):
@@ -77,21 +77,21 @@ class Device(Document):
 
     accelerator: Literal["cpu", "cuda"]
     world_size: Annotated[Count, Field(ge=1)] | None = Field(default=None, exclude_if=lambda size: size is None)
-    """The number of processes; `None` for batches of several shards, whose results do not depend on it, except with `fsdp`."""
+    """The number of processes; `None` if a batch has several shards and `fsdp` is not used, since it then does not affect the result."""
     parallelism: Literal["fsdp"] | None = Field(default=None, exclude_if=lambda name: name is None)
-    """`fsdp` if each process had a part of the parameters; absent if each had all."""
+    """`fsdp` if each process had a part of the parameters; absent if each process had all parameters."""
     shards: Annotated[Count, Field(ge=2)] | None = Field(default=None, exclude_if=lambda count: count is None)
     """The parts of a batch whose gradients are summed; absent if a batch is computed as a whole, and in older records."""
     sum: Literal["tree/1"] | None = Field(default=None, exclude_if=lambda order: order is None)
     """The order in which the gradients of the shards are summed."""
     precision: str | None
-    """`None` for a script, which has its own."""
+    """`None` for a script, which sets its own precision."""
     workers: Count | None = None
-    """Workers of the data loader: an ingredient at determinism `off` only, since at other levels they do not affect the result."""
+    """The number of data loader workers: an ingredient at determinism `off` only, since at other levels it does not affect the result."""
 
     @property
     def title(self) -> str:
-        """The device and what it computes at once, such as `2 x cuda` or `cpu, 4 shards`."""
+        """The kind of device with the number of processes or shards, such as `2 x cuda` or `cpu, 4 shards`."""
         if self.shards and not self.parallelism:
             return f"{self.accelerator}, {self.shards} shards"
         return f"{self.world_size} x {self.accelerator}{f', {self.parallelism}' if self.parallelism else ''}"
@@ -102,14 +102,14 @@ class Ingredients(Document):
 
     experiment: OneLine
     kind: Literal["script"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
-    """`script` for a program with its own training loop."""
+    """`script` if the run is of a script, which has its own training loop."""
     settings: dict[str, JsonValue]
     """The values of the settings that affect the result."""
     source: Digest
     lock: Digest | None
     """The digest of the whole lock; `None` if there was no lock."""
     requirements: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
-    """The digest of the packages that the lock gives to the image's environment; `None` if unknown or in a record older than this field."""
+    """The digest of the locked packages of the image's environment; `None` if unknown, or in a record older than this field."""
     layers: list[Digest] | None
     """The diff IDs of the environment's layers; `None` if unknown."""
     datasets: dict[str, DatasetIngredient]
@@ -143,7 +143,7 @@ class Distribution(Document):
 
     version: str
     record: Digest | None = None
-    """The digest of the RECORD file, which lists the digest of every file."""
+    """The digest of the RECORD file, which lists the digests of the installed files."""
 
 
 class Inventory(Document):
@@ -156,7 +156,7 @@ class Inventory(Document):
     libraries: dict[str, Count] = {}
     """Shared libraries mapped into the process, with their size in bytes."""
     roots: list[str] = []
-    """The folders that modules are imported from, in order."""
+    """The folders from which modules are imported, in search order."""
 
 
 class Gpu(Document):
@@ -197,7 +197,7 @@ class Imported(Document):
 
 
 class ParentRun(Document):
-    """The run from whose weights a run began; its weights are an ingredient, by digest."""
+    """The run whose weights are the initial weights of another run. Only the digest of the weights is an ingredient."""
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
@@ -205,7 +205,7 @@ class ParentRun(Document):
 
 
 class Node(Document):
-    """Another machine of a run on several."""
+    """Another machine of a run that used several machines."""
 
     host: Host
     image: Image
@@ -214,7 +214,7 @@ class Node(Document):
 
 
 class Timing(Document):
-    """Start by the wall clock, and durations in seconds by a monotonic clock."""
+    """The start by the wall clock, and durations in seconds by a monotonic clock."""
 
     started: AwareDatetime
     seconds: Seconds | None = None
@@ -230,26 +230,26 @@ class Circumstances(Document):
     image: Image
     host: Host
     nodes: list[Node] = Field(default=[], exclude_if=lambda nodes: not nodes)
-    """The other machines, if the run had several; `host` is the one that wrote the record."""
+    """The other machines of a run that used several; `host` is the machine that wrote the record."""
     inventory: Inventory
     drift: list[str] = []
-    """Differences of the process from the image's baked inventory and the lock, and of its files from what was installed, one per line."""
+    """Differences of the process from the image's inventory and the lock, and of its files from the installed files, one per line."""
     drift_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """Differences of the same kind when the attempt was closed; `None` if not checked."""
     determinism_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """Torch's switches, threads and variables that left the determinism level during training, one per line; `None` if not checked."""
     imported: Imported | None = Field(default=None, exclude_if=lambda code: code is None)
-    """The files of the source that were imported; `None` if not checked. The evidence is the whole source."""
+    """The files of the source that were imported; `None` if not checked. The ingredient is the whole source."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
-    """The run that this run repeats, if `reprise reproduce` started it."""
+    """The original run, if this run is a rerun that was started to retest it."""
     parent: ParentRun | None = Field(default=None, exclude_if=lambda run: run is None)
-    """The run that `initial_weights` were taken from; a rerun of the parent with equal weights is an equal ingredient."""
+    """The run from which `initial_weights` were taken. It is not an ingredient: a rerun of it with equal weights is equivalent."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     notebook: str | None = Field(default=None, exclude_if=lambda path: path is None)
-    """The file in the source with the executed cells of the notebook that started the run; absent if none did."""
+    """The file in the source with the executed cells of the notebook that started the run; absent if no notebook did."""
     limits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
-    """What the run does not promise, with the reason: `order`, `export` of a LightningModule, `network` of a script, `logs of NAME`."""
+    """Guarantees that the run lacks, with the reason: `order`, `export` of a LightningModule, `network` of a script, `logs of NAME`."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]
@@ -259,9 +259,9 @@ class Circumstances(Document):
     execution: dict[str, JsonValue] = {}
     """The values of the settings that do not affect the result."""
     manifests: dict[str, Digest] = {}
-    """The digest of the manifest that each dataset was fetched with."""
+    """The digest of the manifest with which each dataset was fetched."""
     variables: dict[str, str] = {}
-    """Environment variables read by libraries that the determinism level set."""
+    """Environment variables that the determinism level set for libraries."""
     timing: Timing
 
     def origin_of(self, name: str) -> str:
@@ -282,16 +282,16 @@ class EvaluatedWeights(Document):
 
 
 class LoadedWeights(Document):
-    """How the tensors of `init_from` fit the net: names as in the net, those of `unexpected` after renaming."""
+    """How the tensors of `init_from` match the net. Names are those of the net; names in `unexpected` are those of the file, renamed."""
 
     loaded: Count
     """The number of tensors that were loaded."""
     missing: list[str] = []
-    """Tensors of the net that kept their initial values, because the file has none of that name."""
+    """Tensors of the net that kept their initial values, because the file has no tensor of that name."""
     unexpected: list[str] = []
     """Tensors of the file that the net does not have."""
     reshaped: list[str] = []
-    """Tensors of the net that kept their initial values, because those of the file have another shape."""
+    """Tensors of the net that kept their initial values, because the tensor of that name in the file has another shape."""
 
 
 class Outcome(Document):
@@ -301,7 +301,7 @@ class Outcome(Document):
     reason: str | None = None
     """Why the run did not complete."""
     metrics: dict[str, JsonValue] = {}
-    """Result metrics at full precision; non-finite values as strings."""
+    """Result metrics at full precision; non-finite values are strings."""
     undefined: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
     """Why a result metric is NaN, by metric: it is undefined on these samples, or the net returned NaN."""
     telemetry: dict[str, JsonValue] = {}
@@ -316,11 +316,11 @@ class Outcome(Document):
     unread: list[str] = []
     """Settings that were bound and never read, and settings of the experiment that were never used."""
     tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default={}, exclude_if=lambda found: not found)
-    """The largest difference of each result metric that the experiment declares to be equal."""
+    """The largest difference of each result metric that the experiment declares to be tolerable."""
     weights: Digest | None = None
     """The digest of the weights in `tensors.json`: equal if and only if the final weights are bit-identical."""
     outputs: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
-    """The digest of a script's outputs in `outputs.json`: equal if and only if the outputs that are compared hold the same."""
+    """The digest of a script's outputs in `outputs.json`: equal if and only if the outputs that are compared have equal contents."""
     files: list[File] = []
     certificates: list[str] = []
 

@@ -1,7 +1,7 @@
-"""The register of the user's own attempts: `runs/.own-<uid>/`, a file for each attempt that this user's processes opened.
+"""The register of the user's own attempts: `runs/.own-<uid>/`, with a file for each attempt that this user's processes opened.
 
-Whether a run's code is the user's own cannot be read from the run's folder, which comes from a store or is written by the code that runs
-in it. The register lies beside the runs: code of a retest or of another user's run can access only its run's folder. An entry counts if it
+A run's folder cannot prove that the run's code is the user's own: it may come from a store, and the code that runs in it writes to it. The
+register is beside the runs, since the code of a retest or of another user's run can access only its run's folder. An entry counts if it
 belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
 """
 
@@ -32,7 +32,7 @@ _ROOT: Final = 0
 
 
 class RegisterEntry(Document):
-    """An entry of the register: an attempt opened by this user's process, or the frozen source of this user's sweep."""
+    """An entry of the register: an attempt that the user's process opened, or the frozen source of the user's sweep."""
 
     format: Literal["reprise.own/1"] = "reprise.own/1"
     token: Digest
@@ -42,16 +42,18 @@ class RegisterEntry(Document):
 
 
 def entry_of(attempt: Path, record: Record) -> RegisterEntry:
-    """Return the register's entry for an attempt. Raise `RepriseError` if its claim cannot be read."""
+    """Return the register's entry for an attempt. Raise `RepriseError` if the claim is missing or cannot be read."""
     if (text := claim_of(attempt)) is None:
-        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as from another user or machine")
+        raise RunError(
+            f"{attempt / CLAIM} does not exist", hint="the attempt counts as that of another user or machine"
+        )
     claim = read_claim(text, where=str(attempt / CLAIM))
     token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
     return RegisterEntry(token=token, identity=claim.identity, source=record.ingredients.source)
 
 
 def register(name: str, entry: RegisterEntry, *, runs: Path) -> None:
-    """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as from another user or machine."""
+    """Write an entry for this user. Raise `MachineError` on failure; the attempt then counts as that of another user or machine."""
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
     with disk_faults(folder), _opened(folder, owners={user}, make=True) as opened:
@@ -59,18 +61,18 @@ def register(name: str, entry: RegisterEntry, *, runs: Path) -> None:
 
 
 def register_attempt(attempt: Path) -> None:
-    """Register an attempt. Raise `RepriseError`, `OSError` if it has no claim."""
+    """Register an attempt. Raise `RepriseError` or `OSError` if its claim or record cannot be read, or the entry cannot be written."""
     run = attempt.parents[1]
     register(_name(run, attempt.name), entry_of(attempt, load_record(attempt / RECORD)), runs=run.parent)
 
 
 def has_entry(name: str, entry: RegisterEntry, *, runs: Path, users: Collection[int]) -> bool:
-    """Return whether one of these users, or root, has this entry."""
+    """Return whether the register of one of `users`, or of root, has `entry` under `name`."""
     return any(_read(runs / f"{_FOLDER}{user}", name, owners={_ROOT, *users}) == entry for user in {_ROOT, *users})
 
 
 def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
-    """Return whether a process of one of these users opened this attempt on this machine."""
+    """Return whether a process of root or of one of `users` opened this attempt on this machine."""
     run = attempt.parents[1]
     if run.resolve().parent != runs.resolve():
         return False
@@ -85,7 +87,7 @@ def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
 
 
 def own_attempts(run: Path, *, runs: Path, users: Collection[int]) -> list[int]:
-    """Return the recorded attempts of a run that these users own."""
+    """Return the numbers of a run's recorded attempts that root or one of `users` owns."""
     return [each for each in recorded_attempts(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
 
 
@@ -95,7 +97,7 @@ def _name(run: Path, attempt: str) -> str:
 
 @contextmanager
 def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[Root]:
-    """Open a folder that belongs to one of `owners`. Raise `OSError`, `UnsafePathError`, `NotWritableError`."""
+    """Open a folder of the register; `make` creates it if missing. Raise `NotWritableError` if it belongs to none of `owners`."""
     with Root.at(folder.parent) as runs:
         if make:
             with suppress(FileExistsError):

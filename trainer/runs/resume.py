@@ -1,6 +1,6 @@
-"""Resuming a run: whether it is possible, with which settings, and whether the ingredients are unchanged.
+"""Resume a run: check whether it can be resumed, find its settings, and check that its ingredients are unchanged.
 
-An attempt must have the ingredients of its run, except for kinds of changes that the user allows by name.
+An attempt must have the ingredients of its run, except for the kinds of changes that the user allows by name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 LABEL: Final = "label=com.docker.compose.service=train"
-"""The label of the containers of trainings."""
+"""The label of training containers."""
 KINDS: Final = {
     "experiment": {DifferenceKind.EXPERIMENT},
     "settings": {DifferenceKind.SETTING},
@@ -52,13 +52,14 @@ KINDS: Final = {
     "device": {DifferenceKind.DEVICE},
     "image": {DifferenceKind.LAYER, DifferenceKind.LOCK},
 }
-"""The names after --allow, each with the kinds of differences that it allows."""
+"""The names that --allow accepts, each with the kinds of differences that it allows."""
 
 
 def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> Record:
-    """Return the record of the run's last recorded attempt that is not in `passed`; close records of killed processes.
+    """Return the record of the run's last recorded attempt that is not in `passed`, and close the records of killed processes.
 
-    Raise `ResumeError` if the run is completed or still running.
+    Raise `ResumeError` if the run is completed, still running, of a script, or without a record; `RunError` if an attempt that was not
+    closed was started on another host.
     """
     require_not_running(run)
     records: list[Record] = []
@@ -80,10 +81,10 @@ def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> 
 
 
 def close_lost(run: Path) -> list[Record]:
-    """Close the records of attempts whose processes ended without closing them, on this or on another host; return those records.
+    """Close the records of attempts whose processes ended without closing them, on any host, and return these records.
 
-    Only for a caller that knows that no process of the run is left, as a scheduler does that starts a job again. Raise `RunError` if one
-    is alive on this host.
+    Only for a caller that is certain that no process of the run is alive, such as a job that its scheduler has restarted. Raise `RunError`
+    if a process is alive on this host.
     """
     closed = []
     elsewhere = pulled_snapshots(run)
@@ -98,7 +99,7 @@ def close_lost(run: Path) -> list[Record]:
 
 
 def require_not_running(run: Path) -> None:
-    """Raise `ResumeError` if a process of this machine runs an attempt of the run."""
+    """Raise `ResumeError` if a process on this machine runs an attempt of the run."""
     for number in attempts(run):
         if is_alive(attempt := run / ATTEMPTS / str(number)):
             message = f"attempt {number} of run {run.name} is still running{_host_suffix(attempt)}"
@@ -108,7 +109,7 @@ def require_not_running(run: Path) -> None:
 
 
 def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> Record:
-    """Return the last attempt's record with its current settings, including the changes that were allowed."""
+    """Return the record of the last attempt that is not in `passed`, with its current settings, including the allowed changes."""
     records = [record_of(run, number) for number in recorded_attempts(run) if number not in passed]
     last = records[-1]
     ingredients = last.ingredients.model_copy(update={"settings": current_settings(records)})
@@ -116,15 +117,15 @@ def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> 
 
 
 def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
-    """Return the record of the last recorded attempt."""
+    """Return the record of the last recorded attempt that is not in `passed`."""
     return record_of(run, max((number for number in recorded_attempts(run) if number not in passed), default=None))
 
 
 def require_source(folder: Path, digest: str, *, unpack_again: bool = False) -> None:
-    """Raise `DigestMismatchError` unless the frozen source in a run's or a sweep's folder has this digest.
+    """Raise `DigestMismatchError` unless the frozen source in the folder of a run or a sweep has this digest.
 
-    If only the archive exists, as after a pull, it is unpacked. `unpack_again` unpacks it in any case, since code of another user may have
-    added files.
+    If only the archive exists, as after a pull, it is unpacked. `unpack_again` replaces the unpacked source in any case, since the code of
+    another user may have added files to it.
     """
     bundle = load_bundle(folder / ARCHIVE, digest=digest)
     with disk_faults(folder), folder_of(folder / ARCHIVE) as run:
@@ -149,7 +150,7 @@ def _holds(folder: Root, path: str, data: bytes) -> bool:
 
 
 def archive_observed_image(run: Path) -> None:
-    """Move the description of the last attempt's image into that attempt's folder, since the next attempt may have another image."""
+    """Move the description of the last attempt's image into the attempt's folder, since the next attempt may use another image."""
     numbers = attempts(run)
     with disk_faults(run), run_root(run) as folder:
         if numbers and folder.stat(OBSERVED_IMAGE) is not None:
@@ -168,12 +169,12 @@ def parse_allowed(text: str) -> list[str]:
 def check_ingredients(
     record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
 ) -> list[str]:
-    """Return the differences of an attempt's ingredients from its run's, one line each.
+    """Return the differences of an attempt's ingredients from those of its run, one per line.
 
-    Raise `ResumeError` if a kind is not in `allowed`, unless an earlier attempt had the same change.
+    `record` is the record of an earlier attempt. Raise `ResumeError` if `allowed` does not cover a difference that is not in `record`.
     """
     attempt = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
-    recorded = read_record(attempt.to_json(), where="this attempt")  # written as in a record: 0.0 becomes 0
+    recorded = read_record(attempt.to_json(), where="this attempt")  # values as a record stores them: 0.0 becomes 0
     covered_kinds = {kind for name in allowed for kind in KINDS[name]}
     changes = [one for one in candidates(record, recorded) if one.ingredient]
     lines = [change_line(one.kind, one.name, one.a, one.b) for one in changes]
@@ -191,9 +192,9 @@ def check_ingredients(
 
 
 def origins_of(record: Record, origins: Mapping[str, Origin], *, command: Sequence[str]) -> dict[str, Origin]:
-    """Return the origin of each value of a resumed attempt: that of the run, except for values given again.
+    """Return the origin of each value of a resumed attempt: the recorded origin, except for values that the user gave again.
 
-    The settings of the run are passed in a file, so `origins` has the origin `file` for them.
+    The run's settings are passed in a file, so `origins` has the origin `file` for them.
     """
     options = parse_options([word for word in command if word != "-h"][2:])
     repeated = {name for word in options for name in (word, word.removeprefix("no_"))}
@@ -205,7 +206,7 @@ def origins_of(record: Record, origins: Mapping[str, Origin], *, command: Sequen
 
 
 def files_of(record: Record, origins: Mapping[str, Origin]) -> dict[str, str]:
-    """Return the recorded settings file of each value of a resumed attempt that still has it."""
+    """Return the recorded settings file of each value of a resumed attempt whose origin is still `file`."""
     files = record.circumstances.settings_files
     return {name: file for name, file in files.items() if origins.get(name) is Origin.FILE}
 

@@ -7,8 +7,8 @@
     runs/<id>/attempts/<n>/claim.json            the owner of the attempt
     runs/<id>/attempts/<n>/record.json           the record
     runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
-    runs/<id>/attempts/<n>/published.json        once it is in the store
-    runs/<id>/attempts/<n>/.snapshot.json        if it was pulled while it was running elsewhere: the snapshot in the store
+    runs/<id>/attempts/<n>/published.json        the note of publication, once the attempt is in the store
+    runs/<id>/attempts/<n>/.snapshot.json        the snapshot from the store, if the attempt was pulled while it ran elsewhere
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
 SNAPSHOT: Final = ".snapshot.json"
 SUBMISSION: Final = "submission"
-"""The folder of a run with its job on a cluster: `trainer.sites.slurm`."""
+"""The name of the folder, in a run's folder, with the job that was submitted to a cluster: `trainer.sites.slurm`."""
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
@@ -51,7 +51,7 @@ def new_run(runs: Path) -> tuple[str, Path]:
 
 
 def abandon(folder: Path) -> None:
-    """Remove the folder of a run unless an attempt has a record, or the run was submitted to a cluster, which writes its output there."""
+    """Remove the folder of a run, unless an attempt has a record or the run was submitted to a cluster, whose job writes into it."""
     with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
         if runs.stat(f"{folder.name}/{SUBMISSION}") is not None:
             return
@@ -66,7 +66,7 @@ def abandon(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> list[int]:
-    """Return the attempts of the run in `folder`, found by probing 1, 2, ... Raise `UnsafePathError` if an attempt is not a folder."""
+    """Return the numbers of the run's attempts, found by probing 1, 2, ... Raise `UnsafePathError` if an attempt is not a folder."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return _attempts(run)
     return []
@@ -82,21 +82,21 @@ def _attempts(run: Root) -> list[int]:
 
 
 def recorded_attempts(folder: Path) -> list[int]:
-    """Return the attempts that have a record; an attempt killed while it was opened has none."""
+    """Return the numbers of the attempts that have a record; an attempt that was killed while it was opened has no record."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
     return []
 
 
 def pulled_snapshots(folder: Path) -> list[int]:
-    """Return the attempts that were pulled while they ran on another machine: they are never closed or published here."""
+    """Return the numbers of the attempts that were pulled while they ran elsewhere: they are not closed or published here."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{SNAPSHOT}") is not None]
     return []
 
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:
-    """Return the record of an attempt, by default of the last recorded attempt. Raise `DocumentError`, `RunError` if there is none."""
+    """Return the record of an attempt, by default of the last recorded attempt. Raise as `load_record` does."""
     recorded = recorded_attempts(folder)
     path = folder / ATTEMPTS / str(attempt or (recorded[-1] if recorded else 1)) / RECORD
     return load_record(path)
@@ -105,7 +105,8 @@ def record_of(folder: Path, attempt: int | None = None) -> Record:
 def load_record(path: Path) -> Record:
     """Return the record in a file, in an attempt's folder or elsewhere.
 
-    Raise `DocumentError`, `UnsafePathError`, `RunError` if the file does not exist, `DigestMismatchError` if it changed after publication.
+    Raise `RunError` if the file does not exist, `DigestMismatchError` if it was changed after publication, `DocumentError` if it is
+    invalid, `UnsafePathError` if it is a link.
     """
     path = path.absolute()
     is_in_run = path.parent.parent.name == ATTEMPTS
@@ -120,7 +121,7 @@ def load_record(path: Path) -> Record:
 
 
 def read_publication(attempt: Path) -> Published | None:
-    """Return the note of the attempt's publication; `None` if there is no such file. Raise `DocumentError`."""
+    """Return the note of the attempt's publication; `None` if it does not exist. Raise `DocumentError` if it is invalid."""
     with reading(attempt / PUBLISHED), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return _published(folder)
     return None

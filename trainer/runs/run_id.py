@@ -1,4 +1,4 @@
-"""The identifiers of runs: the time of their start, and random characters."""
+"""The identifiers of runs: the start time and random characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """Return a new run id: UTC time to the second and six random characters.
+    """Return a new run id: the UTC time to the second, and six random characters.
 
     >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:16]
     '20260301t120005-'

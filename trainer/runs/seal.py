@@ -1,7 +1,7 @@
 """The documents of an attempt in a store: a claim, written first, snapshots while it runs, and a seal, written last.
 
 Formats `reprise.claim/1`, `reprise.snapshot/1`, `reprise.sealed/1` and `reprise.published/1`. An attempt is published if and only if its
-seal is in the store; the seal lists every file by digest. A snapshot lists the files from which an attempt can be resumed that has no seal.
+seal is in the store; the seal lists every file by digest. A snapshot lists the files from which an attempt without a seal can be resumed.
 
 A seal or a snapshot may come from an untrusted user: its paths, its run and attempt, and the identity of its record are checked when it is
 read.
@@ -22,13 +22,13 @@ from trainer.runs.record import MOST_ATTEMPTS, Record, RunStatus, typed_record
 from trainer.runs.run_id import RUN_ID
 
 SMALL: Final = 1 << 16
-"""The most bytes of a document with few fields: a claim, a note of publication."""
+"""The maximum size in bytes of a document with few fields, such as a claim or a note of publication."""
 MOST_FILES: Final = 100_000
 MOST_SNAPSHOTS: Final = 1 << 20
 
 
 class Claim(Document):
-    """The owner of an attempt, written once when it is opened; the token distinguishes two claimants."""
+    """The owner of an attempt, written once when the attempt is opened. The token distinguishes processes that claim the same number."""
 
     format: Literal["reprise.claim/1"] = "reprise.claim/1"
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
@@ -43,7 +43,7 @@ class Claim(Document):
 
 
 class Contents(Document):
-    """An attempt in a store: its record as written, and the digests of files."""
+    """An attempt in a store: its record as it was written, and the digests of its files."""
 
     record: dict[str, JsonValue]
     files: list[File] = Field(max_length=MOST_FILES)
@@ -55,12 +55,12 @@ class Contents(Document):
         return canonical(self.model_dump(mode="json"))
 
     def record_text(self) -> bytes:
-        """The bytes of `record.json`."""
+        """Return the bytes of `record.json`."""
         return canonical(self.record) + b"\n"
 
     @property
     def size(self) -> int:
-        """The size of all files in bytes."""
+        """The total size of all files in bytes."""
         return sum(file.size for file in self.files) + (self.source.size if self.source else 0)
 
 
@@ -71,11 +71,11 @@ class Sealed(Contents):
 
 
 class Snapshot(Contents):
-    """An attempt that is running, with its last checkpoint and its logs up to there."""
+    """A running attempt, with its last checkpoint and its logs up to that checkpoint."""
 
     format: Literal["reprise.snapshot/1"] = "reprise.snapshot/1"
     number: int = Field(ge=1, le=MOST_SNAPSHOTS)
-    """Its number among those of the attempt: 1, 2, ..."""
+    """The number of the snapshot in its attempt: 1, 2, ..."""
     step: Count
     """The optimizer steps of the run at the checkpoint."""
 
@@ -116,18 +116,18 @@ def snapshot_key(run: str, attempt: int, number: int) -> str:
 
 
 def read_claim(text: bytes, *, where: str) -> Claim:
-    """Read a claim. Raise `DocumentError`."""
+    """Parse a claim. Raise `DocumentError` if it is invalid."""
     return parse_json(text, Claim, where=where, most=SMALL)
 
 
 def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sealed, Record]:
-    """Read the seal of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
+    """Parse the seal of an attempt, and its record. Raise `DocumentError` if they are invalid or inconsistent."""
     sealed = parse_json(text, Sealed, where=where)
     return sealed, _record_in(sealed, run=run, attempt=attempt, where=where)
 
 
 def read_snapshot(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Snapshot, Record]:
-    """Read a snapshot of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
+    """Parse a snapshot of an attempt, and its record. Raise `DocumentError` if they are invalid or inconsistent."""
     snapshot = parse_json(text, Snapshot, where=where)
     record = _record_in(snapshot, run=run, attempt=attempt, where=where)
     if record.outcome.status is not RunStatus.RUNNING:
@@ -137,7 +137,7 @@ def read_snapshot(text: bytes, *, run: str, attempt: int, where: str) -> tuple[S
 
 
 def _record_in(contents: Contents, *, run: str, attempt: int, where: str) -> Record:
-    """Return the record of an attempt in a store. Raise `DocumentError` if it is of another, or if a path is invalid."""
+    """Return the record in `contents`. Raise `DocumentError` if it is of another attempt, or if its identity or a path is invalid."""
     record = typed_record(contents.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
         description = f"run {record.run}, attempt {record.attempt}"
@@ -146,7 +146,7 @@ def _record_in(contents: Contents, *, run: str, attempt: int, where: str) -> Rec
         )
     if identity_as_written(contents.record) != record.identity:
         raise DocumentError(
-            f"{where}: the identity {record.identity} is not that of its ingredients", hint=_UNTRUSTED_HINT
+            f"{where}: the identity {record.identity} does not match the ingredients", hint=_UNTRUSTED_HINT
         )
     if fault := _path_fault([file.path for file in contents.files]):
         raise DocumentError(f"{where}: {fault}", hint=_UNTRUSTED_HINT)
@@ -154,7 +154,7 @@ def _record_in(contents: Contents, *, run: str, attempt: int, where: str) -> Rec
 
 
 def identity_as_written(record: dict[str, JsonValue]) -> str:
-    """Return the identity of a record as written: later versions of the format may have more ingredients."""
+    """Compute the identity from a record as it was written, with ingredients that this version may not define."""
     return digest_of_document({"format": record["format"], "ingredients": record["ingredients"]})
 
 

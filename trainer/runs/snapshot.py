@@ -1,7 +1,7 @@
-"""Publishing the checkpoint of a running attempt: a snapshot, from which another machine resumes the run if this one is lost.
+"""Publish the checkpoint of a running attempt as a snapshot, from which another machine can resume the run if this machine is lost.
 
-The files are opened between two batches, and uploaded later from the open descriptors: a checkpoint that the training removes meanwhile
-stays readable. The objects are written first and the snapshot's document last, under the next free number.
+The files are opened between two batches and uploaded later from the open descriptors, so a checkpoint that the training removes in the
+meantime remains readable. The objects are written first and the snapshot's document last, under the next free number.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """The first bytes of an open file."""
+    """The first `size` bytes of an open file."""
 
     path: str
     body: BinaryIO
     size: int
     sha256: str | None = None
-    """The digest if it is known: of a checkpoint; a log grows."""
+    """The digest of a checkpoint; `None` for other files, whose digest is computed during the upload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCheckpoint:
-    """The files of a checkpoint, open for reading, as they were when it was saved. Close it."""
+    """The files of a checkpoint, open for reading; logs end where they ended when it was saved. The caller must call `close`."""
 
     attempt: Path
     saved: Saved
@@ -62,7 +62,7 @@ class OpenCheckpoint:
 
     @classmethod
     def of(cls, attempt: Path, saved: Saved) -> Self:
-        """Open the files of the newest checkpoint of an attempt: without reading them. Raise `OSError`, `UnsafePathError`."""
+        """Open the files of the checkpoint `saved` without reading them. Raise `OSError`, `UnsafePathError`."""
         named = {part.path: part.sha256 for part in (saved, saved.best) if part}
         with ExitStack() as files, attempt_root(attempt) as folder:
             sizes: dict[str, int | None] = {f"{FOLDER}/{name}": None for name in named} | dict(saved.logs)
@@ -86,8 +86,8 @@ def publish_snapshot(
 ) -> Snapshot:
     """Publish the files and the record of a running attempt as its next snapshot, and return it.
 
-    `after` is the number of an earlier snapshot; `check` is called between two files, and may raise. Raise `ClaimedError` if the attempt
-    or a later one is claimed by another process, `DigestMismatchError`, `DocumentError`, `StoreError`.
+    `after` is the number of an earlier snapshot. `check` is called between two files and may raise to stop the upload. Raise `ClaimedError`
+    if another process has claimed this or a later attempt, `DigestMismatchError` if a file has changed, `DocumentError`, `StoreError`.
     """
     attempt, run = checkpoint.attempt, checkpoint.attempt.parents[1]
     number = int(attempt.name)
@@ -112,7 +112,7 @@ def publish_snapshot(
 
 
 def newest_snapshot(store: Store, run: str, attempt: int) -> tuple[Snapshot, Record] | None:
-    """Return the last snapshot of an attempt in a store; `None` if there is none. Raise `DocumentError`, `StoreError`."""
+    """Return the last snapshot of an attempt in a store; `None` if it has none. Raise `DocumentError` if the snapshot is invalid."""
     number = last_number(lambda each: store.size(snapshot_key(run, attempt, each)) is not None)
     if number == 0:
         return None
@@ -122,7 +122,7 @@ def newest_snapshot(store: Store, run: str, attempt: int) -> tuple[Snapshot, Rec
 
 
 def last_number(exists: Callable[[int], bool]) -> int:
-    """Return the last of the numbers 1, 2, ... without a gap that exist; 0 if none does. The calls are logarithmic in it.
+    """Return the largest n for which 1, 2, ..., n exist; 0 if 1 does not exist. The number of calls is logarithmic in n.
 
     >>> last_number(lambda number: number <= 1000), last_number(lambda number: False)
     (1000, 0)
@@ -174,7 +174,7 @@ def _upload(part: _Part, store: Store) -> File:
 
 @contextmanager
 def _whole(part: _Part) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield a file with the bytes of a part, and their digest; of a log, which may have grown, a copy."""
+    """Yield a file with the bytes of a part, and their digest. A part without a known digest, such as a growing log, is copied."""
     if part.sha256 is not None:
         yield part.body, part.sha256
         return

@@ -1,7 +1,8 @@
-"""The source of a run that a command submitted to machines that share no folder: two objects of the store, named by one digest.
+"""The source of a run that was submitted to machines without a shared folder: an archive and a document about it, both in the store.
 
-`upload_source` stores the archive and the document about it. On each machine a program of the submission fetches both, verifies them and
-places them into the folder `SUBMITTED` of the runs folder; `take_submitted_source` places them into the run's folder, verified again.
+The digest of the document identifies both. `upload_source` writes them. On each machine the submitted job fetches and verifies both, and
+writes them to the folder `SUBMITTED` of the runs folder; `take_submitted_source` verifies them again and copies the source into the run's
+folder.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 SOURCE_VARIABLE: Final = "REPRISE_SOURCE"
-"""The variable with the digest of the document about the submitted source."""
+"""The variable with the digest of the document that describes the submitted source."""
 SUBMITTED: Final = ".submitted"
-"""The folder, in the runs folder, of the document and the archive."""
+"""The name of the folder, in the runs folder, with the document and the archive."""
 DOCUMENT: Final = "source.json"
 _HINT: Final = "submit the run again"
 
@@ -47,7 +48,7 @@ class SubmittedSource(Document):
 
 
 def source_objects(bundle: SourceBundle) -> tuple[str, list[bytes]]:
-    """Return the digest of the document about a source, and the objects of the store: the archive, then the document."""
+    """Return the digest of the document about a source, and the objects to store: the archive, then the document."""
     packed = archive(bundle)
     file = File(path=ARCHIVE, size=len(packed), sha256=digest_of_bytes(packed))
     about = SubmittedSource(bundle=bundle.digest, archive=file, source=bundle.source)
@@ -56,7 +57,7 @@ def source_objects(bundle: SourceBundle) -> tuple[str, list[bytes]]:
 
 
 def upload_source(bundle: SourceBundle, store: Store) -> str:
-    """Write a source into a store, and return the digest of the document about it. Raise `StoreError`."""
+    """Write a source to a store, and return the digest of the document about it. Raise `StoreError`."""
     digest, objects = source_objects(bundle)
     for body in objects:
         name = digest_of_bytes(body)
@@ -65,16 +66,16 @@ def upload_source(bundle: SourceBundle, store: Store) -> str:
 
 
 def take_submitted_source(into: Path, *, digest: str | None) -> SourceBundle | None:
-    """Place the submitted source into the run's folder `into`; return `None` without a digest.
+    """Copy the submitted source into the run's folder `into`, unpack it and return it; return `None` if `digest` is empty.
 
-    Raise `SourceError` if it was not fetched, `DigestMismatchError` if it is not the submitted source, `DocumentError`, `DiskFullError`,
-    `NotWritableError`.
+    Raise `SourceError` if the source was not fetched, `DigestMismatchError` if it is not the submitted source, `DocumentError`,
+    `DiskFullError`, `NotWritableError`.
     """
     if not digest:
         return None
     folder = into.parent / SUBMITTED
     if not (folder / DOCUMENT).is_file():
-        message = f"{SOURCE_VARIABLE} is {digest[:19]}.., and {folder / DOCUMENT} does not exist"
+        message = f"{SOURCE_VARIABLE} is {digest[:19]}.., but {folder / DOCUMENT} does not exist"
         raise SourceError(
             message, hint=f"unset {SOURCE_VARIABLE}: only a submitted job sets it, after it fetched the source"
         )

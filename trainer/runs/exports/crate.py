@@ -39,7 +39,7 @@ _TYPES: Final = {
     ".png": "image/png",
     ".txt": "text/plain",
 }
-"""Media types by suffix; the table of the standard library depends on the machine."""
+"""Media types by suffix. The table of the standard library is not used, since it depends on the machine."""
 
 Entity = dict[str, Any]
 
@@ -64,7 +64,7 @@ def crate_metadata(run: ExportedRun) -> Entity:
 
 
 def crate_files(run: ExportedRun) -> Iterator[tuple[str, File]]:
-    """Yield the files of the crate: the folder in the run, which is also that in the crate, or an empty string; and the file."""
+    """Yield each file of the crate with its folder, `attempts/<n>`, or an empty string for the source bundle."""
     if run.source:
         yield "", run.source
     for attempt in run.attempts:
@@ -104,7 +104,7 @@ def _file(folder: str, file: File) -> Entity:
 
 
 def _source(run: ExportedRun) -> Entity:
-    """Return the source: a file of the crate, or an entity that only identifies it."""
+    """Return the source: a file of the crate, or an entity without a file if the bundle is missing."""
     ingredients, source = run.record.ingredients, run.record.circumstances.source
     known = {
         "description": f"git commit {source.commit}{' with changes' if source.dirty else ''}",
@@ -137,7 +137,7 @@ def _action(run: ExportedRun, attempt: ExportedAttempt, source: str) -> Entity:
 
 
 def _objects(run: ExportedRun, attempt: ExportedAttempt) -> Iterator[Entity]:
-    """Yield links to the inputs of an attempt; a resumed attempt also has the attempt before it as input, by its record."""
+    """Yield links to the inputs of an attempt. The inputs of a resumed attempt include the record of the previous attempt."""
     yield from _links([*_datasets(attempt.record), *_values(attempt.record)])
     yield from ({"@id": _file_id(attempt.folder, file)} for file in attempt.inputs)
     earlier = [each for each in run.attempts if each.record.attempt < attempt.record.attempt]
@@ -176,7 +176,7 @@ def _value(value: object) -> object:
 
 
 def _images(run: ExportedRun) -> list[Entity]:
-    """Return the images that launchers verified, one each."""
+    """Return the verified images of all attempts, without duplicates."""
     images = (attempt.record.circumstances.image for attempt in run.attempts)
     return list({_image_id(image): _image(image) for image in images if image.known is Knowledge.VERIFIED}.values())
 

@@ -1,4 +1,4 @@
-"""Writing a crate: a new folder or a zip file with the run's files, each compared with its recorded digest while it is copied."""
+"""Write a crate: a new folder or a zip file with the run's files, each verified against its recorded digest while it is copied."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from trainer.runs.exports.exported_run import ExportedRun
 
     Create = Callable[[str, int], AbstractContextManager[IO[bytes]]]
-    """Open the new file of a path and a size for writing."""
+    """A function that creates a file, given its path and size, and opens it for writing."""
 
 ZIP: Final = ".zip"
 _BLOCK: Final = 1 << 20
 _MODE: Final = 0o100644 << 16
-"""A regular file that everybody can read, as zip files state it."""
+"""A regular file with permissions 0644, in the encoding of zip files."""
 _UNIX: Final = 3
 
 
 def write_crate(run: ExportedRun, folder: Path, *, out: Path) -> None:
     """Write the run in `folder` as a crate: a zip file if `out` ends in `.zip`, else a new folder.
 
-    Equal runs give equal bytes. Nothing is left if a file is missing or altered. Raise `DigestMismatchError`, `MachineError` and its
-    subclasses, `UnsafePathError`.
+    Equal runs produce equal bytes. Raise `DigestMismatchError` if a file is missing or altered, `MachineError` if the crate cannot be
+    written; `out` is then not created.
     """
     opened = _new_zip(out) if out.suffix.lower() == ZIP else _new_folder(out)
     with disk_faults(out), opened as create, run_root(folder) as source:
@@ -52,7 +52,7 @@ def write_crate(run: ExportedRun, folder: Path, *, out: Path) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Create]:
-    """Yield how to create a file of a folder, which gets its name at the end."""
+    """Yield a function that creates a file in a temporary folder, which is renamed to `out` on success."""
     temporary = f".{out.name}.{token_hex(4)}{PARTIAL}"
     with Root.at(out.parent) as parent:
         parent.mkdir(temporary)
@@ -68,20 +68,20 @@ def _new_folder(out: Path) -> Iterator[Create]:
 
 @contextmanager
 def _new_zip(out: Path) -> Iterator[Create]:
-    """Yield how to create a file of a zip file; the files are not compressed, since the result would depend on the compressor."""
+    """Yield a function that creates a file in a zip file. Files are not compressed, since the result would depend on the compressor."""
     with Root.at(out.parent) as parent, parent.whole(out.name) as file, ZipFile(file, "w", ZIP_STORED) as archive:
         yield lambda path, size: archive.open(_entry(path, size), "w", force_zip64=True)
 
 
 def _entry(path: str, size: int) -> ZipInfo:
-    """Return the header of a file, without the time and the system of this machine."""
+    """Return the header of a file, without the time or the operating system of this machine."""
     entry = ZipInfo(path)
     entry.create_system, entry.external_attr, entry.file_size = _UNIX, _MODE, size
     return entry
 
 
 def _copy(source: Root, path: str, file: File, target: IO[bytes]) -> None:
-    """Copy the recorded bytes: a log may have grown since. Raise `DigestMismatchError`."""
+    """Copy the recorded bytes, since a log may have grown. Raise `DigestMismatchError` if the file is missing or altered."""
     running, left = hashlib.sha256(), file.size
     try:
         with source.open(path) as body:

@@ -1,7 +1,8 @@
-"""A machine learning bill of materials of a run, CycloneDX 1.6: the trained model, and the data, code and software it was trained with.
+"""A machine learning bill of materials of a run, CycloneDX 1.6: the trained model, and the data, code and software that trained it.
 
-Specification: https://cyclonedx.org/docs/1.6/json/. It has no time stamp and its serial number follows from the record, so that equal
-records give equal documents. A digest is a component's hash only if it is the sha256 of the component's bytes; others are properties.
+Specification: https://cyclonedx.org/docs/1.6/json/. The document has no time stamp, and its serial number is derived from the record, so
+equal records produce equal documents. A digest is a component's hash only if it is the sha256 of the component's
+bytes; other digests are properties.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _model(run: ExportedRun) -> dict[str, Any]:
 
 
 def _card(attempt: ExportedAttempt) -> dict[str, Any]:
-    """Return the model card: what the model was trained and measured on, and what is not promised."""
+    """Return the model card: datasets, metrics, limitations and settings."""
     record = attempt.record
     datasets = [{"ref": _dataset_reference(name)} for name in sorted(record.ingredients.datasets)]
     limitations = list(_limitations(attempt))
@@ -115,7 +116,7 @@ def _limitations(attempt: ExportedAttempt) -> Iterator[str]:
 
 
 def _ancestors(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield the model whose weights the training began with."""
+    """Yield the model whose weights were the initial weights, if any."""
     digest, parent = record.ingredients.initial_weights, record.circumstances.parent
     if digest:
         about = {"version": parent.run, "properties": _properties(identity=parent.identity)} if parent else {}
@@ -153,7 +154,7 @@ def _code(run: ExportedRun) -> Iterator[dict[str, Any]]:
 
 
 def _image(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield the image if a launcher verified it; the model's property `image` states how it is known."""
+    """Yield the image if a launcher verified it; the model's property `image` states how well the image is known."""
     image = record.circumstances.image
     digest = image.manifest or image.config
     if image.known is Knowledge.VERIFIED and digest:
@@ -177,7 +178,7 @@ def _software(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def _part(text: str) -> str:
-    """Return a text as a part of a package URL."""
+    """Percent-encode a text as part of a package URL."""
     return quote(text, safe="-._~:")
 
 

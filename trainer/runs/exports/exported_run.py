@@ -1,4 +1,4 @@
-"""A run as exports read it: the public records of its attempts, and its files by digest, from a folder or a store."""
+"""A run to export, from a folder or a store: the public records of its attempts, and its files by digest."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class ExportedAttempt:
 
     record: Record
     document: File
-    """The file of the record as it was written."""
+    """The file `record.json`."""
     files: tuple[File, ...]
-    """The other files."""
+    """The files that the record lists."""
     drift: int
-    """The number of differences of its software from the image or the lock."""
+    """The number of differences between the attempt's software and the image or the lock."""
 
     @classmethod
     def of(cls, record: Record, text: bytes) -> ExportedAttempt:
-        """Return the attempt of a record, whose file is `text`. Raise `RunError` if it has not ended."""
+        """Return the attempt of a record whose file has the bytes `text`. Raise `RunError` if the attempt has not ended."""
         if record.outcome.status is RunStatus.RUNNING:
             message = (
                 f"run {record.run} is still running, or its process was killed; only a finished run can be exported"
@@ -55,17 +55,17 @@ class ExportedAttempt:
 
     @property
     def folder(self) -> str:
-        """The folder of its files, in the run's folder."""
+        """The folder of the attempt's files, relative to the run's folder."""
         return f"{ATTEMPTS}/{self.record.attempt}"
 
     @property
     def inputs(self) -> list[File]:
-        """The files that the attempt began with: the initial weights, if they are another run's."""
+        """The files that the attempt began with: the initial weights, if they come from another run."""
         return [file for file in self.files if file.path == INITIAL]
 
     @property
     def logs(self) -> list[File]:
-        """The files that describe the training and are no result."""
+        """The files that describe the training but are not results."""
         return [file for file in self.files if file.path in _LOGS or file.path.startswith(_FOLDERS_OF_LOGS)]
 
     @property
@@ -82,11 +82,11 @@ class ExportedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedRun:
-    """A finished run; its last attempt has its results."""
+    """A finished run; the results are those of its last attempt."""
 
     attempts: tuple[ExportedAttempt, ...]
     source: File | None = None
-    """The source bundle; `None` if it is not there, as beside the record of a model package."""
+    """The source bundle; `None` if it is missing, as for the record in a model package."""
 
     @property
     def last(self) -> ExportedAttempt:
@@ -100,14 +100,14 @@ class ExportedRun:
 
 
 def run_in_folder(folder: Path) -> ExportedRun:
-    """Read the run in a folder. Raise `RunError`, `DocumentError`, `DigestMismatchError`, `UnsafePathError`."""
+    """Read the run in a folder. Raise `RunError` if it has no record or has not ended, or as `load_record` does."""
     paths = [folder / ATTEMPTS / str(number) / RECORD for number in recorded_attempts(folder) or [1]]
     found = [ExportedAttempt.of(load_record(path), read_run_file(path)) for path in paths]
     return ExportedRun(attempts=tuple(found), source=source_of(folder))
 
 
 def run_in_store(run: str, store: Store) -> ExportedRun:
-    """Read a published run without its files. Raise `RunNotFoundError`, `StoreError` and its subclasses, `DocumentError`."""
+    """Read a published run without its files. Raise `RunNotFoundError` if it is not in the store, `StoreError`, `DocumentError`."""
     sealed_records = list(sealed_attempts(store, run))
     if not sealed_records:
         raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists the runs in it")
@@ -116,17 +116,17 @@ def run_in_store(run: str, store: Store) -> ExportedRun:
 
 
 def run_of_record(text: bytes, *, where: str) -> ExportedRun:
-    """Return the run of a record alone, such as that of a model package. Raise `DocumentError`, `RunError`."""
+    """Return a run of which only the record exists, as in a model package. Raise `DocumentError`, or `RunError` if it has not ended."""
     return ExportedRun(attempts=(ExportedAttempt.of(read_record(text, where=where), text),))
 
 
 def moment(when: datetime) -> str:
-    """Return a time as documents state it, to the millisecond: `2026-03-01T12:00:05.000+00:00`."""
+    """Format a time for a document, in UTC to the millisecond: `2026-03-01T12:00:05.000+00:00`."""
     return when.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def ended(record: Record) -> datetime | None:
-    """Return when an attempt ended: its start by the wall clock and its duration; `None` if the duration is not recorded."""
+    """Return when an attempt ended: its start by the wall clock plus its duration; `None` if the duration is not recorded."""
     timing = record.circumstances.timing
     return None if timing.seconds is None else timing.started + timedelta(seconds=timing.seconds)
 
@@ -141,7 +141,7 @@ def bare(digest: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return a JSON value as text, a text as it is.
+    """Return a JSON value as text; a string is returned unchanged.
 
     >>> text_of("relu"), text_of([1, None]), text_of(True)
     ('relu', '[1,null]', 'true')

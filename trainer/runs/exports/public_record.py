@@ -1,7 +1,8 @@
-"""A record without paths of the machine and without texts that look like secrets, for documents that leave the machine.
+"""A record without absolute paths or likely secrets, for documents that leave the machine.
 
-Names of hosts, command lines, import roots and libraries are in no export; this module handles free texts: values of settings, reasons.
-A text with an absolute path, or one that looks like a secret, is replaced as a whole by a mark.
+Exported documents omit host names, command lines, import roots and shared libraries; this module handles free texts, such as values of
+settings and reasons. A text that contains an absolute path or a likely secret is replaced as a whole by a mark. The files that a crate
+copies are not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PATH_REMOVED: Final = "[removed: a path of the machine]"
-SECRET_REMOVED: Final = "[removed: it looks like a secret]"  # noqa: S105 - the mark in its place
+SECRET_REMOVED: Final = "[removed: it looks like a secret]"  # noqa: S105 - a mark that replaces a secret
 _PATH: Final = re.compile(
     r"""(?ix)
       file:/+
@@ -28,11 +29,11 @@ _PATH: Final = re.compile(
     | (?<![\w\\]) \\\\ \w
     """
 )
-"""The beginning of an absolute path; not of a path in a URL."""
+"""The beginning of an absolute path, but not of a path in a URL."""
 
 
 def public_record(record: Record) -> Record:
-    """Return the record with marks in the place of texts that must not leave the machine; digests are not affected."""
+    """Return the record, with each text that must not leave the machine replaced by a mark."""
     values = record.model_dump(mode="json")
     for part, name in (("ingredients", "settings"), ("circumstances", "execution")):
         values[part][name] = _without_named_secrets(values[part][name])
@@ -40,7 +41,7 @@ def public_record(record: Record) -> Record:
 
 
 def public(value: Any) -> Any:
-    """Return a JSON value with marks in the place of texts with an absolute path and of texts that look like a secret.
+    """Return a JSON value, with each text that contains an absolute path or a likely secret replaced by a mark.
 
     >>> public(["a/b", "/home/me/a.csv", "s3://bucket/a", {"at": "--data=/home/me"}])
     ['a/b', '[removed: a path of the machine]', 's3://bucket/a', {'at': '[removed: a path of the machine]'}]
@@ -63,7 +64,7 @@ def _public_text(text: str) -> str:
 
 
 def _without_named_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace strings under names of secrets, such as `api_key`, at any depth; a short string is not a secret."""
+    """Replace strings under names of secrets, such as `api_key`, at any depth; strings of fewer than 8 characters are kept."""
 
     def cleaned(name: str, value: Any) -> Any:
         match value:

@@ -1,8 +1,8 @@
 """SLSA provenance, version 1, of a run's last attempt, as the predicate of an in-toto Statement, version 1.
 
 Specifications: https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/tree/main/spec/v1. An image is a dependency
-if a launcher verified it; an asserted or unknown image is a field of the internal parameters. docs/how-to/share-provenance.md describes
-the build type.
+only if a launcher verified it; an asserted or unknown image is a field of the internal parameters. docs/how-to/share-provenance.md
+describes the build type.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:reprise:training:1"
-"""A training as Reprise runs it."""
+"""A training by Reprise."""
 BUILDER: Final = "urn:reprise:builder:unattested:1"
-"""A machine of the user: the training process wrote the record itself, and no other party attests it."""
+"""The user's own machine: the training process wrote the record itself, and no other party attests it."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def provenance(run: ExportedRun) -> dict[str, Any]:
-    """Return the statement; its subjects are the results of the last attempt."""
+    """Return the statement, whose subjects are the results of the last attempt."""
     record = run.record
     return {
         "_type": STATEMENT,
@@ -54,7 +54,7 @@ def provenance(run: ExportedRun) -> dict[str, Any]:
 
 
 def given_names(record: Record) -> list[str]:
-    """Return the settings that the user gave to the run, or to the run that it reruns."""
+    """Return the names of the settings that the user gave to the run, or to the run of which it is a rerun."""
     origins = record.circumstances.origins
     return sorted(name for name in record.ingredients.settings if origins.get(name) in GIVEN)
 
@@ -110,7 +110,7 @@ def _dependencies(run: ExportedRun) -> Iterator[dict[str, Any]]:
 
 
 def _image(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield the image if it is verified: by the digest of its manifest, which names it in a registry, else of its configuration."""
+    """Yield the image if it is verified, with the digest of its manifest, or of its configuration if the image has no manifest."""
     image = record.circumstances.image
     digest = image.manifest or image.config
     if image.known is Knowledge.VERIFIED and digest:
