@@ -37,7 +37,13 @@ ENTRY: Final = BaselineEntry(
 @pytest.mark.parametrize(
     ("value", "key", "code", "holds", "message"),
     [
-        (1.0, KEY, ONE, True, "as it was, bit for bit; the baseline was written with this code, in this environment"),
+        (
+            1.0,
+            KEY,
+            ONE,
+            True,
+            "bit-identical to the baseline; the baseline was written with this code, in this environment",
+        ),
         (
             1.05,
             KEY,

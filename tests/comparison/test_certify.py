@@ -46,7 +46,7 @@ def test_a_log_that_was_not_truncated_is_named(tmp_path: Path) -> None:
     (b.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n' * 2)
     lost = make_statement(a, b).predicate.lost
     assert lost
-    assert lost.what == f"the file {LOG}: one has more lines than the other"
+    assert lost.what == f"the file {LOG}: one file has more lines than the other"
 
 
 def test_runs_without_evidence_are_not_certified(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_ingredients_that_changed_between_the_runs_are_named(tmp_path: Path) -> 
         make_run(tmp_path / "runs"),
         make_run(tmp_path / "runs", code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}),
     )
-    with pytest.raises(RunError, match="this changed between the two runs: setting seed, code source"):
+    with pytest.raises(RunError, match="the ingredients changed between the two runs: setting seed, code source"):
         make_statement(a, b)
 
 

@@ -59,7 +59,7 @@ def test_binary_files_are_reported_as_different(tmp_path: Path) -> None:
 
 def test_the_lock_is_reported_without_its_lines(tmp_path: Path) -> None:
     assert diff_files(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
-        "uv.lock: other files of packages; those that were installed are compared as packages"
+        "uv.lock: differs; the packages that were installed are compared as packages"
     ]
 
 

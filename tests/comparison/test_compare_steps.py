@@ -46,7 +46,7 @@ def test_without_a_trace_the_log_bounds_the_first_difference(sides: tuple[Path, 
     assert divergence is not None
     assert (divergence.after, divergence.step, divergence.stream) == (10, 20, "forward")
     assert (divergence.a, divergence.b) == ("0.25", "0.2500000000000001")
-    assert f"there is no {FILE} in B" in notes[0]
+    assert f"B has no {FILE}" in notes[0]
 
 
 def test_a_differing_evaluation_is_named_as_an_evaluation(sides: tuple[Path, Path]) -> None:

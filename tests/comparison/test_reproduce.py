@@ -132,7 +132,7 @@ def test_the_image_is_recorded_before_the_container_starts(bench: Bench) -> None
 def test_a_retest_that_never_opened_leaves_nothing(bench: Bench) -> None:
     with bench.ready() as ready:
         bench.go(ready, lambda _: None)
-        with pytest.raises(RunError, match="before its record was open"):
+        with pytest.raises(RunError, match="before its record was opened"):
             load_rerun_record(ready.folder)
     assert [path.name for path in bench.runs.iterdir()] == [bench.original.run]
 

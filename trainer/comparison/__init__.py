@@ -1,1 +1,1 @@
-"""Comparison of runs: the verdict, differences of steps, weights, code and data, and the documents about a run."""
+"""Comparison of runs: the verdict, the differences in steps, weights, code and data, and the documents about a run."""

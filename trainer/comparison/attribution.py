@@ -1,8 +1,8 @@
 """Find which differing ingredients cause two runs to diverge, by swapping them.
 
-A set of swaps is tested by a hybrid: a run of A with these ingredients taken from B. A hybrid matches A, matches B, matches neither, or
-cannot be run. Results are based only on runs that swap an ingredient, in both directions. A lock is swapped with its image, and a dataset's
-declaration with the dataset. Devices cannot be swapped; images cannot be swapped without a container engine.
+A set of swaps is tested by a hybrid: a run of A with the swapped ingredients taken from B. A hybrid matches A, matches B, matches neither,
+or cannot be run. Results are based only on runs that swap ingredients, in both directions. A lock is swapped together with its image, and a
+dataset's declaration together with the dataset. Devices cannot be swapped; images cannot be swapped without a container engine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MISSING: Final = object()
 
 
 class MatchedRun(StrEnum):
-    """The run that a hybrid matches, as far as it was compared."""
+    """The run that a hybrid matches in the steps that were compared."""
 
     A = "matches A"
     B = "matches B"
@@ -49,7 +49,7 @@ class Swap:
     name: str = ""
 
     def __str__(self) -> str:
-        """Return a readable name.
+        """Return the kind and the name.
 
         >>> str(Swap("setting", "learning_rate")), str(Swap("source"))
         ('setting learning_rate', 'source')
@@ -68,7 +68,7 @@ class Attribution:
     sets: tuple[Swaps, ...] = ()
     """The smallest sets of swaps that make A match B; no proper subset of a set does."""
     confirmed: bool = False
-    """True if B matches A once the first set is swapped back, so no other ingredient has an effect."""
+    """Whether B matches A if the first set is swapped back, so that no other ingredient has an effect."""
     matches: dict[Swap, MatchedRun] = field(default_factory=dict)
     """The result of swapping a single ingredient into A, for each ingredient."""
     failed: Literal["A", "B"] | None = None
@@ -84,7 +84,7 @@ class RunInputs:
 
 
 def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], MatchedRun]) -> Attribution:
-    """Find the smallest sets of `swaps` that cause the difference; `run_hybrid` is called once per set."""
+    """Find the smallest sets of `swaps` that cause the difference. `run_hybrid` is called at most once per set."""
     results: dict[Swaps, MatchedRun] = {}
 
     def match(swapped: Swaps) -> MatchedRun:
@@ -99,7 +99,7 @@ def attribute(swaps: Sequence[Swap], run_hybrid: Callable[[Swaps], MatchedRun]) 
         return Attribution(failed="B")
     matches = {swap: match(frozenset({swap})) for swap in swaps}
     sets = tuple(frozenset({swap}) for swap, result in matches.items() if result is MatchedRun.B)
-    if not sets:  # if the swaps that have an effect alone make A match B together, bisect only them
+    if not sets:  # if the swaps that have an effect alone make A match B together, bisect only these
         effective = frozenset(swap for swap, result in matches.items() if result is not MatchedRun.A)
         start = effective if len(effective) > 1 and match(effective) is MatchedRun.B else every
         sets = (smallest(start, lambda some: match(some) is MatchedRun.B),)
@@ -117,7 +117,7 @@ def smallest(swaps: Swaps, is_enough: Callable[[Swaps], bool]) -> Swaps:
         whole = frozenset(rest)
         if subset := next((chunk for chunk in chunks if len(chunk) < len(whole) and is_enough(chunk)), None):
             rest, parts = sorted(subset), 2
-        elif subset := next((whole - chunk for chunk in chunks if parts > 2 and is_enough(whole - chunk)), None):  # noqa: PLR2004 - with two halves, one is the complement of the other
+        elif subset := next((whole - chunk for chunk in chunks if parts > 2 and is_enough(whole - chunk)), None):  # noqa: PLR2004 - of two halves, each is the complement of the other
             rest, parts = sorted(subset), max(parts - 1, 2)
         elif parts >= len(rest):
             break
@@ -150,13 +150,13 @@ def unswappable(a: RunInputs, b: RunInputs, *, images: bool) -> Iterator[str]:
     if one.device.title != other.device.title:
         yield f"device: {one.device.title}; {other.device.title}"
     if one.initial_weights != other.initial_weights:
-        yield f"initial weights: {one.initial_weights}, {other.initial_weights}; every run begins with those of A"
+        yield f"initial weights: {one.initial_weights}, {other.initial_weights}; every run begins with the weights of A"
     if not images and one.layers != other.layers:
         yield "image: no engine is reachable, so all runs use this environment"
 
 
 def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
-    """Return A with these ingredients of B. Raise `RunError` if neither source declares a dataset that the run needs."""
+    """Return A with the ingredients in `swapped` taken from B. Raise `RunError` if neither run used a dataset that the settings name."""
     code, image = (b if Swap(kind) in swapped else a for kind in ("source", "image"))
     settings, origins = dict(a.record.ingredients.settings), dict(a.record.circumstances.origins)
     for name in (swap.name for swap in swapped if swap.kind == "setting" and swap.name not in _LAUNCH):
@@ -189,7 +189,7 @@ def hybrid(a: RunInputs, b: RunInputs, swapped: Swaps) -> RunInputs:
 
 
 def _datasets_of(a: RunInputs, b: RunInputs, swapped: Swaps, setting: Any) -> dict[str, DatasetIngredient]:
-    """Return the datasets that a hybrid's setting `dataset` names, each of B if it is swapped. Raise `RunError`."""
+    """Return the datasets that a hybrid's setting `dataset` names, from B if swapped. Raise `RunError` if neither run used a dataset."""
     is_named = isinstance(setting, str) or (isinstance(setting, dict) and {*setting} == {*ROLES})
     datasets: dict[str, DatasetIngredient] = {}
     for name, roles in datasets_by_role(setting).items() if is_named else ():
@@ -204,7 +204,7 @@ def _datasets_of(a: RunInputs, b: RunInputs, swapped: Swaps, setting: Any) -> di
 
 
 def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngredient]:
-    """Return the datasets of A's initial weights, in the version of B if that is swapped."""
+    """Return the datasets of A's initial weights, in B's version if the dataset is swapped."""
     datasets, others = a.ingredients.datasets, b.ingredients.datasets
     return {
         name: others.get(name, each) if Swap("dataset", name) in swapped else each
@@ -214,7 +214,7 @@ def _weights_of(a: Record, b: Record, swapped: Swaps) -> dict[str, DatasetIngred
 
 
 def _values(record: Record) -> dict[str, JsonValue]:
-    """Return every setting that affects the result, including the launch settings."""
+    """Return every setting that affects the result, including `determinism` and `threads`."""
     determinism = record.ingredients.determinism
     return record.ingredients.settings | {"determinism": determinism.level, "threads": determinism.threads}
 
@@ -230,7 +230,7 @@ def _determinism(a: Record, b: Record, swapped: Swaps) -> Any:
 
 
 def _bundle(a: RunInputs, b: RunInputs, swapped: Swaps) -> SourceBundle:
-    """Return the hybrid's source: the code of one run, the lock that belongs to the image, and each dataset's declaration."""
+    """Return the hybrid's source: the code of one run, with the lock of the image's run and the declaration of each dataset's run."""
     excluded = _files_of_other_ingredients(a, b)
     code = b if Swap("source") in swapped else a
     files = {file.path: file for file in code.bundle.files if file.path not in excluded}

@@ -1,9 +1,9 @@
-"""A baseline: an experiment's small-scale result in one environment, and the comparison of later results with it.
+"""Baselines: an experiment's small-scale results, one per environment, and the comparison of later results with them.
 
 Format `reprise.baseline/1`. An environment is identified by its lock, its Python version and its class of device; each environment has its
-own baseline. The image is recorded as evidence only. The same seed is trained again, so only rounding may change a result: the size of the
-rounding effect is measured by trainings whose initial weights were changed in their last bits. For a metric that rounding does not change,
-such as an accuracy, the limit is the largest difference that other seeds explain (`trainer.comparison.noise`).
+own baseline. The image is recorded as evidence only. The same seed is trained again, so only rounding may change a result. The effect of
+rounding is measured by trainings whose initial weights were changed in their last bits. For a metric that rounding does not change, such as
+an accuracy, the limit is the largest difference that other seeds explain (`trainer.comparison.noise`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.baseline/1"
 FOLDER: Final = "tests/baselines"
 LEAST: Final = 0.01
-"""The smallest tolerance, as a fraction of the value: if all seeds give the same value, one sample more or less is not a change."""
+"""The smallest tolerance, as a fraction of the value: if all seeds have equal results, a difference of a single sample is no change."""
 SAFE: Final = 10
-"""The factor from the measured effect of rounding to its limit: three nudges are few, and other kernels round differently at every step."""
+"""The factor from the measured effect of rounding to its limit: few nudges are measured, and other kernels round otherwise at each step."""
 FINEST: Final = 1e-4
 """The smallest limit for rounding, as a fraction of the value."""
 
 
 class EnvironmentKey(Document):
-    """An environment."""
+    """The identity of an environment."""
 
     lock: Digest
     python: str
@@ -52,7 +52,7 @@ class MetricLevel(Document):
 
     value: FiniteFloat
     tolerance: FiniteFloat
-    """The largest difference that other seeds explain."""
+    """The largest difference that other seeds explain, at least `LEAST` of the value."""
     rounding: FiniteFloat | None = None
     """The largest difference that rounding explains; `None` if rounding does not change the metric or was not measured."""
 
@@ -72,15 +72,15 @@ class MetricLevel(Document):
 
 
 class BaselineEntry(Document):
-    """The result in one environment."""
+    """The results of an experiment in one environment."""
 
     key: EnvironmentKey
     image: str | None
     """The identifier of the image; `None` if the run used the machine's own environment."""
     code: Digest
-    """The digest of the source of `trainer/training/`, of the experiment and of the datasets' declarations."""
+    """The digest of `trainer/training/`, the experiment and the declarations of the datasets."""
     imported: Digest | None = Field(default=None, exclude_if=lambda code: code is None)
-    """The digest of every file of the checkout that was imported; `None` in entries of earlier versions."""
+    """The digest of the imported files of the checkout; `None` in entries of earlier versions."""
     seeds: int
     metrics: dict[str, MetricLevel]
     why: str
@@ -101,7 +101,7 @@ class Baseline(SavedDocument):
         return head + b',"entries":[\n' + lines + b"\n]}\n"
 
     def nearest(self, key: EnvironmentKey) -> BaselineEntry | None:
-        """Return the entry of this environment, else of the most similar environment; the latest entry wins a tie."""
+        """Return the entry of the most similar environment; of equally similar entries the latest; `None` if there are no entries."""
         latest_first = self.entries[::-1]
         return min(latest_first, key=lambda entry: len(entry.key.differing_fields(key)), default=None)
 
@@ -113,22 +113,22 @@ class Baseline(SavedDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
-    """Whether a result matches the baseline, and with which code and environment the baseline was written."""
+    """Whether a result matches the baseline, and whether the baseline was written with the same code and environment."""
 
     holds: bool
     summary: str
     changes: list[str]
-    """One line per metric that changed; a line starts with `!` if the change is beyond the tolerance."""
+    """One line per metric that changed; a line begins with `!` if the change is beyond the limit or the metric is missing."""
     same_code: bool
-    """Whether the entry was written with this state of the code."""
+    """Whether the entry was written with the same code."""
 
 
 def compare_with_entry(
     entry: BaselineEntry, *, key: EnvironmentKey, code: str, metrics: Mapping[str, float], imported: str | None = None
 ) -> BaselineResult:
-    """Compare a result with an entry, possibly of another environment.
+    """Compare a result with an entry, which may be of another environment than `key`.
 
-    `imported` is the digest of the imported code. It is more exact than `code`, and is used if the entry has it too.
+    `imported` is the digest of the imported files. It is more exact than `code`, and is used if the entry also has it.
     """
     changes = list(_changes(entry, metrics))
     same_code = imported == entry.imported if imported and entry.imported else code == entry.code
@@ -146,7 +146,7 @@ def compare_with_entry(
 
 
 _SUMMARIES: Final = (
-    "as it was, bit for bit",
+    "bit-identical to the baseline",
     "within what rounding explains",
     "within what seeds explain",
     "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn",
@@ -157,7 +157,7 @@ _SUMMARIES: Final = (
 def levels(
     results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str, float]] = ()
 ) -> dict[str, MetricLevel]:
-    """Compute values and tolerances from the results of several seeds; the first result is of the seed that is trained again.
+    """Compute values and tolerances from the results of several seeds; the first seed is the one that later checks train.
 
     `nudged` are results of the first seed with initial weights that differ only in their last bits.
 
@@ -177,13 +177,13 @@ def levels(
 
 
 def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) -> float | None:
-    """Return the limit for rounding; `None` if rounding does not change the metric, since one sample then moves it far."""
+    """Return the limit for rounding; `None` if rounding does not change the metric, such as a fraction of few samples."""
     distance = max((abs(each.get(name, inf) - value) for each in nudged), default=0.0)
     return max(SAFE * distance, FINEST * abs(value)) if distance and isfinite(distance) else None
 
 
 def digest_of_code(root: Path, *files: Path) -> str:
-    """Return the digest of the source of `trainer/training/` and of `files`: the experiment and the datasets' declarations."""
+    """Return the digest of `trainer/training/` and of `files`: the experiment and the declarations of the datasets."""
     paths = [*sorted((root / "trainer/training").rglob("*.py")), *files]
     named = {str(path.relative_to(root) if path.is_relative_to(root) else path.name): path for path in paths}
     return digest_of_document({name: digest_of_file(path) for name, path in named.items()})

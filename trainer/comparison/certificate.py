@@ -1,8 +1,8 @@
-"""A certificate: a statement, signed if a key is given, that a property of a training was tested, and the result of the test.
+"""Certificates: statements, optionally signed, that a property of a training was tested, with the result of the test.
 
-A certificate is an in-toto Statement (v1). Its subjects are records by digest; its predicate has the format `reprise.certificate/1`. A
-signed certificate is a DSSE envelope, signed with an Ed25519 key in a PEM file, and verified with a key that the caller names; a key that
-comes with the envelope proves nothing.
+A certificate is an in-toto Statement (v1). Its subjects are records, identified by digest; its predicate has the format
+`reprise.certificate/1`. A signed certificate is a DSSE envelope, signed with an Ed25519 key in a PEM file and verified with a key that the
+caller names. A key that comes with the envelope proves nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from pydantic import Field, StringConstraints
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined] # it lists its names without saying so
+from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined] # the package exports its names without `__all__`
 
 from trainer.base.digest import Digest, canonical, digest_of_bytes
 from trainer.base.document import Document, json_value
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:reprise:certificate:1"
 _DISTRUST: Final = "do not trust this certificate: ask its author for a new one"
-_REPEAT: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
+_REPEAT: Final = "test it again with reprise certify: an earlier version wrote this certificate without the observation"
 FOLDER: Final = "certificates"
-"""The folder's name in a run's folder."""
+"""The name of the folder of certificates in a run's folder."""
 
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class CertifiedRecord(Document):
-    """A record, as a file below the folder of all runs."""
+    """A record, identified by its path below the folder of all runs and its digest."""
 
     name: str = Field(pattern=r"^[0-9]{8}t[0-9]{6}-[a-z2-7]{6}/attempts/[1-9][0-9]{0,5}/record\.json$")
     digest: dict[Literal["sha256"], Hex] = Field(min_length=1)
@@ -58,7 +58,7 @@ class CertifiedRecord(Document):
 
 
 class FailureCause(Document):
-    """The first difference, which makes the property fail."""
+    """The first difference, which shows that the property does not hold."""
 
     what: str
     """For example `the state of the random generators`."""
@@ -75,14 +75,14 @@ class Predicate(Document):
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
     claim: Literal["rerun", "resume", "elastic"]
     """`rerun`: trained twice from the start. `resume`: killed and resumed, compared with an uninterrupted run. `elastic`: trained on one
-    device, on several, and begun on several and resumed on one."""
+    device, on several, and started on several and resumed on one."""
     devices: list[int] | None = Field(default=None, exclude_if=lambda devices: devices is None)
-    """The numbers of devices of an elastic training, one for each run; the last one begins with the most and is resumed on one."""
+    """The number of devices of each run of an elastic training; the last run begins with the most devices and is resumed on one device."""
     holds: bool
-    """Whether everything that was compared is bit-identical."""
+    """Whether all compared outputs are bit-identical."""
     verdict: VerdictLevel
     compared: list[str]
-    """The things that are equal if the property holds."""
+    """The outputs that are equal if the property holds."""
     lost: FailureCause | None = None
     killed_after: int | None = None
     """The last step in the trace when the process was killed; `None` for a rerun."""
@@ -113,7 +113,7 @@ class Predicate(Document):
 
 
 class Statement(SavedDocument):
-    """The complete statement."""
+    """A certificate's in-toto statement: the records and the predicate."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT, alias="_type")
     subject: list[CertifiedRecord] = Field(min_length=1)
@@ -126,10 +126,10 @@ class Statement(SavedDocument):
         return [subject.name.partition("/")[0] for subject in self.subject]
 
     def check(self, where: str) -> None:
-        """Raise `CertificateError` if the statement contradicts itself or states no observation."""
+        """Raise `CertificateError` if the statement contradicts itself or is not based on an observation."""
         tested = self.predicate
         if identity_of(tested.ingredients) != tested.identity:
-            message = f"{where} names the identity {tested.identity}, which is not that of its ingredients"
+            message = f"{where} names the identity {tested.identity}, which does not match its ingredients"
             raise CertificateError(message, hint=_DISTRUST)
         if tested.holds != (tested.verdict is VerdictLevel.IDENTICAL and tested.lost is None):
             raise CertificateError(
@@ -143,7 +143,7 @@ class Statement(SavedDocument):
             raise CertificateError(f"{where} is not based on an observation: no {missing}", hint=_REPEAT)
 
     def check_record(self, record: Record, text: bytes) -> None:
-        """Raise `CertificateError` if the statement is not about this record, whose file is `text`."""
+        """Raise `CertificateError` if the statement is not about `record`, whose file has the bytes `text`."""
         name, tested = _file(record), self.predicate
         subject = next((subject for subject in self.subject if subject.name == name), None)
         if subject is None:
@@ -157,28 +157,28 @@ class Statement(SavedDocument):
             raise CertificateError(message, hint=_DISTRUST)
 
     def check_verdict(self, records: Sequence[Record]) -> None:
-        """Compare the results of the certified runs again. Raise `CertificateError` if the statement disagrees."""
+        """Compare the results of the certified runs again. Raise `CertificateError` if the statement has other steps or another verdict."""
         stated = self.predicate
         if stated.steps != (steps := records[-1].outcome.steps):
-            message = f"the certificate has {stated.steps} steps; the record has {steps}"
+            message = f"the certificate states {stated.steps} steps; the record states {steps}"
             raise CertificateError(message, hint=_DISTRUST)
         levels = [judge(records[0], other).level for other in records[1:]]
         if any((level is VerdictLevel.IDENTICAL) != (stated.verdict is VerdictLevel.IDENTICAL) for level in levels):
-            message = f"the certificate has the verdict {stated.verdict}; the records give {levels[0]}"
+            message = f"the certificate states the verdict {stated.verdict}; the records give {levels[0]}"
             raise CertificateError(message, hint=_DISTRUST)
 
 
 def read_certificate(text: bytes, where: str) -> tuple[Statement, list[str]]:
-    """Read a statement or its envelope; return the ids of the signers' keys, without verifying a signature.
+    """Parse a statement or its envelope; return the statement and the ids of the signers' keys. No signature is verified.
 
-    Raise `DocumentError`, `CertificateError`.
+    Raise `DocumentError` if the text is invalid, `CertificateError` if the statement contradicts itself.
     """
     payload, signers = read_envelope(text, where=where) if is_envelope(text) else (text, [])
     return Statement.read(payload, where), signers
 
 
 def subject_of(record: Record, text: bytes) -> CertifiedRecord:
-    """Return a record, whose file is `text`, as a subject."""
+    """Return a record, whose file has the bytes `text`, as a subject."""
     return CertifiedRecord(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
 
 
@@ -195,13 +195,13 @@ STREAM_CONTENTS: Final = {
     Stream.WEIGHTS: "the state of the optimizer",
     Stream.EVALUATION: "the state of the metrics",
 }
-"""The value that must differ, by the first stream of a step in which two runs with equal ingredients diverge."""
+"""The value that must have differed, by the first stream in which two runs with equal ingredients diverge."""
 
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 """The payload type of a certificate."""
 _KEY: Final = 1 << 16
-"""The largest key file in bytes."""
+"""The maximum size of a key file in bytes."""
 _DAMAGED: Final = "it is damaged: fetch it again"
 MAKE: Final = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out key.pub.pem"
 
@@ -224,7 +224,7 @@ def verification_key(path: Path) -> SSlibKey:
 
 
 def is_envelope(text: bytes) -> bool:
-    """Return whether the text claims to be an envelope."""
+    """Return whether the text is a JSON object with the key `payloadType`."""
     try:
         content: Any = json_value(text, where="")
     except DocumentError:
@@ -233,13 +233,19 @@ def is_envelope(text: bytes) -> bool:
 
 
 def read_envelope(text: bytes, *, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, list[str]]:
-    """Return an envelope's payload and the ids of its signers' keys, both unverified."""
+    """Return an envelope's payload and the ids of its signers' keys, both unverified.
+
+    Raise `DocumentError` if the text is not an envelope, `CertificateError` if its payload is not of media type `kind`.
+    """
     envelope = _envelope(text, kind=kind, where=where)
     return envelope.payload, sorted(envelope.signatures)
 
 
 def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
-    """Return the payload of an envelope verified with the public key in the file `key`, and the key's id. Raise `CertificateError`."""
+    """Verify an envelope with the public key in the file `key`; return its payload and the key's id.
+
+    Raise `CertificateError` if the signature is invalid or of another key, `DocumentError` if the text is not an envelope.
+    """
     envelope = _envelope(text, kind=kind, where=where)
     public = verification_key(key)
     try:
@@ -258,9 +264,9 @@ UNSIGNED: Final = "none: the author is not verified"
 
 
 def read_signed(text: bytes, *, key: Path | None, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
-    """Return a document that may be in an envelope, and the state of its signature.
+    """Return a document, which may be in an envelope, and a description of its signature.
 
-    A signature is verified only with the public key in the file `key`. Raise `CertificateError` if it is not valid.
+    The signature is verified only if `key` names a public key file. Raise `CertificateError` if it is invalid.
     """
     if not is_envelope(text):
         return text, UNSIGNED
@@ -285,7 +291,7 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
 
 
 def _read_key(path: Path, kind: str, load: Callable[[bytes], object], expected: type[Any]) -> Any:
-    """Load a PEM file; an error has the reason in one short line instead of the library's long message."""
+    """Load a PEM file. Raise `CertificateError` with a short reason instead of the library's long message."""
     try:
         key = load(read_bytes(path, most=_KEY))
     except (DocumentError, ValueError, TypeError, UnsupportedAlgorithm) as fault:

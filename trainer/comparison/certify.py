@@ -1,7 +1,7 @@
-"""Compare two runs that should be bit-identical, and state the result as a certificate.
+"""Compare runs that should be bit-identical, and state the result as a certificate.
 
-A statement requires observations: steps in both traces, steps after a resume, tensors and lines to compare. Without any of these, no
-statement is made.
+A certificate requires observations: steps in both traces, steps after a resume, and tensors to compare. If an observation is missing, no
+certificate is issued.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 LOG: Final = "metrics.jsonl"
-_LOCAL: Final = "certify tests runs of this machine"
+_LOCAL: Final = "certify compares runs on this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +38,15 @@ class Kill:
     """The step after which a run was killed, and the step from which it was resumed."""
 
     after: int
-    """The last step in its trace."""
+    """The last step in the trace of the killed run."""
     resumed_from: int
 
 
 def certify(*comparisons: Comparison, kill: Kill | None = None, devices: list[int] | None = None) -> Statement:
-    """Return the statement for comparisons of A with other runs: A was trained without interruption, the others again.
+    """Return the statement about comparisons of A, an uninterrupted run, with reruns.
 
-    With `kill`, the last one was killed and resumed. With `devices`, the runs had these numbers of devices. Raise `RunError` if there are
-    too few observations.
+    With `kill`, the last rerun was killed and resumed. `devices` are the numbers of devices of the runs. Raise `RunError` if the runs
+    cannot be certified.
     """
     kills = [*(None for _ in comparisons[1:]), kill]
     causes = [_checked(each, killed) for each, killed in zip(comparisons, kills, strict=True)]
@@ -79,13 +79,15 @@ def certify(*comparisons: Comparison, kill: Kill | None = None, devices: list[in
 
 
 def _checked(comparison: Comparison, kill: Kill | None) -> FailureCause | None:
-    """Return the first difference. Raise `RunError` unless the two runs can be certified."""
+    """Return the first difference, or `None`. Raise `RunError` if the two runs cannot be certified."""
     a, b, verdict = comparison.a.record, comparison.b.record, comparison.verdict
     if verdict.level is VerdictLevel.NOT_COMPARABLE:
         raise RunError(f"nothing can be certified: {verdict.reason}", hint="reprise runs show RUN")
     if a.identity != b.identity:
         names = ", ".join(each.title for each in candidates(a, b) if each.ingredient) or SOURCE
-        raise RunError(f"nothing can be certified: this changed between the two runs: {names}", hint="test again")
+        raise RunError(
+            f"nothing can be certified: the ingredients changed between the two runs: {names}", hint="test again"
+        )
     _require_attempts(a, b, kill)
     for each in (a, b):
         if causes := each.circumstances.determinism_at_end:
@@ -96,12 +98,12 @@ def _checked(comparison: Comparison, kill: Kill | None) -> FailureCause | None:
     steps = [_steps(attempt, record) for attempt, record in zip(attempts, (a, b), strict=True)][-1]
     if kill is not None and steps <= kill.resumed_from:
         message = f"no step followed the resume: run {b.run} was resumed from step {kill.resumed_from} of {steps}"
-        raise RunError(message, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
+        raise RunError(message, hint="kill the run earlier (--kill-after), or train for more steps (--steps)")
     return _failure_cause(comparison, *attempts)
 
 
 def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
-    """Return the names of the compared outputs; an empty set of tensors, metrics or lines is omitted."""
+    """Return the names of the compared outputs; outputs without tensors, metrics or lines are omitted."""
     weights = comparison.weights
     contents = {
         "weights": weights is not None and weights.tensors > 0,
@@ -114,7 +116,7 @@ def _compared(comparison: Comparison, attempts: Sequence[Path]) -> list[str]:
 
 
 def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
-    """Raise `RunError` unless A (and B of a rerun) ran all steps in one attempt, and B of a resume ran them in several."""
+    """Raise `RunError` unless A has one attempt, and B has one attempt, or several attempts if it was killed."""
     for each in (a,) if kill else (a, b):
         if each.attempt != 1:
             raise RunError(f"run {each.run} was resumed; expected an uninterrupted run", hint="test again")
@@ -123,7 +125,7 @@ def _require_attempts(a: Record, b: Record, kill: Kill | None) -> None:
 
 
 def _steps(attempt: Path, record: Record) -> int:
-    """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than in the record."""
+    """Return the number of steps in a run's trace. Raise `RunError` if the trace has no steps, or not as many as the record."""
     _read(attempt / TRACE)
     traced, recorded = read_trace(attempt / TRACE).steps, record.outcome.steps
     if not traced or traced != recorded:
@@ -157,13 +159,13 @@ def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | N
         if one != other:
             pairs = enumerate(zip(one.splitlines(), other.splitlines(), strict=False), 1)
             number = next((number for number, (line, another) in pairs if line != another), None)
-            where = f"line {number} differs" if number else "one has more lines than the other"
+            where = f"line {number} differs" if number else "one file has more lines than the other"
             return FailureCause(what=f"the file {name}: {where}")
     return None
 
 
 def save_certificate(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
-    """Write the statement, or its signed envelope, into the folder of each of its runs, and return the paths."""
+    """Write the statement, or the envelope `signed`, into the folder of each certified run, and return the paths."""
     name, text = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json", signed or statement.to_json()
     return [save_files(runs / run, FOLDER, {name: text}) for run in dict.fromkeys(statement.runs)]
 

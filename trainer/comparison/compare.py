@@ -1,8 +1,8 @@
 """Compare two runs: the verdict, and all available evidence.
 
-Two records suffice for a verdict. If a file that holds further evidence is missing, the comparison has a note about it. Neither torch nor a
-container engine is needed. The first step at which the runs diverge comes from their traces or, without both traces, from their logged
-metrics, which only bound the step if they are logged every ten steps.
+Two records suffice for a verdict. If a file with further evidence is missing, the comparison has a note about it. Neither torch nor a
+container engine is needed. The first step at which the runs diverge is found in their traces or, if a trace is missing, in their logged
+metrics, which only bound the step if not every step is logged.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.comparison/1"
 METRICS: Final = "metrics.jsonl"
 _LONGEST: Final = 1 << 20
-"""The largest line of metrics in bytes."""
+"""The maximum length of a line of metrics in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRun:
-    """A run to compare: its record, and the folders of its files."""
+    """A run to compare: its record, and the folders of the run and of the attempt."""
 
     record: Record
     folder: Path | None = None
@@ -51,7 +51,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceSources:
-    """Further sources of evidence."""
+    """Where further evidence is found: the folder of all runs, the cache of datasets, and a store."""
 
     runs: Path
     cache: Path
@@ -60,10 +60,10 @@ class EvidenceSources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence(Difference):
-    """The first difference between two runs, with the value of each run; its `step` is the first step at which a difference is known."""
+    """The first difference between two runs, with the value of each run; `step` is the first step at which they are known to differ."""
 
     after: int | None
-    """The last earlier step at which everything compared is equal; `None` if there is none."""
+    """The last earlier step at which all compared values are equal; `None` if there is no such step."""
     by: str
     """The file with the evidence; `trace.jsonl` covers every step."""
 
@@ -82,7 +82,7 @@ class Comparison:
     outputs: tuple[int, list[OutputDifference]] | None = None
     """For scripts: the number of outputs, and the outputs that differ."""
     notes: tuple[str, ...] = ()
-    """One line per thing that could not be compared, with the reason."""
+    """One line per kind of evidence that could not be compared, with the reason."""
 
     @property
     def are_scripts(self) -> bool:
@@ -127,7 +127,10 @@ def _run_document(run: ComparedRun) -> dict[str, Any]:
 
 
 def load_compared_run(path: Path) -> ComparedRun:
-    """Load a run from its folder or from an attempt's folder. Raise `RunNotFoundError`, `RunError`, `DocumentError`."""
+    """Load a run from its folder or from an attempt's folder.
+
+    Raise `RunNotFoundError` if `path` is neither, or as `load_record` does.
+    """
     folder = path.absolute()
     if (folder / ATTEMPTS).is_dir():
         attempt = folder / ATTEMPTS / str(max(recorded_attempts(folder), default=1))
@@ -141,7 +144,8 @@ def load_compared_run(path: Path) -> ComparedRun:
 def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comparison:
     """Compare two runs.
 
-    Raise `DocumentError`, `SourceError`, `DigestMismatchError` if a file does not match its digest, `RunError` if a file cannot be read.
+    Raise `DocumentError` or `SourceError` if a file has another format, `DigestMismatchError` if it has another digest, `RunError` if it
+    cannot be read.
     """
     noise = measured_noise(sources.runs / FOLDER, (a.record, b.record))
     comparison = Comparison(a=a, b=b, verdict=judge(a.record, b.record, noise=noise))
@@ -152,7 +156,7 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
             return replace(comparison, same_run=True)
         divergence, notes = compare_steps(a.attempt, b.attempt)
         if comparison.are_scripts:
-            comparison, notes = replace(comparison, outputs=_outputs(a, b)), ()  # steps are known from results only
+            comparison, notes = replace(comparison, outputs=_outputs(a, b)), ()  # a script has no trace to note
         return _with_evidence(replace(comparison, divergence=divergence, notes=notes), sources)
     except OSError as fault:
         raise RunError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
@@ -164,7 +168,7 @@ def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparis
     weights = None if comparison.are_scripts else _weights(a, b, notes)
     remote = [each.record.run for each in (a, b) if each.attempt is None]
     notes += [
-        f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
+        f"run {run} is only in the store: to compare code, steps and tensors, `reprise runs pull {run}` first"
         for run in remote
     ]
     return replace(comparison, candidates=tuple(detailed_candidates), weights=weights, notes=tuple(notes))
@@ -175,7 +179,9 @@ def _with_details(
 ) -> Candidate:
     if candidate.kind is DifferenceKind.CODE:
         if not a.folder or not b.folder or not all((each / ARCHIVE).is_file() for each in (a.folder, b.folder)):
-            notes.append(f"code: {ARCHIVE} is not here for both runs, so the lines that differ are not shown")
+            notes.append(
+                f"code: {ARCHIVE} is not on this machine for both runs, so the lines that differ are not shown"
+            )
             return candidate
         digests = (a.record.ingredients.source, b.record.ingredients.source)
         imported = (a.record.circumstances.imported, b.record.circumstances.imported)
@@ -187,7 +193,7 @@ def _with_details(
         return candidate
     files = dataset_diff(candidate.name, a.record, b.record, cache=sources.cache, store=sources.store)
     if files is None:
-        notes.append(f"dataset {candidate.name}: its manifests are neither in the cache nor in a store that answers")
+        notes.append(f"dataset {candidate.name}: its manifests are neither in the cache nor in a reachable store")
     return replace(candidate, inside=tuple(files or ()))
 
 
@@ -208,12 +214,12 @@ def _weights(a: ComparedRun, b: ComparedRun, notes: list[str]) -> WeightsCompari
         return None
     weights = compare_weights(a.attempt, b.attempt, digests=digests)
     if not weights.numbers:
-        notes.append("weights: compared by the digests in tensors.json; the numbers themselves are not here for both")
+        notes.append("weights: compared by the digests in tensors.json; weights.safetensors is missing for a run")
     return weights
 
 
 def compare_steps(a: Path, b: Path) -> tuple[Divergence | None, tuple[str, ...]]:
-    """Compare two attempts' folders: return the first difference, and one line per thing that could not be compared.
+    """Compare the steps in two attempts' folders: return the first difference, and notes about steps that could not be compared.
 
     Raise `DocumentError` if a file has another format.
     """
@@ -222,7 +228,7 @@ def compare_steps(a: Path, b: Path) -> tuple[Divergence | None, tuple[str, ...]]
         return _by_trace(a / TRACE, b / TRACE)
     if not ((a / METRICS).is_file() and (b / METRICS).is_file()):
         return None, (f"steps: {missing} has neither {TRACE} nor {METRICS}",)
-    note = f"steps: by {METRICS}, which contains some steps only: there is no {TRACE} in {missing}"
+    note = f"steps: by {METRICS}, which contains only some steps: {missing} has no {TRACE}"
     return _by_log(a / METRICS, b / METRICS), (note,)
 
 
@@ -253,11 +259,11 @@ def _by_log(a: Path, b: Path) -> Divergence | None:
 
 
 def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield each metric with its number of completed steps; metrics logged within a step are numbered from 0."""
+    """Yield each metric with the number of completed steps; in a line with `epoch`, `step` is read as an index from 0."""
     with open_run_file(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if not line.endswith(b"\n"):
-                return  # truncated by a kill
+                return  # the last line is incomplete, since the process was killed
             try:
                 values = json_value(line, where=str(path))
                 step = int(values.pop("step"))
@@ -270,7 +276,7 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
 
 
 def stronger_verdicts(comparison: Comparison) -> dict[VerdictLevel, str]:
-    """Return the requirements for each stronger verdict, the nearest first, one sentence each."""
+    """Return the unmet requirement of each stronger verdict in a sentence, the nearest verdict first."""
     requirements = dict(reversed(comparison.verdict.unmet.items()))
     if VerdictLevel.IDENTICAL in requirements:
         records = (comparison.a.record, comparison.b.record)

@@ -1,8 +1,8 @@
 """Compare the code and the datasets of two runs by file.
 
-Source bundles are unpacked in memory and compared by lines; a large or binary file is only reported as different. A dataset's manifest is
-read from the local cache, by the content digest in the record, or from a store, by its own digest. A bundle that does not match its record
-is rejected, a manifest with another content digest is ignored. No data is fetched.
+Source bundles are unpacked in memory and compared line by line; a large or binary file is only reported as different. A dataset's manifest
+is read from the local cache, by the content digest in the record, or from a store, by its own digest. A bundle that does not match its
+record is rejected; a manifest with another content digest is ignored. No data is fetched.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ if TYPE_CHECKING:
 LARGEST: Final = 1 << 20
 """The largest file, in bytes, that is compared line by line."""
 MOST_LINES: Final = 20_000
-"""The largest number of lines of such a file: the comparison is quadratic in the worst case."""
+"""The maximum number of lines of a file that is compared line by line, which takes quadratic time in the worst case."""
 LARGEST_MANIFEST: Final = 256 << 20
-"""The largest manifest in bytes: two million files."""
+"""The maximum size of a manifest in bytes: about two million files."""
 LOCK: Final = "uv.lock"
 _NAMED: Final = 8
-"""The number of files that the first line lists."""
+"""The maximum number of files that a line lists by name."""
 
 
 def code_diff(
     a: Path, b: Path, *, digests: tuple[str, str], imported: tuple[Imported | None, Imported | None] = (None, None)
 ) -> tuple[list[str], bool]:
-    """Compare the bundles with these digests in two run folders: return the lines of a unified diff, without line ends.
+    """Compare the source bundles in two run folders, which must have `digests`.
 
-    The first lines list the files. If both records list the imported files, imported and other files are listed separately, and the second
-    value is whether an imported file differs. Raise `SourceError` if a file is not a bundle, `DigestMismatchError` for another digest.
+    Return the lines of a unified diff, without line ends, and whether an imported file differs. The first lines list the files; imported
+    and other files are listed separately if both records list the imported files; otherwise every file counts as imported. Raise
+    `SourceError` if a file is not a bundle, `DigestMismatchError` if a bundle has another digest.
     """
     one, other = (_source_files(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
     versions = ({path: (file.sha256, file.executable) for path, file in files.items()} for files in (one, other))
@@ -88,7 +89,7 @@ def _file_diff(path: str, a: SourceFile | None, b: SourceFile | None) -> Iterato
         return
     one, other = _lines(a), _lines(b)
     if a is not None and b is not None and path == LOCK:
-        yield f"{LOCK}: other files of packages; those that were installed are compared as packages"
+        yield f"{LOCK}: differs; the packages that were installed are compared as packages"
         return
     if one is None or other is None:
         sizes = (f"{len(file.data)} bytes" if file else "absent" for file in (a, b))
@@ -99,7 +100,7 @@ def _file_diff(path: str, a: SourceFile | None, b: SourceFile | None) -> Iterato
 
 
 def _lines(file: SourceFile | None) -> list[str] | None:
-    """Return the lines of a file; `None` if it is not text, or too long."""
+    """Return the lines of a file; `None` if it is not text or is too long."""
     if file is None:
         return []
     if len(file.data) > LARGEST or b"\0" in file.data:
@@ -112,7 +113,7 @@ def _lines(file: SourceFile | None) -> list[str] | None:
 
 
 def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store | None) -> list[str] | None:
-    """Return a line per file that was added, removed or changed from `a` to `b`; `None` if a manifest is not available."""
+    """Return a line for each file that was added, removed or changed from `a` to `b`; `None` if a manifest is not available."""
     manifests = [_manifest(name, record, cache, store) for record in (a, b)]
     if None in manifests:
         return None
@@ -129,7 +130,7 @@ def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store |
 
 
 def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> ManifestFiles | None:
-    """Return the manifest of the run's dataset; `None` if it is not available or the name is not a valid dataset name."""
+    """Return the manifest of the run's dataset `name`; `None` if it is not available or the name is invalid."""
     if not re.fullmatch(NAME, name):
         return None
     content = record.ingredients.datasets[name].content
@@ -144,8 +145,8 @@ def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Ma
 def _manifest_texts(
     name: str, content: str, digest: str | None, *, cache: Path, store: Store | None
 ) -> Iterator[bytes]:
-    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # not in this cache
+    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # the dataset is not in the cache
         yield root.read(f"versions/{name}/{content.removeprefix('sha256:')}/manifest.jsonl", most=LARGEST_MANIFEST)
     if store is not None and digest is not None:
-        with suppress(RepriseError):  # without the store, only digests can be compared
+        with suppress(RepriseError):  # the store is unreachable or lacks the manifest
             yield read_small(store, object_key(digest), largest=LARGEST_MANIFEST)

@@ -1,4 +1,4 @@
-"""Compare the outputs of two runs of scripts: which differ, and the first line that differs in a text."""
+"""Compare the outputs of two runs of scripts: the outputs that differ, and the first line that differs in a text file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LARGEST: Final = 1 << 22
-"""The largest text in bytes of which the lines are compared."""
+"""The maximum size, in bytes, of a text file whose lines are compared."""
 _LONGEST: Final = 60
 
 
@@ -29,7 +29,7 @@ class OutputDifference:
 def compare_outputs(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> tuple[int, list[OutputDifference]]:
     """Return the number of outputs of both attempts, and the outputs that differ.
 
-    Raise `DocumentError` if a table has another format, `DigestMismatchError` if it is not the one that the record names.
+    Raise `DocumentError` if a table has another format, `DigestMismatchError` if it does not match its digest in `digests`.
     """
     one, other = (_table(attempt, digest) for attempt, digest in zip((a, b), digests, strict=True))
     paths = sorted({*one, *other})
@@ -44,7 +44,7 @@ def compare_outputs(a: Path, b: Path, *, digests: tuple[str | None, str | None])
 def _table(attempt: Path, digest: str | None) -> dict[str, str]:
     table = read_run_json(attempt / FILE, OutputTable)
     if table.digest != digest:
-        message = f"{attempt / FILE} lists outputs of {table.digest}; the record names {digest}"
+        message = f"{attempt / FILE} lists outputs with digest {table.digest}; the record has {digest}"
         raise DigestMismatchError(message, hint="it was altered: pull the run again")
     return table.compared
 

@@ -1,6 +1,6 @@
-"""Check whether a run can be reproduced on this machine: each thing it needs, and the fix if something is missing.
+"""Check whether a run can be reproduced on this machine, and suggest a fix for each missing requirement.
 
-Nothing is changed: no image is fetched, no source is unpacked.
+The checks change nothing: they fetch no image and unpack no source.
 """
 
 from __future__ import annotations
@@ -43,41 +43,41 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _SPARE = 1 << 30
-"""Bytes beyond the original's files, for logs and partially written checkpoints."""
+"""Bytes needed in addition to the original's files, for logs and partially written checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineResources:
-    """The properties of this machine that a run may need."""
+    """The resources of this machine that a rerun may need."""
 
     engine: Engine | None
     """`None` if the run uses the current process instead of a container."""
     open_store: Callable[[], Store]
     cached: Callable[[Dataset], bool]
-    """Whether a dataset is complete in the cache; called only if the store does not have it."""
+    """Return whether a dataset is complete in the cache; called only if the store does not have the dataset."""
     host: Host
     free: int
     """Free bytes in the folder of all runs."""
     exact: bool = True
-    """Whether a run is rejected if its process differed from the contents of its image."""
+    """Whether a run is rejected if its software differed from its image."""
 
 
 def examine_run(record: Record, folder: Path, *, machine: MachineResources) -> Iterator[Diagnosis]:
-    """Check everything that reproducing `record`, stored in `folder`, needs."""
+    """Yield a finding for each requirement of a rerun of the run in `folder`, whose record is `record`."""
     yield run_check("outcome", lambda: _outcome(record))
     yield run_check("record", lambda: _arguments(record))
     yield run_check("files", lambda: _files(record, folder))
     yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if causes := record.circumstances.determinism_at_end:
         fact = f"off, {record.ingredients.determinism.level} was requested: {causes[0]}"
-        yield note("level", fact, "equal bits are not guaranteed; see the verdict of the comparison")
+        yield note("level", fact, "a bit-identical result is not guaranteed; see the verdict of the comparison")
     if (engine := machine.engine) is not None:
         yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
     yield run_check("source", lambda: _source(record, folder, bundles))
     datasets = find_datasets(record, bundles[0]) if bundles else []
     for dataset in datasets:
-        yield dataset if isinstance(dataset, Diagnosis) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
+        yield dataset if isinstance(dataset, Diagnosis) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called before the next iteration
     yield run_check("device", lambda: _device(record, machine.host))
     size = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
     yield run_check("disk", lambda: _disk(record, machine.free, datasets=size))
@@ -95,7 +95,10 @@ def find_datasets(record: Record, bundle: SourceBundle) -> list[Dataset | Diagno
 
 
 def declared_dataset(record: Record, bundle: SourceBundle, name: str) -> Dataset:
-    """Return a dataset as the run's own source declares it, with the fields that fetching needs. Raise `DatasetError`, `DocumentError`."""
+    """Return a dataset as the run's own source declares it, with only the fields that are needed to fetch it.
+
+    Raise `DatasetError` if the source does not declare the recorded dataset, `DocumentError` if the declaration is invalid.
+    """
     recorded = record.ingredients.datasets[name]
     text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
     if text is None:
@@ -122,12 +125,12 @@ def _outcome(record: Record) -> Diagnosis:
 
 
 def require_outcome(record: Record) -> None:
-    """Raise `IncomparableError` if a run has no result, since there is nothing to compare a rerun with."""
+    """Raise `IncomparableError` if a run did not complete, since a rerun then has no result to be compared with."""
     status = record.outcome.status
     if status is not RunStatus.COMPLETED:
         reason = f" ({record.outcome.reason})" if record.outcome.reason else ""
         message = f"not comparable: run {record.run} is {status}{reason}, so it has no result to compare with"
-        hint = f"`reprise train --resume {record.run}` completes it: run that first"
+        hint = f"complete the run first: `reprise train --resume {record.run}`"
         if status is RunStatus.FAILED or record.ingredients.kind == "script":
             hint = "name a run that completed: `reprise runs ls` lists them"
         raise IncomparableError(message, hint=hint)
@@ -147,7 +150,7 @@ def _files(record: Record, folder: Path) -> Diagnosis:
 
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Diagnosis:
-    """Check that no attempt ran anything beyond the image and the ingredients, since neither can restore it."""
+    """Check that no attempt used software or changes beyond the image and the ingredients, since a rerun cannot restore them."""
     paths = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder) if number != record.attempt]
     lines: dict[str, None] = {}
     for each in (*(load_record(path) for path in paths if path.exists()), record):
@@ -161,7 +164,7 @@ def _drift(record: Record, folder: Path, *, exact: bool) -> Diagnosis:
     if exact:
         hint = "train again in a new container and use that run, or accept the drift: --allow-drift"
         raise DriftError(message, hint=hint)
-    return note("drift", message, "accepted: equal bits are not guaranteed")
+    return note("drift", message, "accepted: a bit-identical result is not guaranteed")
 
 
 def _image(record: Record, engine: Engine) -> Diagnosis:
@@ -169,9 +172,11 @@ def _image(record: Record, engine: Engine) -> Diagnosis:
     if find_image(name, engine=engine):
         return well("image", f"{name} is on this machine")
     if is_in_registry(name, engine=engine):
-        return note("image", f"{name} is not on this machine, and its registry has it", f"docker pull {name}")
+        return note("image", f"{name} is not on this machine, but in its registry", f"docker pull {name}")
     missing = (
-        f"registry {name.registry} does not have it" if name.registry else "it was built on a machine and never pushed"
+        f"registry {name.registry} does not have it"
+        if name.registry
+        else "the image was built locally and never pushed"
     )
     hint = REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu")
     raise ImageMissingError(f"{name} is not on this machine, and {missing}", hint=hint)
@@ -193,7 +198,7 @@ def _dataset(dataset: Dataset, machine: MachineResources) -> Diagnosis:
     except StoreError as fault:
         problem = fault
     if machine.cached(dataset):
-        return note("dataset", f"{dataset.title} is in the cache alone: {problem.message}", problem.hint or "")
+        return note("dataset", f"{dataset.title} is only in the cache: {problem.message}", problem.hint or "")
     raise type(problem)(f"{dataset.title} is not in the cache, and {problem.message}", hint=problem.hint)
 
 
@@ -202,23 +207,25 @@ def _device(record: Record, host: Host) -> Diagnosis:
     if device.accelerator != "cuda":
         if recorded.cpu == host.cpu or level == "portable":
             return well("device", f"{host.cpu}, determinism {level}")
-        message = f"recorded on {recorded.cpu}; this machine has {host.cpu}: at determinism {level} equal bits are not guaranteed"
+        message = f"recorded on {recorded.cpu}; this machine has {host.cpu}: a bit-identical result is not guaranteed at level {level}"
         return note("device", message, "see the verdict of the comparison")
     recorded_names, own_names = (", ".join(sorted({gpu.name for gpu in each.gpus})) for each in (recorded, host))
     recorded_names = recorded_names or "a GPU"
     needed = device.world_size or len(recorded.gpus)
     if len(host.gpus) < needed:
         message = f"recorded on {needed} x {recorded_names}; this machine has {counted(len(host.gpus), 'GPU')}"
-        raise DeviceError(message, hint="use a machine that has them")
+        raise DeviceError(message, hint="use a machine with these GPUs")
     if own_names != recorded_names:
-        message = f"recorded on {recorded_names}; this machine has {own_names}: equal bits are not guaranteed"
+        message = (
+            f"recorded on {recorded_names}; this machine has {own_names}: a bit-identical result is not guaranteed"
+        )
         return note("device", message, "see the verdict of the comparison")
     driver = "" if recorded.driver == host.driver else f", driver {host.driver} instead of {recorded.driver}"
     return well("device", f"{own_names}{driver}")
 
 
 def _disk(record: Record, free: int, *, datasets: int) -> Diagnosis:
-    """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
+    """Check that there is space for the run's own files and for two copies of its datasets, in the mounted store and in the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + datasets + _SPARE
     if free < needed:
         message = f"{free / 1e9:.1f} GB free in the runs folder; this run needs about {needed / 1e9:.1f} GB"
@@ -227,7 +234,7 @@ def _disk(record: Record, free: int, *, datasets: int) -> Diagnosis:
 
 
 def require_reproducible(findings: list[Diagnosis]) -> None:
-    """Raise `IrreproducibleError` if something is missing; the message names the first finding and counts the others."""
+    """Raise `IrreproducibleError` if a finding is a fault; the message states the first fault and counts the others."""
     faults = [finding for finding in findings if finding.code]
     if faults:
         more = f" (and {len(faults) - 1} more: reprise doctor RUN)" if len(faults) > 1 else ""

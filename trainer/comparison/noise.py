@@ -1,11 +1,11 @@
 """The noise of an experiment: the differences between results if only the seed differs. Format `reprise.noise/1`.
 
-A measured spread holds for its settings, environment and class of device only. The measured runs are identified only by their records, so
-an interrupted measurement needs no additional state. No run is started here.
+A measured spread is valid only for its settings, environment and class of device. The measured runs are found by their records, so an
+interrupted measurement needs no additional state. This module starts no runs.
 
 The results of two seeds differ by d. With the values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for 19 of 20
-pairs of seeds, if t is Student's 97.5 % quantile and the values are approximately normal. A larger difference is not noise, or is the
-twentieth pair. `seeds_needed` is the number of runs that a two-sample t-test needs to detect a gain.
+pairs of seeds, if t is Student's 97.5 % quantile and the values are approximately normal. A larger difference is not noise, or belongs to
+the twentieth pair. `seeds_needed` is the number of runs that a two-sample t-test needs to detect a gain.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.noise/1"
 FOLDER: Final = "noise"
-"""The folder next to the runs: `runs/noise/<any name>.json`."""
+"""The name of the folder of measurements in the runs folder: `runs/noise/<any name>.json`."""
 SEED: Final = "seed"
 FEWEST: Final = 3
-"""The fewest seeds that give a useful spread: with two, t is 12.7."""
+"""The minimum number of seeds for a useful spread: with two seeds, t is 12.7."""
 LEVEL: Final = 0.05
 """The two-sided significance level: the probability of reporting a difference if there is none."""
 POWER: Final = 0.8
@@ -55,7 +55,7 @@ _T: Final = {
     2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 12: 2.179, 15: 2.131, 20: 2.086,
     30: 2.042, 60: 2.000, 120: 1.980, 1000: 1.962,
 }  # fmt: skip
-"""Student's t, two-sided 95 %, by degrees of freedom; between two entries, the lower one is used, which gives the wider interval."""
+"""Student's t, two-sided 95 %, by degrees of freedom; between two entries, the lower entry is used, which gives the wider interval."""
 
 
 _LAUNCH: Final = frozenset(LaunchSettings.__pydantic_fields__) - {"environment"}
@@ -63,7 +63,7 @@ _PLAIN: Final = re.compile(r"[^a-z0-9_-]+")
 
 
 class Noise(SavedDocument):
-    """A measurement: the same run with several seeds."""
+    """A measurement: the results of the same run with several seeds."""
 
     format: Literal["reprise.noise/1"] = FORMAT
     experiment: str
@@ -72,12 +72,12 @@ class Noise(SavedDocument):
     environment: str | None
     """The environment's name; `None` if the runs used no environment."""
     device: str
-    """The class of device: `device_class` of the runs' records."""
+    """The class of device, from `device_class`."""
     seeds: list[int] = Field(min_length=FEWEST)
     metrics: dict[str, list[FiniteFloat]]
     """The values of each result metric, in the order of `seeds`."""
     runs: list[str] = []
-    """The ids of the measured runs, in the order of `seeds`, if the runs are kept."""
+    """The ids of the measured runs, in the order of `seeds`; empty if the runs are not kept."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -113,12 +113,12 @@ def student(freedom: int) -> float:
 
 
 def seed_difference(values: Sequence[float]) -> float:
-    """Return the largest difference of two results that the seed explains in 19 of 20 pairs, from the results of several seeds."""
+    """Return the largest difference that the seed explains in 19 of 20 pairs of results; `values` are the results of several seeds."""
     return student(len(values) - 1) * stdev(values) * sqrt(2)
 
 
 def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
-    """Return the noise measured for one of these runs with the most seeds. Raise `DocumentError` if a file is not a noise document."""
+    """Return the measurement with the most seeds that holds for one of `records`. Raise `DocumentError` if a file is invalid."""
     runs = list(records)
     known = read_files(folder.parent, folder.name, Noise.read, most=LARGEST, opened=Root.at)
     fitting = [noise for noise in known if any(noise.holds_for(record) for record in runs)]
@@ -127,17 +127,17 @@ def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedRun:
-    """A run to be trained; a setting that is not in `settings` has the default of the source."""
+    """A run to train. Settings that are not in `settings` have the defaults of the source."""
 
     experiment: str
     source: str
     settings: Mapping[str, Any]
-    """The requested settings, including the seed; typed values are text."""
+    """The requested settings, including the seed; a value from the command line is text."""
     typed: Mapping[str, Any] = field(default_factory=dict)
-    """The settings in `settings` whose type is certain, as a record stores them."""
+    """The values in `settings` whose type is certain, in the form in which a record stores them."""
 
     def matches(self, record: Record) -> bool:
-        """Return whether a run has all requested settings, however they were typed, and no other given setting."""
+        """Return whether a run has all requested settings, in any notation, and no other setting that a user gave."""
         values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
         relevant = (values.keys() & _LAUNCH) | record.ingredients.settings.keys()
         chosen = {name for name in relevant if origins.get(name) in GIVEN}
@@ -177,7 +177,7 @@ def is_same_value(requested: object, value: object) -> bool:
 
 
 def find_completed_run(request: RequestedRun, runs: Path) -> Record | None:
-    """Return the latest completed local run that matches `request`; `None` if there is none."""
+    """Return the record of the latest completed local run that matches `request`; `None` if no run matches."""
     for name in reversed(local_ids(runs)):
         try:
             record = record_of(runs / name)
@@ -189,7 +189,7 @@ def find_completed_run(request: RequestedRun, runs: Path) -> Record | None:
 
 
 def differing_runs(records: Mapping[int, Record]) -> dict[int, list[str]]:
-    """Return the seeds whose runs differ from the latest run in more than the seed, with the names of the differences."""
+    """Return, for each seed whose run differs from the latest run in more than the seed, the names of the differences."""
     latest = max(records.values(), key=lambda record: record.circumstances.timing.started)
     differences = {seed: list(_differences(record, latest)) for seed, record in records.items()}
     return {seed: names for seed, names in differences.items() if names}
@@ -206,7 +206,7 @@ def _differences(one: Record, other: Record) -> Iterator[str]:
 
 
 def noise_of(records: Mapping[int, Record]) -> Noise:
-    """Combine the runs of several seeds; a metric that is not finite in every run is left out.
+    """Combine the records of several seeds; a metric that is not finite in every run is omitted.
 
     Raise `RunError` if the runs have no metric in common.
     """
@@ -232,7 +232,7 @@ def noise_of(records: Mapping[int, Record]) -> Noise:
 
 
 def save_noise(noise: Noise, *, runs: Path) -> Path:
-    """Write the noise to the folder that `compare` reads: the latest per experiment, settings, environment and class of device."""
+    """Write the noise to the folder that `measured_noise` reads; replace an earlier measurement under the same conditions."""
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
     name = f"{stem}-{about[7:19]}.json"

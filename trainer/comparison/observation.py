@@ -1,6 +1,6 @@
-"""An observation of a few steps: a fingerprint of every value, in the order of computation.
+"""An observation of a few steps: a fingerprint of each value, in the order of computation.
 
-Two observations of one training are compared up to their first difference. This module does not need torch;
+Two observations of a training are compared up to their first difference. This module does not need torch;
 `trainer.training.tracing.observe` records observations.
 """
 
@@ -37,12 +37,12 @@ class ObservedValue(NamedTuple):
     """One observed value."""
 
     step: int
-    """The number of batches up to and including this step: the first is 1; 0 before any batch."""
+    """The number of batches up to and including this step: 1 for the first step, 0 before any step."""
     kind: Kind
     name: str
-    """The name of the module or tensor; empty for the net itself."""
+    """The name of the module or tensor; empty for the net."""
     call: int
-    """The number of the module's call in the step, from 1."""
+    """The number of the call of the module in the step, from 1."""
     prints: str
 
 
@@ -51,10 +51,10 @@ class Operation(NamedTuple):
 
     name: str
     given: str
-    """Fingerprint of its input tensors before the operation, and of its numbers."""
+    """The fingerprint of the input tensors before the operation, and of the numeric arguments."""
     gave: str
     number: str
-    """Its numeric arguments as text."""
+    """The numeric arguments as text."""
 
 
 def first_different_value(a: Sequence[ObservedValue], b: Sequence[ObservedValue]) -> ObservedValue | None:
@@ -63,7 +63,7 @@ def first_different_value(a: Sequence[ObservedValue], b: Sequence[ObservedValue]
 
 
 def responsible_module(value: ObservedValue) -> str | None:
-    """Return the module whose own code computed the first difference; `None` if it is not in a module's forward pass.
+    """Return the module whose own code computed the first difference; `None` if it was not computed in the forward pass of a module.
 
     >>> responsible_module(ObservedValue(1, Kind.INPUT, "layers.3", 1, ""))
     'layers'
@@ -74,7 +74,7 @@ def responsible_module(value: ObservedValue) -> str | None:
 
 
 def describe_different_operation(a: Sequence[Operation], b: Sequence[Operation]) -> str | None:
-    """Describe the first operation whose result differs; `None` if all operations are equal."""
+    """Describe the first operation that differs; `None` if all operations are equal."""
     for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
         if one.name != other.name:
             return f"operation {number} is {one.name} the first time and {other.name} the second: the code took a different path"

@@ -1,7 +1,7 @@
-"""Run a record again in a container: with the source, image and settings that the record names, in a new run folder.
+"""Rerun a record in a container, with the source, image and settings that the record names, in a new run folder.
 
-The record's code is not trusted: the container has no network, no credentials, no other run and no path that the record chose, and the new
-run's files are checked before they are used.
+The record's code is not trusted: the container has no network, no credentials, no access to other runs and no path that the record chose,
+and the new run's files are checked before they are used.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ RUNS: Final = "/runs"
 SETTINGS: Final = "/run/reprise/settings.toml"
 _DISTRUST: Final = "the files of the rerun were altered: delete its folder, and run the same command again"
 CACHE: Final = "/cache"
-"""The run's own cache, empty: the layout of a cache differs between versions."""
+"""The path of the run's own cache, empty at the start, since the layout of a cache differs between versions."""
 STORE: Final = "/store"
-"""A store that contains the run's datasets only."""
+"""The path of a store that contains only the run's datasets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRerun:
-    """The inputs of a retest on this machine's disk."""
+    """The inputs of a retest on disk."""
 
     original: Record
     run: str
@@ -59,27 +59,27 @@ class PreparedRerun:
     source: Path
     settings: Path
     store: Path
-    """A folder for the datasets."""
+    """The folder of a store for the datasets."""
     cache: Path
     arguments: RerunArguments
     resumes: bool = False
-    """Whether the run exists and is resumed."""
+    """Whether `run` exists and is resumed."""
     more: tuple[str, ...] = ()
-    """New values of options for a resumed run."""
+    """Additional options for a resumed run."""
 
     @property
     def is_rerun(self) -> bool:
-        """Whether the run repeats another run, and is not the run itself, resumed."""
+        """Whether `run` is a rerun of `original`, not `original` itself, resumed."""
         return self.run != self.original.run
 
     def words(self, settings: str = SETTINGS) -> tuple[str, ...]:
-        """Return the arguments of the command; `settings` is the path of the settings file, by default that in the container."""
+        """Return the arguments of `reprise`; `settings` is the path of the settings file, by default the path in the container."""
         return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.arguments.words(settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraAccess:
-    """The additional access of a container that the user granted explicitly."""
+    """Additional access that the user granted to a container explicitly."""
 
     network: str = "none"
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -96,7 +96,7 @@ class ContainerSettings:
     host: str
     access: ExtraAccess = ExtraAccess()
     cache_limit: str = ""
-    """The bound of the rerun's own cache; it changes no result."""
+    """The size limit of the rerun's own cache, which does not affect the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,12 @@ class ParentSource:
     """The source of a rerun's initial weights."""
 
     folder: Path
-    """The folder of the original run, whose attempt has a copy; or of `parent`."""
+    """The folder of the run `parent` or, without `parent`, of the original run, whose attempt has a copy of the weights."""
     parent: Record | None = None
-    """The record of a run, if its weights replace the original's initial weights."""
+    """The record of the run whose weights replace the original's initial weights; `None` if the original's are used."""
 
     def stage(self, record: Record, *, into: Path) -> None:
-        """Copy the weights into the folder of a new run, verified."""
+        """Copy the weights into the folder of a new run, and verify them."""
         if self.parent is not None:
             stage_parent(self.folder, self.parent, into=into)
         else:
@@ -127,10 +127,10 @@ def prepare_rerun(
     resumes: bool = False,
     more: tuple[str, ...] = (),
 ) -> Iterator[PreparedRerun]:
-    """Create a new run's folder, or use the `existing` one, whose run `resumes`, and write the source and the settings file next to it.
+    """Create a run folder, or use `existing`, and write the source and the settings file next to it.
 
-    The initial weights of a run with a parent are copied from `initial`. Source and settings are removed on exit, as is a run without a
-    record.
+    If `resumes` is true, the run in `existing` is resumed; otherwise the initial weights of a run with a parent are copied from `initial`.
+    On exit, the source and the settings are removed, as is a run without a record.
     """
     arguments = rerun_arguments(record)
     run, folder = (existing.name, existing) if existing else new_run(runs)
@@ -165,7 +165,7 @@ def prepare_rerun(
 def run_confined(
     prepared: PreparedRerun, *, container: ContainerSettings, engine: Engine, say: Callable[[str], None]
 ) -> int:
-    """Run the command in an isolated container of the recorded image, and return its exit code."""
+    """Run `prepared` in an isolated container, and return the exit code of the command."""
     definition = _definition(prepared, container)
     write_observed_image(prepared.folder, describe_image(container.image, container=definition.name, engine=engine))
     change_owner(prepared, uid=container.uid, gid=container.gid)
@@ -173,7 +173,7 @@ def run_confined(
 
 
 def change_owner(prepared: PreparedRerun, *, uid: int, gid: int) -> None:
-    """If this process is root, change the owner of the files that the container writes to the container's user."""
+    """If this process is root, give the files that the container writes to the container's user."""
     if os.getuid() == 0:
         with disk_faults(prepared.folder), Root.at(prepared.folder.parent) as runs:
             run = prepared.folder.name
@@ -185,7 +185,7 @@ def change_owner(prepared: PreparedRerun, *, uid: int, gid: int) -> None:
 
 
 def _definition(prepared: PreparedRerun, container: ContainerSettings) -> IsolatedContainer:
-    """Return the container's definition: no path comes from the record, and each option is one argument, without a shell."""
+    """Return the definition of the container. No path comes from the record, and no shell parses the arguments."""
     return IsolatedContainer(
         name=container_name(prepared.run),
         image=container.image.id,
@@ -216,9 +216,9 @@ def _definition(prepared: PreparedRerun, container: ContainerSettings) -> Isolat
 
 
 def load_rerun_record(new: Path) -> Record:
-    """Return the record of the new run in a folder, after checking that its files are regular files and match the record.
+    """Return the record of the new run in a folder, after checking that all files are regular files and match the record.
 
-    Raise `RunError` if there is no record, `DigestMismatchError`, `DocumentError`.
+    Raise `RunError` if the run has no record, `DigestMismatchError` if a check fails, `DocumentError` if the record is invalid.
     """
     with run_root(new) as folder:
         for path, status in folder.walk():
@@ -226,7 +226,7 @@ def load_rerun_record(new: Path) -> Record:
                 message = f"the retest created {new / path}, which is neither a file nor a folder"
                 raise DigestMismatchError(message, hint=_DISTRUST)
     if not attempts(new):
-        raise RunError("the retest ended before its record was open", hint="see the output above")
+        raise RunError("the retest ended before its record was opened", hint="see the output above")
     record = record_of(new)
     if record.run != new.name:
         raise DigestMismatchError(f"the retest's record names run {record.run}; expected {new.name}", hint=_DISTRUST)

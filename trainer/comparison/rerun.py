@@ -1,8 +1,8 @@
-"""Build the command line and the settings file that run a record's ingredients again, and find the image that the record names.
+"""Build the command line and the settings file for a rerun of a record, and find the image that the record names.
 
-The options are understood by `train` of every version. The record is not trusted: names must match a pattern, an image is named by digest,
-and values are passed in a file, so that no text of a record becomes an option, a path or a word of a shell. An image matches if its layers
-are the record's and its manifest or config digest is too; tags are not trusted.
+Every version of `train` supports the options. The record is not trusted: names must match a pattern, an image is named by digest, and
+values are passed in a file, so that no text of a record becomes an option, a path or a word of a shell. An image matches if its layers and
+its manifest or config digest are those of the record; tags are not trusted.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _REFERENCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*@sha256:[0-9a-f]{64}")
 _GIVEN: Final = ("file", "environment", "command line", "record")
 LOCAL: Final = "localhost/"
-"""The repository prefix of images that were built on the machine, which are in no registry."""
-REBUILD: Final = "`reprise image build ENVIRONMENT` in the run's source gives the same one"
+"""The repository prefix of images that were built locally and are in no registry."""
+REBUILD: Final = "`reprise image build ENVIRONMENT` in the run's source builds the same image"
 _NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project", "mlflow_experiment"})
 SERVICES: Final = ("wandb", "mlflow")
-"""The settings that send logs to a service; `off` sends none."""
+"""The settings that select services for logs; `off` disables a service."""
 
 
 class RerunArguments(Document):
-    """The arguments of a run with the same ingredients."""
+    """The arguments of `train` for a run with the same ingredients."""
 
     experiment: str
     is_script: bool = False
     settings: dict[str, JsonValue]
     nulls: dict[str, JsonValue] = {}
-    """Settings whose value is or contains a null, which a settings file cannot express."""
+    """Settings whose value is or contains `null`, which a settings file cannot represent."""
 
     def words(self, file: str) -> list[str]:
-        """Return the command line of `train` with the settings in `file`. Each word holds one option and its value."""
-        # `null`, because `none` may be a valid text of a setting
+        """Return the command line of `train` with the settings in `file`. Each word is an option with its value."""
+        # JSON `null`, because a setting may have the text `none` as its value
         options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in self.nulls.items()]
         return ["train", f"--{'script' if self.is_script else 'exp'}={self.experiment}", f"--settings={file}", *options]
 
     def file(self) -> bytes:
-        """Return the content of the settings file."""
+        """Return the content of the settings file, without `nulls`."""
         return tomli_w.dumps(self.settings).encode()
 
 
 class ImageName(Document):
-    """An image by digest; a record may not name an image in another way."""
+    """An image identified by digest; a record cannot name an image in another way."""
 
     manifest: Digest | None
     config: Digest | None
@@ -65,20 +65,20 @@ class ImageName(Document):
 
     @property
     def registry(self) -> str | None:
-        """The image's registry; `None` for an image that was built on the machine and never pushed."""
+        """The image's registry; `None` for an image that was built locally and never pushed."""
         is_local = self.reference is None or self.reference.startswith(LOCAL)
         return None if is_local else str(self.reference).partition("/")[0]
 
     def __str__(self) -> str:
-        """Return the reference, else a digest."""
+        """Return the reference or, without a reference, a digest."""
         return str(self.reference or self.manifest or self.config)
 
 
 def rerun_arguments(record: Record) -> RerunArguments:
-    """Return the arguments for a new run of this record's ingredients: the given settings, since defaults come from the same source.
+    """Return the arguments for a rerun: only the settings that were given, since the defaults come from the same source.
 
-    The device is the recorded one, and the new run does not publish. Raise `DocumentError` if the record has values that no Reprise run
-    has.
+    The rerun uses the recorded kind of device, and is neither published nor logged to a service. Raise `DocumentError` if the record has
+    names that no run of Reprise records.
     """
     accelerator = "gpu" if record.ingredients.device.accelerator == "cuda" else "cpu"
     settings = {name: value for name, value in _chosen_settings(record).items() if name not in _NOT_OURS}
@@ -88,9 +88,9 @@ def rerun_arguments(record: Record) -> RerunArguments:
 
 
 def resume_arguments(record: Record) -> RerunArguments:
-    """Return the arguments for the next attempt of this record's run: the settings as they were given, so that `auto` remains `auto`.
+    """Return the arguments for the next attempt of the record's run: the settings that were given.
 
-    Raise `DocumentError` if the record has values that no Reprise run has.
+    Raise `DocumentError` if the record has names that no run of Reprise records.
     """
     return _arguments(record, _chosen_settings(record))
 
@@ -103,7 +103,7 @@ def _chosen_settings(record: Record) -> dict[str, JsonValue]:
         raise _invalid(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
     shards = (
         record.ingredients.device.shards
-    )  # by default one for each device, and another attempt may have other devices
+    )  # the default is a shard for each device, and another attempt may use other devices
     return {name: value for name, value in values.items() if origins.get(name) in _GIVEN} | (
         {"shards": shards} if shards else {}
     )
@@ -124,11 +124,11 @@ def _has_null(value: JsonValue) -> bool:
 
 
 def image_name(record: Record) -> ImageName:
-    """Return the record's image by digest. Raise `IrreproducibleError` if the record names none, `DocumentError` if it is invalid."""
+    """Return the record's image. Raise `IrreproducibleError` if its digest or layers are unknown, `DocumentError` if it is invalid."""
     image, layers = record.circumstances.image, record.ingredients.layers
     if layers is None or not (image.manifest or image.config):
-        reason = image.reason or "it was not known"
-        message = f"the record of run {record.run} does not state in which image it ran: {reason}"
+        reason = image.reason or "the image was not known"
+        message = f"the record of run {record.run} does not identify the image in which it ran: {reason}"
         hint = f"reprise reproduce {record.run} --no-container, which lists the differences"
         raise IrreproducibleError(message, hint=hint)
     reference = None if image.reference in {image.manifest, image.config} else image.reference
@@ -143,7 +143,7 @@ def _invalid(record: Record, what: str) -> DocumentError:
 
 
 def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
-    """Return the image on this machine; `None` if it is not here. An image with the right digest but other layers does not match."""
+    """Return the image if it is on this machine, else `None`. An image with the right digest but other layers does not match."""
     digests = {name.manifest, name.config} - {None}
     for reference in filter(None, (name.manifest, name.config, name.reference)):
         image = engine.image(reference)
@@ -154,16 +154,19 @@ def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
 
 
 def is_in_registry(name: ImageName, *, engine: Engine) -> bool:
-    """Return whether the image's registry has it. Raise `EngineError` if the registry does not respond."""
+    """Return whether the image has a registry that contains it. Raise `EngineError` if the registry does not respond."""
     return bool(name.registry) and engine.in_registry(str(name.reference))
 
 
 def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
-    """Return the image, fetched if it is not here. Raise `ImageMissingError`, `EngineError`."""
+    """Return the image, and pull it if it is not on this machine.
+
+    Raise `ImageMissingError` if the image is in no registry, `EngineError` if the pull fails or pulls another image.
+    """
     if image := find_image(name, engine=engine):
         return image
     if name.reference is None or not name.registry:
-        message = f"the recorded image {name} is not on this machine, and is in no registry"
+        message = f"the recorded image {name} is neither on this machine nor in a registry"
         raise ImageMissingError(message, hint=f"{REBUILD}, or `docker load` it from a machine that has it")
     engine.pull(name.reference)
     if image := find_image(name, engine=engine):

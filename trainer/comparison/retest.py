@@ -1,7 +1,7 @@
 """A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
-A retest of a training is written once, under the name of its new run: in the original run's folder, and in the store that contains that
-run. It is not signed: whether to trust it depends on who made it. `trainer.models.weights_retest` keeps those of saved weights.
+A retest of a training is written once, under the id of its new run, into the original run's folder and into the store that contains the
+original run. It is not signed: whether to trust it depends on its author. `trainer.models.weights_retest` handles retests of saved weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FORMAT: Final = "reprise.retest/1"
 FOLDER: Final = "retests"
 _NAME: Final = re.compile(rf"({RUN_ID.pattern})\.json")
 _LARGEST: Final = 1 << 20
-"""The largest retest in bytes."""
+"""The maximum size of a retest in bytes."""
 _UNUSED: Final = "the file was altered: delete it, or ask its author for a new copy"
 CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
@@ -49,7 +49,7 @@ class RunIdentity(Document):
 
 
 class Retest(SavedDocument):
-    """One retest of a run: of its training, or of its saved weights without a training."""
+    """A retest of a run: of its training, or of its saved weights without a training."""
 
     format: Literal["reprise.retest/1"] = FORMAT
     original: RunIdentity
@@ -58,23 +58,23 @@ class Retest(SavedDocument):
     tested: Literal["training", "weights", "package"] = Field(
         default="training", exclude_if=lambda value: value == "training"
     )
-    """What was done again: the training, or the test of the run's saved weights or of its package."""
+    """What was repeated: the training, or the test of the run's saved weights or of its package."""
     package: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     """The digest of the package that was tested."""
     when: datetime
     who: str
     host: str
     device: str
-    """The device class: the model of the CPU, or the number and model of the GPUs."""
+    """The class of device: the model of the CPU, or the numbers and models of the GPUs."""
     how: Literal["container", "here"]
-    """In a container of the recorded image, or in the current process."""
+    """`container`: in a container of the recorded image; `here`: in the environment of the command."""
     image: Knowledge
-    """How the image of the retest is known."""
+    """How well the identity of the retest's image is known."""
     not_equal: list[str] = []
-    """One line per difference from the original's ingredients; a confirming verdict is stronger with differences."""
+    """One line per difference from the original's ingredients. A verdict that confirms the result despite differences is stronger."""
     drift: list[str] = []
     hashed: int | None = None
-    """The number of installed files that were hashed before the run, all correct; `None` if no file was hashed."""
+    """The number of installed files that were hashed before the run and found correct; `None` if no file was hashed."""
     verdict: str
     evidence: Digest
     """The digest of the comparison document."""
@@ -84,7 +84,7 @@ class Retest(SavedDocument):
         if (self.tested == "package") != (self.package is not None):
             raise DocumentError(f"{where} is a retest of {self.tested} with the package {self.package}", hint=_UNUSED)
         if self.tested != "training" and self.retest != self.original:
-            raise DocumentError(f"{where} is a retest of saved weights, and names another run", hint=_UNUSED)
+            raise DocumentError(f"{where} is a retest of saved weights, but names another run", hint=_UNUSED)
 
     @property
     def confirms(self) -> bool:
@@ -98,17 +98,17 @@ def run_identity(record: Record) -> RunIdentity:
 
 
 def read_retest(text: bytes, where: str, *, run: str) -> Retest:
-    """Read a retest of the training of `run`. Raise `DocumentError`."""
+    """Parse a retest of the training of `run`. Raise `DocumentError` if it is invalid or of another run."""
     retest = Retest.read(text, where)
     if retest.original.run != run:
         raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint=_UNUSED)
     if retest.tested != "training":
-        raise DocumentError(f"{where} is a retest of saved weights; expected one of a training", hint=_UNUSED)
+        raise DocumentError(f"{where} is a retest of saved weights; expected a retest of a training", hint=_UNUSED)
     return retest
 
 
 def save_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
-    """Write a retest's evidence, then the retest, into the run's `folder`."""
+    """Write a retest's evidence, then the retest, into the run's `folder`; return the path of the retest."""
     name = retest.retest.run
     return save_files(folder, FOLDER, {f"{name}.evidence.json": evidence, f"{name}.json": retest.to_json()})
 
@@ -120,7 +120,7 @@ def local_retests(folder: Path) -> list[Retest]:
 
 
 def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
-    """Write a retest into the store that contains its run; idempotent. Raise `StoreError` and its subclasses."""
+    """Write a retest into the store that contains its run. Raise `DigestMismatchError` if the store has another retest of this name."""
     store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
     key = f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
@@ -131,13 +131,13 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
 
 
 def push_retests(run: str, *, source: Store, target: Store) -> None:
-    """Copy the retests of a run from one store into another. Raise `StoreError` and its subclasses."""
+    """Copy the readable retests of a run from one store to another. Raise `StoreError`."""
     for retest in published_retests(run, source):
         publish_retest(retest, target, evidence=read_small(source, object_key(retest.evidence)))
 
 
 def published_retests(run: str, store: Store) -> list[Retest]:
-    """Return the published retests of a run, by listing the store. The list is for display only."""
+    """List the readable retests of a run in a store. The list is for display only, since a listing may be incomplete."""
     retests, folder = [], f"runs/{run}/{FOLDER}/"
     for key in store.keys(folder):
         with suppress(RepriseError):
@@ -147,7 +147,7 @@ def published_retests(run: str, store: Store) -> list[Retest]:
 
 
 def device_class(record: Record) -> str:
-    """Return the kind of device a run used, as far as the device can affect bits."""
+    """Return the class of device of a run: the model of the CPU, or the numbers and models of the GPUs."""
     host = record.circumstances.host
     if record.ingredients.device.accelerator == "cpu":
         return host.cpu
@@ -156,7 +156,7 @@ def device_class(record: Record) -> str:
 
 
 def summarize_retests(retests: Iterable[Retest]) -> list[str]:
-    """Return one line per device class and verdict: the number of retests and the date of the latest.
+    """Return one line per class of device and verdict, with the number of retests and the date of the latest.
 
     >>> summarize_retests([])
     []

@@ -1,7 +1,7 @@
 """Documents about runs: retests, certificates, measured noise, baselines.
 
-Each is a class derived from `SavedDocument`, and a file in the folder of its kind beside a run, in the runs folder or in the checkout.
-Documents may come from other users, so each is read within limits and checked.
+Each kind of document is a class derived from `SavedDocument`, and has a folder in a run's folder, in the runs folder or in the checkout.
+Documents may come from other users, so each document is read within limits and checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SavedDocument(Document):
 
     @classmethod
     def read(cls, text: bytes, where: str) -> Self:
-        """Parse a text; `where` names it in messages. Raise `DocumentError`, and the errors of `check`."""
+        """Parse a document; `where` names it in messages. Raise `DocumentError` if it is invalid, or as `check` does."""
         document = parse_json(text, cls, where=where)
         document.check(where)
         return document
@@ -39,14 +39,14 @@ class SavedDocument(Document):
         """Raise an error if the document contradicts itself."""
 
     def to_json(self) -> bytes:
-        """Serialize; equal documents give equal bytes."""
+        """Return the canonical bytes of the document."""
         return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
 
 
 def save_files(
     folder: Path, kind: str, files: Mapping[str, bytes], *, opened: Callable[[Path], Root] = run_root
 ) -> Path:
-    """Write files into `folder/kind` in order, and return the path of the last. Files written by root are given to the folder's owner.
+    """Write files into `folder/kind` in order, and return the path of the last file. If root writes them, the folder's owner gets them.
 
     Raise `DiskFullError`, `NotWritableError`, `UnsafePathError`.
     """
@@ -68,7 +68,7 @@ def read_files(
     opened: Callable[[Path], Root] = run_root,
     on_fault: Callable[[str, RepriseError], object] | None = None,
 ) -> list[T]:
-    """Return the results of `read(text, path)` for the files in `folder/kind` that match `names`, sorted by name.
+    """Return `read(text, path)` for each file in `folder/kind` that matches `names`, sorted by file name.
 
     A file that cannot be read is reported to `on_fault` and skipped; without `on_fault`, its error is raised.
     """

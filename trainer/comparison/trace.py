@@ -1,6 +1,6 @@
-"""The trace: one small fingerprint per step, to find the first step, stream and tensor at which two runs differ.
+"""Read, truncate and compare traces, to find the first step, stream and tensor at which two runs differ.
 
-This module reads, truncates and compares traces; `trainer.comparison.trace_lines` defines the lines. Lines are compared as bytes and parsed
+A trace has small fingerprints of each step; `trainer.comparison.trace_lines` defines its lines. Lines are compared as bytes, and are parsed
 only if they differ.
 """
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "trace.jsonl"
-"""The trace's file name in an attempt's folder."""
+"""The name of the trace in an attempt's folder."""
 LARGEST: Final = 1 << 30
-"""The largest trace in bytes: 100,000 steps of 1,000 tensors."""
+"""The maximum size of a trace in bytes: 100,000 steps with 1,000 tensors."""
 
 
 class Stream(StrEnum):
-    """The compared parts of a step, in order of cause: an earlier difference explains a later difference."""
+    """The parts of a step that are compared, in causal order: a difference in one stream can explain differences in later streams."""
 
     DATA = "data"
     """The step's input."""
@@ -37,7 +37,7 @@ class Stream(StrEnum):
     FORWARD = "forward"
     """The loss."""
     BACKWARD = "backward"
-    """The norm of the gradients; each gradient if the trace is full."""
+    """The norm of the gradients, and each gradient if the trace is full."""
     WEIGHTS = "weights"
     """Every weight, after the step."""
     EVALUATION = "evaluation"
@@ -57,21 +57,21 @@ class Trace:
     where: str
 
     def entries(self, start: int = 0) -> Iterator[TraceEntry]:
-        """Yield the parsed lines from index `start`. Raise `DocumentError` at an invalid line."""
+        """Yield the parsed lines from index `start`. Raise `DocumentError` if a line is invalid."""
         for number, line in enumerate(self.lines[start:], start=start + 2):
             kind: type[Step | Evaluation] = Evaluation if line.startswith(b'{"evaluation"') else Step
             yield parsed(line, kind, where=f"{self.where}, line {number}")
 
     @property
     def steps(self) -> int:
-        """The last step in the trace."""
+        """The last step in the trace; 0 if it has no steps."""
         last = next((line for line in reversed(self.lines) if not line.startswith(b'{"evaluation"')), None)
         return 0 if last is None else parsed(last, Step, where=self.where).step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first difference between two traces, with the value of each side as text."""
+    """The first difference between two traces, with the value of each trace as text."""
 
     step: int
     stream: Stream
@@ -84,14 +84,14 @@ class Difference:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace file; an incomplete last line is dropped. Raise `DocumentError`, naming the line."""
+    """Read a trace; an incomplete last line is dropped. Raise `DocumentError` if the file is missing or its header is invalid."""
     if not path.exists():
         raise DocumentError(f"{path} does not exist", hint="train with --trace on")
     return trace_of(read_run_file(path, most=LARGEST), where=str(path))
 
 
 def last_written_step(path: Path) -> int:
-    """Return the last complete step in a trace that is being written; 0 if there is none yet."""
+    """Return the last complete step in a trace that is being written; 0 if no step is complete."""
     try:
         text = read_run_file(path, most=LARGEST)
     except DocumentError:
@@ -101,7 +101,7 @@ def last_written_step(path: Path) -> int:
 
 
 def trace_of(data: bytes, *, where: str) -> Trace:
-    """Parse a trace. Raise `DocumentError`."""
+    """Parse the header of a trace and split its lines. Raise `DocumentError` if the header is invalid."""
     whole = data[: data.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]
     return Trace(header=parsed(first, TraceHeader, where=f"{where}, line 1"), lines=lines, where=where)
@@ -119,8 +119,8 @@ def truncate_trace(trace: Trace, step: int) -> Trace:
 def first_difference(a: Trace, b: Trace) -> Difference | None:
     """Return the first step, stream and tensor at which two traces differ; `None` if their common steps are equal.
 
-    Entries in only one trace do not count, for example if one run stopped earlier or has another number of validations. Within a step,
-    the first stream in order of cause is returned. Streams that are not in `comparable_streams` are skipped.
+    Entries in only one trace do not count, for example if one run stopped earlier or had a different number of validations. Within a
+    step, the first stream in causal order is returned. Streams that are not in `comparable_streams` are skipped.
     """
     streams = comparable_streams(a.header, b.header)
     equal = 0
@@ -138,7 +138,7 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
 
 
 def comparable_streams(a: TraceHeader, b: TraceHeader) -> list[Stream]:
-    """Return the comparable streams of two traces: fingerprints need equal algorithms; fingerprints of weights need equal layouts too."""
+    """Return the streams that can be compared: fingerprints require equal algorithms, and those of weights also equal layouts."""
     left_out: set[Stream] = set()
     if a.algorithm != b.algorithm:
         left_out |= {Stream.DATA, Stream.WEIGHTS}
@@ -148,11 +148,11 @@ def comparable_streams(a: TraceHeader, b: TraceHeader) -> list[Stream]:
 
 
 def parsed(line: bytes, model: type[L], *, where: str) -> L:
-    """Parse one line. Raise `DocumentError` if the line is not of this kind."""
+    """Parse a line as `model`. Raise `DocumentError` if it is invalid."""
     try:
         return model.model_validate_json(line)
     except ValueError:
-        return parse_json(line, model, where=where)  # for its error message
+        return parse_json(line, model, where=where)  # called for its error message
 
 
 def _key(entry: TraceEntry) -> tuple[str, int]:
@@ -204,7 +204,7 @@ def _in_gradients(one: tuple[Step, TraceHeader], other: tuple[Step, TraceHeader]
 
 
 def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
-    """Return the first number whose bits differ. A number on one side only counts as a difference, unless `both` is set."""
+    """Return the first number whose bits differ. A number that is missing in one trace counts as a difference, unless `both` is set."""
     for name in a if both else [*a, *(name for name in b if name not in a)]:
         if both and name not in b:
             continue
@@ -219,7 +219,7 @@ def _numbered(name: str, bits: str) -> dict[str, float]:
 
 
 def _first_name(names: Sequence[str], a: str, b: str) -> str | None:
-    """Return the first tensor whose 24 bits differ; `None` if none differs, which has a probability of 1 in 16 million."""
+    """Return the first tensor whose 24-bit fingerprints differ; `None` if all are equal by chance, with probability 1 in 16 million."""
     starts = range(0, min(len(a), len(b)), WIDTH)
     prints = ((a[start : start + WIDTH], b[start : start + WIDTH]) for start in starts)
     return next((name for name, (one, other) in zip(names, prints, strict=False) if one != other), None)

@@ -1,8 +1,8 @@
 """The lines of a trace: a header, a line per step and a line per evaluation, with the encoding of numbers and fingerprints.
 
 Format `reprise.trace/1` (docs/reference/formats/trace.md). This module does not need torch; `trainer.training.tracing.trace` writes the
-lines that `trainer.comparison.trace` reads. A trace contains no times and no machine names: two equal runs write equal bytes, even if a run
-was interrupted and resumed.
+lines that `trainer.comparison.trace` reads. A trace contains no times and no machine names: equal runs write equal bytes, even if a run was
+interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.trace/1"
 WIDTH: Final = 4
-"""Characters per tensor in `tensors`: 24 bits of its fingerprint, enough to find the tensor; `weights` shows whether any tensor differs."""
+"""Characters per tensor in `tensors`: 24 bits of its fingerprint, to find a tensor that differs; `weights` shows whether any differs."""
 
 Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})*$")]
-"""Float64 numbers, 16 hex digits each, sign bit first: equal if and only if the bits are equal, including NaNs."""
+"""Float64 numbers, 16 hex digits each, most significant digit first: equal if and only if the bits are equal, even for NaNs."""
 Print = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """64 bits of a fingerprint."""
 Prints = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{4})*$")]
-"""24 bits per tensor of a list, in the order of the list."""
+"""24 bits of each tensor's fingerprint in Base64, in the order of a list of tensors."""
 
 
 class TraceLine(BaseModel):
@@ -37,7 +37,7 @@ class TraceLine(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     def to_line(self) -> bytes:
-        """Serialize; parsing the line gives an equal object."""
+        """Return the line as bytes, from which an equal object is parsed."""
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
@@ -46,18 +46,18 @@ class TraceHeader(TraceLine):
 
     format: Literal["reprise.trace/1"] = FORMAT
     algorithm: Literal["xxh3-64", "weighted-sum-64"]
-    """The algorithm of `data`, `weights`, `tensors` and `gradients`; traces of different algorithms are compared in the other streams."""
+    """The algorithm of `data`, `weights`, `tensors` and `gradients`; traces with different algorithms are compared by other values."""
     density: Literal["every element, every step"] = "every element, every step"
     layout: Digest
     """The digest of each tensor's name, dtype and shape: `layout_of`."""
     tensors: list[str]
-    """The weights' names, in the order of `tensors` in a step."""
+    """The names of the weights, in the order of `tensors` in a step."""
     gradients: list[str] | None = None
-    """The parameters' names, in the order of `gradients` in a step; only in a full trace."""
+    """The names of the parameters, in the order of `gradients` in a step; only in a full trace."""
     frozen: list[str] | None = None
-    """The names of the parameters that were not trained when the trace began; absent if all were."""
+    """The names of the parameters that were not trained when the trace began; absent if all were trained."""
     schedule: list[str]
-    """The names of the numbers in `schedule` of a step, for example `0.lr` for the optimizer's first group."""
+    """The names of the numbers in a step's `schedule`, for example `0.lr` for the first parameter group."""
 
 
 class Step(TraceLine):
@@ -72,7 +72,7 @@ class Step(TraceLine):
     random: Print
     schedule: list[float]
     loss: Bits
-    """One number per batch of the step."""
+    """A number for each batch of the step."""
     gradient: Bits
     """The total norm of all gradients, before clipping."""
     weights: Print

@@ -1,10 +1,10 @@
 r"""Measure the distance between two arrays of numbers by their bits, without torch or NumPy, at tens of megabytes per second.
 
-The distance is in *ulps*: the number of steps from one representable number to the next. All numbers of a format are ordered by IEEE 754's
-totalOrder: -0.0 is one step below 0.0, so numbers with different bits have a distance of at least 1. NaNs have no distance; they are
-counted. For integers, the distance is the difference.
+The distance is in *ulps*: the number of steps between representable numbers. All numbers of a format are ordered by IEEE 754's totalOrder:
+-0.0 is one step below 0.0, so numbers with different bits have a distance of at least 1. NaNs have no distance and are counted instead. For
+integers, the distance is the absolute difference.
 
-An array is read as one long integer, and three operations on it put all lanes in order; the rest runs in C, by `map`.
+An array is read as a single long integer, on which a few operations compute the order of all its numbers; the rest runs in C, by `map`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class FloatFormat:
     name: str
     """The name in torch and `tensors.json`."""
     width: int
-    """Bytes per number."""
+    """The size of a number in bytes."""
     code: str
-    """The `array` type code of the integers that order its numbers."""
+    """The type code, for `array`, of the integers that order the numbers."""
     largest: int | None = None
-    """The bits of its largest magnitude that is not NaN, including infinity; `None` for integers."""
+    """The bits of the largest magnitude that is not NaN, which may be infinity; `None` for integers."""
     infinity: int | None = None
-    """The bits of infinity, if the format has it."""
+    """The bits of infinity; `None` if the format has no infinity."""
 
 
 FORMATS: Final = {
@@ -64,21 +64,21 @@ class ArrayDistance:
     """The distance between two arrays of numbers; `ArrayDistance()` for equal arrays."""
 
     differing: int = 0
-    """The count of numbers whose bits differ."""
+    """The number of pairs whose bits differ."""
     first: int | None = None
-    """The index of the first number that differs."""
+    """The index of the first pair whose bits differ."""
     ulp: int = 0
     """The largest distance in ulps."""
     relative: float = 0.0
-    """The largest |a - b| / max(|a|, |b|): at most 2; infinite if one side is infinite."""
+    """The largest |a - b| / max(|a|, |b|): at most 2, or infinity if a number is infinite."""
     zero_signs: int = 0
-    """The count of -0.0 compared with 0.0."""
+    """The number of pairs of -0.0 and 0.0."""
     nan_against_number: int = 0
     nan_payloads: int = 0
-    """The count of NaNs compared with NaNs of different bits."""
+    """The number of pairs of NaNs with different bits."""
 
     def joined(self, later: ArrayDistance, *, offset: int) -> ArrayDistance:
-        """Return the distance of this array joined with a later array that starts at index `offset`."""
+        """Return the distance of these arrays, continued by arrays that begin at index `offset` and have the distance `later`."""
         counts = ("differing", "zero_signs", "nan_against_number", "nan_payloads")
         return ArrayDistance(
             first=later.first + offset if self.first is None and later.first is not None else self.first,
@@ -89,7 +89,7 @@ class ArrayDistance:
 
 
 def array_distance(a: bytes, b: bytes, number: FloatFormat) -> ArrayDistance:
-    """Compare two byte strings of equal length, each a whole count of little-endian numbers.
+    """Compare two byte strings of equal length, which contain little-endian numbers of the format `number`.
 
     >>> array_distance(struct.pack("<2f", 1.0, 2.0), struct.pack("<2f", 1.0, 2.0000002384185791), FORMATS["F32"]).ulp
     1
@@ -117,7 +117,7 @@ def ordinals(data: bytes, number: FloatFormat) -> array[int]:
 
 
 def decode_numbers(data: bytes, number: FloatFormat) -> Sequence[float]:
-    """Decode the numbers."""
+    """Decode little-endian numbers of the format `number`."""
     reader = _READERS.get(number.name)
     return reader(data) if reader else _array(number.code, data)
 
@@ -130,7 +130,7 @@ def _relative(first: compress[float], second: compress[float]) -> float:
 
 
 def _has_special(data: bytes, number: FloatFormat) -> bool:
-    """Return whether any number is NaN or infinite: an addition to every magnitude overflows into the sign bit for these."""
+    """Return whether any number is NaN or infinite, by an addition to all magnitudes that overflows into the sign bit for such numbers."""
     if number.largest is None:
         return False
     signs = _sign_bits(number.width, len(data) // number.width)
@@ -143,7 +143,7 @@ def _has_special(data: bytes, number: FloatFormat) -> bool:
 def _plain(
     x: Sequence[int], y: Sequence[int], values: tuple[Iterable[float], Iterable[float]], *, signed: bool
 ) -> ArrayDistance:
-    """Compare numbers without NaN or infinity; `signed` formats have two zeros."""
+    """Compare arrays without NaNs or infinities; `signed` formats have two zeros."""
     gaps = list(map(abs, map(sub, x, y)))
     if not any(gaps):
         return ArrayDistance()
@@ -161,7 +161,7 @@ def _plain(
 def _with_special(
     x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: FloatFormat
 ) -> ArrayDistance:
-    """Compare arrays that contain NaNs or infinities: these one by one, all other numbers as usual."""
+    """Compare arrays that contain NaNs or infinities. Pairs with such numbers are compared separately."""
     largest = number.largest or 0
     edge = largest if number.infinity is None else largest - 1
     usual = [-edge - 1 <= p <= edge and -edge - 1 <= q <= edge for p, q in zip(x, y, strict=True)]
@@ -212,7 +212,7 @@ _TINY: Final = 5e-324
 """The smallest positive number, to avoid a division by zero for 0.0 and -0.0."""
 _E4M3: Final = [_eight_bits(byte, 3, 7) for byte in range(256)]
 _E5M2: Final = [
-    math.copysign(math.inf, 0x7F - byte) if byte & 0x7F == 0x7C else _eight_bits(byte, 2, 15)  # noqa: PLR2004 - infinity's bits
+    math.copysign(math.inf, 0x7F - byte) if byte & 0x7F == 0x7C else _eight_bits(byte, 2, 15)  # noqa: PLR2004 - the bits of infinity
     for byte in range(256)
 ]
 """The values of all 8-bit numbers; the entries of NaNs are never used."""

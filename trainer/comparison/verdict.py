@@ -4,11 +4,11 @@ The causes of a difference are not part of a verdict; `trainer.runs.differences`
 
 | level | holds when | exit code |
 |---|---|---|
-| identical | final weights and all result metrics equal bit for bit, whatever the ingredients | 0 |
-| within tolerance | every result metric within the tolerance that the experiment declares for it | 10 |
-| within noise | every result metric within the measured spread of seeds; never claimed without one | 11 |
-| different | none of these | 20 |
-| not comparable | a side has no completed outcome, or they have no metric of one dataset in common | 30 |
+| identical | final weights and all result metrics are bit-identical, even if ingredients differ | 0 |
+| within tolerance | every result metric is within the tolerance that the experiment declares for it | 10 |
+| within noise | every result metric is within the measured spread of seeds; never without a measurement | 11 |
+| different | no other level holds | 20 |
+| not comparable | a run did not complete, or the runs have no dataset or no result in common | 30 |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class VerdictLevel(StrEnum):
-    """A verdict level: the result of comparing two runs, the strongest first."""
+    """The result of comparing two runs, the strongest first."""
 
     IDENTICAL = "identical"
     WITHIN_TOLERANCE = "within tolerance"
@@ -59,7 +59,7 @@ EXIT_CODES: Final = dict(zip(VerdictLevel, (0, 10, 11, 20, 30), strict=True))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedMetric:
-    """One result metric of both runs; a value is `None` if a run does not have the metric."""
+    """A result metric of two runs. A value is `None` if the run does not have the metric."""
 
     name: str
     a: float | None
@@ -69,7 +69,7 @@ class ComparedMetric:
     noise: float | None
     """The largest difference that other seeds explain."""
     undefined: tuple[str | None, str | None] = (None, None)
-    """The reasons why the metric is undefined in A and in B, if it is."""
+    """The reason why the metric is undefined in A and in B; `None` if it is defined."""
 
     @property
     def equal(self) -> bool:
@@ -85,12 +85,12 @@ class ComparedMetric:
 
     @property
     def difference(self) -> float | None:
-        """B - A."""
+        """The difference `b - a`; `None` if a value is missing."""
         return None if self.a is None or self.b is None else self.b - self.a
 
     @property
     def ulp(self) -> int | None:
-        """The distance in float64 ulps."""
+        """The distance in float64 ulps; `None` if a value is missing."""
         if self.a is None or self.b is None:
             return None
         return array_distance(struct.pack("<d", self.a), struct.pack("<d", self.b), FORMATS["F64"]).ulp
@@ -111,7 +111,7 @@ class Verdict:
 
 
 def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
-    """Compare two outcomes. `noise` is a measured spread that holds for one of them."""
+    """Compare the outcomes of two runs. `noise` is a measured spread that holds for one of the runs."""
     metrics = tuple(_compared_metrics(a.outcome, b.outcome, noise))
     if reason := _incomparable(a, b, metrics):
         return Verdict(level=VerdictLevel.NOT_COMPARABLE, reason=reason, unmet={}, metrics=metrics)
@@ -122,7 +122,9 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
         VerdictLevel.WITHIN_NOISE: _beyond_noise(metrics, noise),
     }
     if a.ingredients.kind == "script":
-        del requirements[VerdictLevel.WITHIN_NOISE]  # a script has no seed that other commands know
+        del requirements[
+            VerdictLevel.WITHIN_NOISE
+        ]  # the noise of a script cannot be measured, since its seed is not a setting of Reprise
     what = "outputs" if a.outcome.outputs is not None else "final weights"
     for level, requirement in requirements.items():
         if requirement is None:
@@ -153,7 +155,7 @@ def _compared_metrics(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[C
             name=name,
             a=number_of(a.metrics.get(name)),
             b=number_of(b.metrics.get(name)),
-            tolerance=min(declared) if len(declared) == 2 else None,  # noqa: PLR2004 - both sides
+            tolerance=min(declared) if len(declared) == 2 else None,  # noqa: PLR2004 - both runs declare a tolerance
             noise=noise.explains(name) if noise else None,
             undefined=(a.undefined.get(name), b.undefined.get(name)),
         )
@@ -166,19 +168,19 @@ def _incomparable(a: Record, b: Record, metrics: tuple[ComparedMetric, ...]) -> 
             return f"run {record.run} has no completed outcome: it is {record.outcome.status}{why}"
     one, other = (_measured_on(record) for record in (a, b))
     if (one or other) and not one.keys() & other.keys():
-        return f"they were measured on different data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
+        return f"the runs were measured on different data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
     if any(metric.difference is not None for metric in metrics):
         return None
     outputs = {a.outcome.outputs, b.outcome.outputs}
     if outputs == {NO_OUTPUTS}:
-        return "they have neither outputs that are compared nor result metrics"
+        return "the runs have neither outputs that are compared nor result metrics"
     if None in outputs:
-        return "they have no result metric in common"
+        return "the runs have no result metric in common"
     return None
 
 
 def _measured_on(record: Record) -> dict[str, DatasetIngredient]:
-    """Return the datasets on which results were measured: of val and test, if there are several."""
+    """Return the datasets on which results were measured: those for val and test, or the only dataset."""
     datasets = record.ingredients.datasets
     return {name: each for name, each in datasets.items() if not each.roles or {"val", "test"} & {*each.roles}}
 
@@ -187,7 +189,7 @@ def _not_identical(a: Outcome, b: Outcome, metrics: tuple[ComparedMetric, ...]) 
     if a.outputs is not None and b.outputs is not None:
         what, differs = "outputs", a.outputs != b.outputs
     elif a.weights is None or b.weights is None:
-        return "the weights of a run are not known by digest"
+        return "a record has no digest of the final weights"
     else:
         what, differs = "final weights", a.weights != b.weights
     unequal = sum(not metric.equal for metric in metrics)
@@ -214,7 +216,7 @@ def _beyond_noise(metrics: tuple[ComparedMetric, ...], noise: Noise | None) -> s
 
 def _beyond(limits: dict[ComparedMetric, float | None], what: str) -> str | None:
     sentences = (
-        f"{metric.name} is absent on one side"
+        f"{metric.name} is missing in a run"
         if metric.difference is None
         else f"{metric.name} is {abs(metric.difference):.6g} apart, {what} is {limit:.6g}"
         for metric, limit in limits.items()

@@ -1,8 +1,8 @@
-"""A run's weights as files, and their comparison: `weights.safetensors` with the numbers, and `tensors.json` with their digests.
+"""Compare the weights of two runs: `weights.safetensors` with the numbers, and `tensors.json` with digests.
 
-This module reads both formats without torch. Weights are compared tensor by tensor: first digests, then the numbers of tensors that differ,
-in a few hundred kilobytes of memory. If the numbers are available, every tensor is hashed, and a tensor that does not match `tensors.json`
-and the record is rejected by name.
+This module reads both formats without torch. Weights are compared tensor by tensor: first the digests, then the numbers of the tensors that
+differ, in a few hundred kilobytes of memory. If the numbers are available, every tensor is hashed, and an error names the first tensor that
+does not match `tensors.json`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WEIGHTS: Final = "weights.safetensors"
 TENSORS: Final = "tensors.json"
 PULL_AGAIN: Final = (
-    "it was altered: if the run is in the store, delete it here and pull it again; else ask for a new copy"
+    "it was altered: if the run is in the store, delete the local run and pull it again; otherwise ask for a new copy"
 )
 
 
@@ -58,12 +58,12 @@ class Tensors(Document):
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read `tensors.json`. Raise `DocumentError`."""
+    """Read `tensors.json`. Raise `DocumentError` if it is invalid."""
     return read_run_json(path, Tensors, most=LARGEST_HEADER)
 
 
 _BLOCK: Final = 1 << 16
-"""The number of bytes compared at once, a whole count of numbers in any format; equal blocks are not decoded."""
+"""The number of bytes compared at once, a multiple of the size of any number; equal blocks are not decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,30 +72,30 @@ class TensorDifference:
 
     name: str
     dtypes: tuple[str | None, str | None]
-    """The dtype on each side; `None` if the side has no such tensor."""
+    """The dtype in each run; `None` if the run has no such tensor."""
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
     elements: int
     apart: ArrayDistance | None = None
-    """The distance of its numbers; `None` if dtypes or shapes differ, or if the numbers are not available."""
+    """The distance of its numbers; `None` if the dtypes or shapes differ, or if the numbers are not available or not decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsComparison:
-    """The comparison of the weights and the optimizers' states of two runs."""
+    """The comparison of the weights and the optimizer states of two runs."""
 
     tensors: int
     differing: tuple[TensorDifference, ...]
     optimizer: tuple[str, ...]
-    """The optimizers' tensors that differ, by digest."""
+    """The names of the optimizer tensors whose digests differ."""
     optimizer_tensors: int
     numbers: bool
-    """Whether the numbers are available on both sides; otherwise only digests are compared."""
+    """Whether the numbers of both runs are available; otherwise only digests are compared."""
     frozen: tuple[int, int] = (0, 0)
-    """The number of parameters that were not trained, on each side."""
+    """The number of parameters that were not trained, in each run."""
 
 
 def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None]) -> WeightsComparison:
-    """Compare the weights in two attempts' folders, whose records contain these digests.
+    """Compare the weights in two attempts' folders, whose records contain `digests`.
 
     Raise `DocumentError` if a file has another format, `DigestMismatchError` if it has another digest.
     """
@@ -128,7 +128,7 @@ def _read_tensors(folder: Path, digest: str | None) -> Tensors:
 
 
 def _verified(path: Path, tensors: Tensors) -> dict[str, Tensor]:
-    """Return the positions of the tensors after checking every tensor's hash."""
+    """Verify the digest of every tensor, and return the tensors by name. Raise `DigestMismatchError` if a tensor is altered."""
     header = read_header(path)
     if unmatched := header.keys() ^ tensors.weights.keys():
         message = f"{path}: tensor {min(unmatched)!a} is missing in this file or in {TENSORS}"
@@ -157,7 +157,7 @@ def _difference(name: str, a: TensorDescription | None, b: TensorDescription | N
 def _with_numbers(
     difference: TensorDifference, a: tuple[BinaryIO, dict[str, Tensor]], b: tuple[BinaryIO, dict[str, Tensor]]
 ) -> TensorDifference:
-    """Return the difference with the distance of the numbers, if both sides have the same shape and number format."""
+    """Return the difference with the distance of the numbers, if both tensors have the same shape and number format."""
     one, other = a[1].get(difference.name), b[1].get(difference.name)
     number = _number_format(one) if one else None
     if one is None or other is None or number is None or (one.dtype, one.shape) != (other.dtype, other.shape):

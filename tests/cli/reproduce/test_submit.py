@@ -114,7 +114,7 @@ def test_a_site_with_another_image_than_the_recorded_one_is_rejected(checkout: P
     ("changed", "code", "message"),
     [
         ({"status": RunStatus.PREEMPTED}, 30, "so it has no result to compare with"),
-        ({"layers": None}, 84, "does not state in which image it ran"),
+        ({"layers": None}, 84, "does not identify the image in which it ran"),
         (
             {"device": Device(accelerator="cuda", world_size=1, precision="32-true")},
             74,
