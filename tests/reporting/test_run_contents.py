@@ -48,7 +48,7 @@ def test_files_that_are_too_large_are_notes(tmp_path: Path) -> None:
         with (one.attempt / name).open("wb") as file:
             file.truncate(size)
     assert load_run_contents(one.folder).notes == (
-        "metrics.jsonl has 268,435,457 bytes: its curves are not drawn, 268,435,456 are the most that are read",
+        "metrics.jsonl has 268,435,457 bytes, so its curves are not drawn: at most 268,435,456 bytes are read",
         f"figures.json: {one.attempt / FILE} has 33554432 bytes; expected at most 16777216",
     )
 

@@ -1,1 +1,1 @@
-"""Starting and controlling commands in containers and processes, and the smoke test of an image."""
+"""Start and control commands in containers and processes, and run the smoke test of an image."""

@@ -1,8 +1,8 @@
 """Commands in containers that `docker compose run` starts.
 
-Without a terminal, `docker compose run` does not forward signals: it ends and leaves its container running. Signals are therefore sent to
-the container itself, which is named after its run. The launcher inspects the container from outside, so that the record can state that its
-image is verified.
+Without a terminal, `docker compose run` does not forward signals: it ends, but its container continues to run. Signals are therefore sent
+to the container itself, which is named after its run. The launcher inspects the container from outside, so that the record can state that
+the image is verified.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.launch.contract import CommandRequest, Connection
 
 _BUILD_ID: Final = "reprise.build-id"
-"""The label with an image's build id."""
+"""The label with the build id of an image."""
 
 
 def container_name(run: str) -> str:
@@ -43,32 +43,32 @@ def kill_container(run: str) -> None:
 
 
 def _docker(*words: str) -> bool:
-    # In its own session, so that Ctrl-C in the terminal does not end this command.
+    # a separate session, so that Ctrl-C in the terminal does not end the docker command
     done = subprocess.run(["docker", *words], capture_output=True, check=False, start_new_session=True)
     return done.returncode == 0
 
 
 class NamedContainer(ProcessCommand):
-    """The command in a container with a name."""
+    """A command in a container with a name."""
 
     def __init__(self, process: subprocess.Popen[bytes] | None, *, name: str) -> None:
-        """`process` is the command that starts the container, None if an earlier process started it."""
+        """Control the container `name`. `process` is the command that starts it, `None` if an earlier process started it."""
         super().__init__(process)
         self._name = name
         self._prevented_by: int | None = None
         self._is_removed = False
 
     def poll(self) -> int | None:
-        """Return the exit code."""
+        """Return the exit code; `None` while the command runs."""
         code = super().poll()
         return None if code is None else self._exit_code(code)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code."""
+        """Wait for the command, and return its exit code."""
         return self._exit_code(super().wait(timeout))
 
     def _exit_code(self, code: int) -> int:
-        """Return the exit code; remove a container that compose created and a signal prevented from starting."""
+        """Return the exit code. If a signal prevented the container from starting, remove it and return 128 plus the signal's number."""
         if self._prevented_by is None:
             return code
         if not self._is_removed:
@@ -77,19 +77,19 @@ class NamedContainer(ProcessCommand):
         return 128 + self._prevented_by
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the container; if there is none yet, stop compose from starting it."""
+        """Send a signal to the container; if the container does not exist yet, terminate compose, which would start it."""
         is_sent = _docker("kill", f"--signal={signal.Signals(number).name}", self._name)
         if not is_sent and self._process is not None:
             self._prevented_by = number
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill every process of the container."""
+        """Kill every process in the container."""
         _docker("kill", self._name)
 
 
 class ContainerCommand(NamedContainer):
-    """The command in the container of a run."""
+    """A command in the container of a run."""
 
     def __init__(
         self,
@@ -99,15 +99,18 @@ class ContainerCommand(NamedContainer):
         engine: Engine,
         report: Callable[[str], None],
     ) -> None:
-        """Watch the run in this folder.
+        """Control the container of the run in the folder `run`.
 
-        `process` is the command that starts the container, None if an earlier process started it; `report` prints a line.
+        `process` is the command that starts the container, `None` if an earlier process started it. `report` prints a line.
         """
         super().__init__(process, name=container_name(run.name))
         self._run, self._engine, self._report = run, engine, report
 
     def record_image(self) -> bool:
-        """Ask the engine for the container's image. A failing engine is reported and does not stop the command."""
+        """Write the image that the engine reports into the run's folder; return false if the container does not exist yet.
+
+        A failure of the engine is reported, but does not stop the command.
+        """
         name = container_name(self._run.name)
         try:
             return record_image(self._engine, name, folder=self._run) is not None
@@ -129,12 +132,12 @@ class ContainerLauncher:
     options: Sequence[str] = ()
     """Options of `docker compose run`."""
     environ: Mapping[str, str] | None = None
-    """The environment variables of compose; None: this process's."""
+    """The environment variables of compose; `None` for the variables of this process."""
     project: Path | None = None
-    """The folder that compose reads `.env` from, if it is not that of its first file."""
+    """The folder from which compose reads `.env`; `None` for the folder of its first file."""
 
     def command(self, request: CommandRequest) -> list[str]:
-        """Return the command that `start` starts."""
+        """Return the command line that `start` starts."""
         options = [*self.options, *([] if request.needs_store else ["--no-deps"])]
         if request.run is not None:
             options += [f"--name={container_name(request.run.name)}", f"--env={RUN_VARIABLE}={request.run.name}"]
@@ -143,16 +146,16 @@ class ContainerLauncher:
         return run_command(request.words, options=options, project=self.project)
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start a command in a container. Raise `EngineAbsentError`.
+        """Start a command in a container. Raise `EngineAbsentError` if Docker is not installed.
 
-        Without a run the result is the process of compose, whose container has no name.
+        Without a run, the result controls the process of compose instead of the container, which then has no fixed name.
         """
         if (
             request.run is not None
             and not (sys.stdin and sys.stdin.isatty())
             and not connection.get("start_new_session")
         ):
-            connection["process_group"] = 0  # without a terminal, Ctrl-C would end compose and not its container
+            connection["process_group"] = 0  # without a terminal, Ctrl-C would end compose but not its container
         process = start(self.command(request), cwd=self.checkout, env=self.environ, **connection)
         return ProcessCommand(process) if request.run is None else self._watched(process, request.run)
 
@@ -165,7 +168,7 @@ class ContainerLauncher:
 
 
 def record_image(engine: Engine, container: str, *, folder: Path) -> ObservedImage | None:
-    """Write the image of a container into the run's folder; return `None` if there is no such container yet."""
+    """Write the image of a container into the run's folder; return `None` if the container does not exist yet."""
     image = engine.image_of(container)
     if image is None:
         return None
@@ -175,9 +178,9 @@ def record_image(engine: Engine, container: str, *, folder: Path) -> ObservedIma
 
 
 def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> ObservedImage:
-    """Return the document about a container's image.
+    """Return the description of a container's image.
 
-    If the image has no build id, Reprise did not build it: only its name is in the document, since reading its digests could take long.
+    If the image has no build id, Reprise did not build it, and the description has only its name: computing its digests could take long.
     """
     reference = image.references[0] if image.references else image.id
     build_id = image.labels.get(_BUILD_ID, "")

@@ -1,6 +1,6 @@
 """The contract of launchers: start a `reprise` command, record its image, signal it, read its output and wait for it.
 
-The container's launcher is in `container`, the process's in `process`.
+The launcher of containers is in `container`, the launcher of processes in `process`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ IMAGE_VARIABLES: Final = (
     "REPRISE_IMAGE_LAYERS",
     "REPRISE_BUILD_ID",
 )
-"""Variables by which a command gets the identity of its image."""
+"""The variables that pass the identity of the image to a command."""
 _POLL: Final = 0.05
 """Seconds between two attempts to find the container of a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRequest:
-    """A command of `reprise` to start."""
+    """A `reprise` command to start."""
 
     words: Sequence[str]
-    """Its arguments."""
+    """The arguments of `reprise`."""
     run: Path | None = None
-    """The folder of the run that it trains, if it trains one."""
+    """The folder of the run that the command trains; `None` if it trains no run."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables."""
+    """Environment variables with their values."""
     inherited: Sequence[str] = ()
-    """Names of environment variables that have this process's values; the values appear in no command line."""
+    """Names of environment variables whose values are taken from this process, and do not appear in a command line."""
     needs_store: bool = True
-    """Whether the local store must run."""
+    """Whether the local store is started first."""
 
 
 class Connection(TypedDict, total=False):
@@ -50,24 +50,24 @@ class Connection(TypedDict, total=False):
     stdout: int | IO[Any]
     stderr: int | IO[Any]
     start_new_session: bool
-    """Whether signals of this terminal do not reach the command."""
+    """Whether signals from this terminal do not reach the command."""
     process_group: int
-    """0 for a group of its own in this terminal's session: Ctrl-C does not reach the command."""
+    """0 for a separate process group in the session of this terminal: Ctrl-C does not reach the command."""
 
 
 class StartedCommand(Protocol):
     """A started command."""
 
     def poll(self) -> int | None:
-        """Return the exit code; None while it runs, and always if an earlier process started it."""
+        """Return the exit code; `None` while the command runs, and always `None` if an earlier process started it."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code. Raise `subprocess.TimeoutExpired`."""
+        """Wait for the exit code. Raise `subprocess.TimeoutExpired` after `timeout` seconds."""
         ...
 
     def output(self) -> tuple[int, bytes]:
-        """Wait for the end; return the exit code and the captured stdout."""
+        """Wait for the command to end; return the exit code and the captured stdout."""
         ...
 
     def lines(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class StartedCommand(Protocol):
         ...
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the command; if it has not begun, prevent its start."""
+        """Send a signal to the command; if it has not started yet, prevent its start."""
         ...
 
     def kill(self) -> None:
@@ -83,12 +83,12 @@ class StartedCommand(Protocol):
         ...
 
     def record_image(self) -> bool:
-        """Write the command's image, as seen from outside, into its run folder; return whether that is done."""
+        """Write the command's image, as seen from outside, into its run folder; return false if the caller must try again."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts commands of `reprise`."""
+    """Starts `reprise` commands."""
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> StartedCommand:
         """Start a command."""
@@ -100,18 +100,18 @@ class Launcher(Protocol):
 
 
 def wait_forwarding_signals(command: StartedCommand) -> int:
-    """Wait for a command's exit code; record its image and forward SIGINT and SIGTERM meanwhile."""
+    """Wait for a command's exit code; record its image and forward SIGINT and SIGTERM in the meantime."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: command.send_signal(number))
     return wait_recording_image(command)
 
 
 def wait_recording_image(command: StartedCommand) -> int:
-    """Wait for a command's exit code, and write its image into its run folder meanwhile."""
+    """Wait for a command's exit code, and write its image into its run folder in the meantime."""
     try:
         while command.poll() is None and not command.record_image():
             with suppress(subprocess.TimeoutExpired):
                 command.wait(timeout=_POLL)
     finally:
-        code = command.wait()  # even after a failure: the container uses the folder until it ends
+        code = command.wait()  # even after a failure, since the container uses the folder until it ends
     return code

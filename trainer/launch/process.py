@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
     from trainer.launch.contract import CommandRequest, Connection
 
-_WITHOUT_ENGINE: Final = "the run is a process of this environment, without an engine"
+_WITHOUT_ENGINE: Final = "the run is a process on this machine, not a container"
 
 
 class ProcessCommand:
     """A command in a process on this machine."""
 
     def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
-        """`process` is None if an earlier process started it."""
+        """Control `process`, which is `None` if an earlier process started the command."""
         self._process = process
 
     @property
     def _own(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None  # noqa: S101 - only its starter waits for it and reads its output
+        assert self._process is not None  # noqa: S101 - only the process that started the command waits for it and reads its output
         return self._process
 
     def poll(self) -> int | None:
-        """Return the exit code."""
+        """Return the exit code; `None` while the command runs."""
         return None if self._process is None else self._process.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code."""
+        """Wait for the command, and return its exit code."""
         return self._own.wait(timeout)
 
     def output(self) -> tuple[int, bytes]:
-        """Return the exit code and the captured stdout."""
+        """Wait for the command; return its exit code and the captured stdout."""
         with self._own as process:
             output, _ = process.communicate()
         return self.wait(), output or b""
@@ -50,7 +50,7 @@ class ProcessCommand:
     def lines(self) -> Iterator[str]:
         """Yield the lines of stdout or stderr, whichever is captured."""
         stream = self._own.stdout or self._own.stderr
-        assert stream is not None  # noqa: S101 - a caller that reads lines captured a stream
+        assert stream is not None  # noqa: S101 - a caller that reads lines captures stdout or stderr
         with io.TextIOWrapper(stream, encoding="utf-8", errors="replace") as text:
             for line in text:
                 yield line.rstrip("\n")
@@ -66,7 +66,7 @@ class ProcessCommand:
             self._process.kill()
 
     def record_image(self) -> bool:
-        """Do nothing: there is no engine."""
+        """Return true: without a container, `ProcessLauncher.start` has written the file."""
         return True
 
 
@@ -75,13 +75,13 @@ class ProcessLauncher:
     """Starts commands with this Python."""
 
     source: Path
-    """The folder that the package is imported from."""
+    """The folder from which the package `trainer` is imported."""
     folder: Path | None = None
-    """The folder in which a command starts; None: this process's."""
+    """The working folder of commands; `None` for the folder of this process."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def start(self, request: CommandRequest, **connection: Unpack[Connection]) -> ProcessCommand:
-        """Start a command; a file in the run's folder states that no engine can report its image."""
+        """Start a command, and write into the run's folder that the command has no container whose image could be inspected."""
         own = {"PYTHONPATH": str(self.source), **request.variables}
         own |= {name: os.environ[name] for name in request.inherited}
         if request.run is not None:
@@ -91,6 +91,6 @@ class ProcessLauncher:
         return ProcessCommand(subprocess.Popen(command, cwd=self.folder, env={**self.environ, **own}, **connection))
 
     def attach(self, run: Path) -> ProcessCommand:
-        """Return a command that cannot be signalled."""
+        """Return a command without a process, which cannot be signaled."""
         del run
         return ProcessCommand(None)

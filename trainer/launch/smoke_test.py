@@ -1,4 +1,4 @@
-"""The smoke test of an image: a self-test of its integrity code, then ten training steps, twice, which must give the same weights."""
+"""The smoke test of an image: a self-test of its integrity code, then two trainings of ten steps, which must produce equal weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS: Final = (
 
 
 class Counts(Document):
-    """The inputs that the self-test gave to the integrity code."""
+    """The numbers of inputs that the integrity code accepted and rejected in the self-test."""
 
     accepted: Count
     rejected: Count
@@ -49,23 +49,27 @@ class SmokeResult:
     steps: int
     weights: str
     accepted: int
-    """Valid inputs that the self-test gave to the integrity code."""
+    """The number of valid inputs in the self-test, all of which were accepted."""
     rejected: int
-    """Damaged inputs that the self-test gave to the integrity code."""
+    """The number of damaged inputs in the self-test, all of which were rejected."""
 
 
 def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: bool) -> SmokeResult:
-    """Test and train with `run`, which writes to `runs` and returns its output. Raise `DeviceError`, `NotDeterministicError`."""
+    """Run the smoke test with `run`, which runs a command that writes to `runs`, and returns its output.
+
+    Raise `DeviceError` if a GPU is expected but the training used the CPU, `NotDeterministicError` if the weights differ.
+    """
     counts = parse_json(run(SELF_TEST).encode(), Counts, where="the self-test of the image")
     for _ in range(2):
         run(WORDS)
     first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
     if expects_gpu and first.ingredients.device.accelerator != "cuda":
         raise DeviceError(
-            "the image had access to the GPUs of this machine and trained on the CPU", hint="reprise doctor"
+            "the image had access to the GPUs of this machine but trained on the CPU", hint="reprise doctor"
         )
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
-        message = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal ones"
+        weights = f"{first.outcome.weights} and {second.outcome.weights}"
+        message = f"two trainings of {STEPS} steps produced the weights {weights}; expected equal weights"
         raise NotDeterministicError(message, hint="docs/how-to/environments.md describes the variables of an image")
     image = first.circumstances.image
     return SmokeResult(

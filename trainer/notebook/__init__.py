@@ -1,4 +1,4 @@
-"""Runs from Python, for notebooks: load a run, list runs, train. `from trainer import runs` offers the same.
+"""Runs from Python, for notebooks: load a run, list runs, train. `trainer.runs` has the same functions.
 
 from trainer import runs
 run = runs.train("digits", learning_rate=3e-4)

@@ -1,4 +1,4 @@
-"""A run as a Python object: its record, metrics and curves as tables, its net with its weights, its report."""
+"""A run as a Python object: its record, metrics, curves as tables, net with the trained weights, and report."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """A run's report; a notebook displays it in place."""
+    """A run's report, which a notebook displays in place."""
 
     def __init__(self, text: str) -> None:
-        """`text` is the HTML of the page."""
+        """Create a report from `text`, the HTML of the page."""
         self.text = text
 
     def _repr_html_(self) -> str:
@@ -39,7 +39,7 @@ class LoadedRun:
     """A run on this machine."""
 
     record: Record
-    """The record of its last attempt."""
+    """The record of the last attempt."""
     folder: Path
     """The run's folder."""
 
@@ -63,7 +63,7 @@ class LoadedRun:
         return _by_step(read_curves(self._attempt / "metrics.jsonl"))
 
     def telemetry(self) -> Table:
-        """Return learning rate, throughput and memory, a row for each step at which they were measured."""
+        """Return measurements such as learning rate, throughput and memory, a row for each step at which a value was measured."""
         return _by_step(
             read_telemetry(self.folder / ATTEMPTS / str(each) for each in range(1, self.record.attempt + 1))
         )
@@ -71,8 +71,8 @@ class LoadedRun:
     def net(self, *, trust: bool = False) -> Any:
         """Return the net, a LightningModule, with the weights that the test evaluated, in evaluation mode on the CPU.
 
-        The experiment's module is imported from the run's frozen source, `trainer` from this process. Raise `UntrustedCodeError` for a run
-        from another user or machine, unless `trust` is given, and `RunError` if the run has no weights.
+        The experiment's module is imported from the run's frozen source, but `trainer` from this process. Raise `UntrustedCodeError` if the
+        run is from another user or machine and `trust` is false, `RunError` if the run has no weights.
         """
         from trainer.training.saved_net import load_net
 
@@ -80,9 +80,9 @@ class LoadedRun:
         return load_net(self.record, self.folder)
 
     def predict(self, *files: str | Path, trust: bool = False) -> list[dict[str, Any]]:
-        """Return the net's answers for pictures, tables or arrays, as `reprise predict --json` prints them: `file`, `row` and `answer`.
+        """Return the net's predictions for pictures, tables or arrays, in the form of `reprise predict --json`: `file`, `row` and `answer`.
 
-        Raise the errors of `net`, and `DatasetError` for a file that cannot be read as the run's dataset.
+        Raise as `net` does, and `DatasetError` if a file cannot be read like the run's dataset.
         """
         from trainer.models.prediction import load_model, predictions
 
@@ -96,7 +96,7 @@ class LoadedRun:
             raise UntrustedCodeError(message, hint="read its source first, then add the argument trust=True")
 
     def report(self) -> Report:
-        """Return the page of `reprise report`; a notebook displays it in place."""
+        """Return the page of `reprise report`, which a notebook displays in place."""
         return Report(report_text([str(self.folder)]))
 
     @property
@@ -110,16 +110,16 @@ class LoadedRun:
 
 
 def load(run: str = "latest") -> LoadedRun:
-    """Load a run by its id, the start of an id, `latest`, or its folder; one that is in the store only is pulled.
+    """Load a run by its id, the start of its id, `latest`, or its folder. A run that is only in the store is pulled.
 
-    Raise `RunNotFoundError`, `DocumentError`, `StoreError`.
+    Raise `RunNotFoundError` if no run matches, `DocumentError` if its record cannot be read, `StoreError`.
     """
     found = find_run(run)
     return LoadedRun(found.record, found.folder)
 
 
 def table() -> Table:
-    """Return the runs on this machine, the newest first: experiment, status, results, and the settings that were given."""
+    """Return the runs on this machine, the newest first, with experiment, status, results, and the settings that were given."""
     return Table(_row(listed.record) for listed in list_runs(runs_folder()) if listed.record is not None)
 
 

@@ -18,7 +18,7 @@ class Table(list[dict[str, Any]]):
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Create a table of these rows; a row need not have every column."""
+        """Create a table from `rows`; a row need not have every column."""
         super().__init__(dict(row) for row in rows)
 
     @property
@@ -27,13 +27,13 @@ class Table(list[dict[str, Any]]):
         return list(dict.fromkeys(name for row in self for name in row))
 
     def column(self, name: str) -> list[Any]:
-        """Return a column's values, with `None` for rows without a value. Raise `KeyError` for an unknown column."""
+        """Return a column's values, with `None` for rows without a value. Raise `KeyError` if no row has the column."""
         if name not in self.columns:
             raise KeyError(f"{name!r}; the columns are {', '.join(self.columns)}")
         return [row.get(name) for row in self]
 
     def _repr_html_(self) -> str:
-        """Return the table as HTML, which a notebook displays."""
+        """Return the table as HTML for a notebook."""
         heads = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         rows = ("".join(f"<td>{_cell(row.get(name))}</td>" for name in self.columns) for row in self)
         body = "".join(f"<tr>{row}</tr>" for row in rows)

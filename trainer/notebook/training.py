@@ -1,4 +1,4 @@
-"""Train from a notebook: the command `reprise train` in a separate process, with the notebook's cells in the run's source."""
+"""Train from a notebook: run `reprise train` in a separate process, with the notebook's cells in the run's source."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trainer.source.capture import NOTEBOOK
 
 
 def train(experiment: str, /, **settings: Any) -> LoadedRun:
-    """Train an experiment, a name or the path of a Python file, with these settings; print its progress; return the run.
+    """Train an experiment, given by name or by the path of a Python file; print the progress and return the run.
 
-    In a notebook, the cells that were executed so far are kept in the run's source as `notebook/cells.py`. Raise `RunError` with the
-    command's message if the training fails.
+    In a notebook, the cells that were executed so far become `notebook/cells.py` in the run's source. Raise `RunError` with the message of
+    the command if the training fails.
     """
     words = [f"{option(name)}={_text(value)}" for name, value in settings.items()]
     command = [sys.executable, "-P", "-m", "trainer", "train", f"--exp={experiment}", "--json", *words]
@@ -36,8 +36,8 @@ def train(experiment: str, /, **settings: Any) -> LoadedRun:
             command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         )
         with process:
-            assert process.stderr is not None  # noqa: S101 - both are captured
-            assert process.stdout is not None  # noqa: S101
+            assert process.stderr is not None  # noqa: S101 - opened with PIPE
+            assert process.stdout is not None  # noqa: S101 - opened with PIPE
             fault = None
             for line in process.stderr:
                 if line.startswith('{"error": '):
@@ -51,7 +51,7 @@ def train(experiment: str, /, **settings: Any) -> LoadedRun:
 
 
 def _error(experiment: str, code: int, line: str | None) -> RunError:
-    """Return the command's own error, which it prints as a line of JSON."""
+    """Return the error that the command printed as the JSON object `line`, or an error with the exit code if it printed none."""
     if line is None:
         return RunError(f"the training of {experiment} ended with exit code {code}", hint="see the lines above")
     fault = json_value(line, where="the error of train")
@@ -59,12 +59,12 @@ def _error(experiment: str, code: int, line: str | None) -> RunError:
 
 
 def _text(value: Any) -> str:
-    """Return a value in the form of the command line."""
+    """Return a value as text for the command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _cells() -> str | None:
-    """Return the cells that the notebook has executed, in order; None outside of a notebook."""
+    """Return the cells that the notebook has executed, in order; `None` outside a notebook."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None:
         return None

@@ -1,7 +1,7 @@
 """Curves: the values that a run logged by step, read from its files.
 
-The files contain lines of JSON with a `step`: metrics.jsonl, telemetry.jsonl, and the learning rates and gradient norms of a trace. A line
-that cannot be read is skipped, since the last line of a killed run is often incomplete.
+The files metrics.jsonl, telemetry.jsonl and trace.jsonl contain lines of JSON with a `step`. A line that cannot be parsed is skipped, since
+the last line of a killed run is often incomplete.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 TELEMETRY: Final = "telemetry.jsonl"
 LEARNING_RATE: Final = "learning_rate"
-"""The first optimizer's learning rate in a line of telemetry; the names of the others' begin with it and `_`."""
+"""The name of the first optimizer's learning rate in telemetry; other names are this name, `_` and a suffix."""
 LARGEST: Final = 256 << 20
-"""The largest file, in bytes, whose curves are read."""
+"""The maximum size, in bytes, of a file whose curves are read."""
 _MOST: Final = 200
-"""The largest number of curves per file."""
+"""The maximum number of curves per file."""
 _NO_CURVE: Final = frozenset({"step", "epoch"})
 RATE: Final = "learning rate"
 NORM: Final = "gradient norm"
@@ -38,14 +38,14 @@ Curves = dict[str, PlotLine]
 
 
 def read_curves(path: Path) -> Curves:
-    """Read all numbers of a file of JSON lines, by name; empty if the file does not exist or is too large."""
+    """Read the numbers in a file of JSON lines, by name; the result is empty if the file cannot be read or is too large."""
     return _curves(
         (row["step"], {name: value for name, value in row.items() if name not in _NO_CURVE}) for row in _rows(path)
     )
 
 
 def read_telemetry(attempts: Iterable[Path]) -> Curves:
-    """Read the telemetry of a run's attempts, in order; a later attempt replaces the values of steps that it repeated."""
+    """Read the telemetry of a run's attempts, in order. A later attempt replaces the values of the steps that it repeated."""
     curves: Curves = {}
     for attempt in attempts:
         for name, line in read_curves(attempt / TELEMETRY).items():
@@ -56,7 +56,7 @@ def read_telemetry(attempts: Iterable[Path]) -> Curves:
 
 
 def read_schedule(trace: Path) -> Curves:
-    """Read the learning rate of each parameter group and the norm of the gradients at every step from a trace."""
+    """Read, from a trace, the learning rate of each parameter group and the norm of the gradients at each step."""
     rows = _rows(trace, marked='"loss"', header=True)
     names = next(rows, {}).get("schedule")
     names = [str(name) for name in names] if isinstance(names, list) else []
@@ -86,7 +86,7 @@ def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
 
 
 def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield each line that contains `marked` and is an object with a step; with `header`, the first line in any case."""
+    """Yield each line that contains `marked` and is an object with a step. With `header`, the first line is always yielded."""
     try:
         with io.TextIOWrapper(open_run_file(path), encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_size > LARGEST:

@@ -1,6 +1,6 @@
 """Load the content of a report about a run: its record, logs, figures, code, retests and certificates.
 
-A missing or damaged file becomes a note instead of an error. All values are untrusted, since a record may come from another person.
+A missing or damaged file becomes a note instead of an error. All values are untrusted, since a record may come from another user.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 METRICS: Final = "metrics.jsonl"
 _LARGEST: Final = 1 << 24
-"""The largest document or picture in bytes."""
+"""The maximum size of a document or picture in bytes."""
 _CODE: Final = 200_000
-"""The largest number of characters of an experiment's module."""
+"""The maximum number of characters of an experiment's module that are loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +54,20 @@ class FoundCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContents:
-    """A run with everything that a report shows of it."""
+    """The content of a report about a run."""
 
     compared: ComparedRun
     earlier: tuple[Record, ...] = ()
     """The records of earlier attempts, in order."""
     died: bool = False
-    """True if the record has the status `running`, but the process does not exist."""
+    """Whether the record has status `running`, but the process has ended."""
     metrics: Curves = field(default_factory=dict)
     schedule: Curves = field(default_factory=dict)
-    """Learning rate and gradient norm, at every step."""
+    """The learning rate and the gradient norm at each step."""
     telemetry: Curves = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)
-    """The files of the figures that are pictures, by name."""
+    """The content of each picture file of `figures`, by name."""
     code: tuple[str, str] | None = None
     """The path and text of the experiment's module."""
     retests: tuple[Retest, ...] = ()
@@ -76,7 +76,7 @@ class RunContents:
 
 
 def load_run_contents(folder: Path) -> RunContents:
-    """Load the content of a run's folder. Raise the errors of `load_compared_run` if there is no readable record."""
+    """Load the content of a report from a run's folder. Raise as `load_compared_run` does if the record cannot be read."""
     run = load_compared_run(folder)
     if run.attempt is None or run.folder is None:
         return RunContents(compared=run)
@@ -104,8 +104,8 @@ def _undrawn(attempt: Path) -> list[str]:
     for name in (METRICS, TRACE, TELEMETRY):
         with _noted(notes, name), suppress(FileNotFoundError), open_run_file(attempt / name) as file:
             if (size := os.fstat(file.fileno()).st_size) > LARGEST:
-                most = f"{LARGEST:,} are the most that are read"
-                notes.append(f"{name} has {size:,} bytes: its curves are not drawn, {most}")
+                limit = f"at most {LARGEST:,} bytes are read"
+                notes.append(f"{name} has {size:,} bytes, so its curves are not drawn: {limit}")
     return notes
 
 
@@ -141,7 +141,9 @@ def _code(run: ComparedRun, notes: list[str]) -> tuple[str, str] | None:
         if bundle.digest == run.record.ingredients.source:
             text = next((file.data for file in bundle.files if file.path == path), None)
         else:
-            notes.append(f"{ARCHIVE} is the source {bundle.digest}; the record names another: its code is not shown")
+            notes.append(
+                f"{ARCHIVE} is the source {bundle.digest}; the record names another source, so its code is not shown"
+            )
     return None if text is None else (path, text.decode(errors="replace")[:_CODE])
 
 

@@ -1,1 +1,1 @@
-"""The source of a run: capture it from a checkout, archive it, and lay it out again."""
+"""The source of a run: capture it from a checkout, archive it, and lay it out for a rerun."""

@@ -1,4 +1,4 @@
-"""Source bundles: writing them as an archive or a folder, and reading archives, which may come from an untrusted user."""
+"""Source bundles: write them as an archive or a folder, and read archives, which may come from an untrusted user."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 LARGEST: Final = 64 << 20
-"""Maximum bytes of a bundle; larger files are data and belong in a dataset."""
+"""The maximum size of a bundle in bytes; larger files are data, which belong in a dataset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One file of a bundle."""
+    """A file of a bundle."""
 
     path: str
     executable: bool
@@ -39,7 +39,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceBundle:
-    """A captured checkout: its digest, its description in the record, its files."""
+    """A captured checkout: its digest, its description for the record, and its files."""
 
     digest: str
     source: Source
@@ -47,17 +47,17 @@ class SourceBundle:
 
     @property
     def left_out(self) -> list[str]:
-        """Files that were not captured, each with its reason."""
+        """The files that were not captured, each with the reason."""
         return self.source.left_out
 
 
 def bundle_digest(files: Iterable[SourceFile]) -> str:
-    """Return the digest of a bundle by paths, executable bits and contents; the order does not matter."""
+    """Return the digest of the paths, executable bits and contents of `files`, in any order."""
     return digest_of_document(sorted([file.path, file.executable, file.sha256] for file in files))
 
 
 def archive(bundle: SourceBundle) -> bytes:
-    """Return the bundle as a .tar.gz whose bytes depend on the bundle only: without times, owners and user names."""
+    """Return the bundle as a .tar.gz without times, owners or user names: equal bundles have equal bytes with the same compressor."""
     whole = io.BytesIO()
     with (
         gzip.GzipFile(filename="", fileobj=whole, mode="wb", mtime=0, compresslevel=6) as packed,
@@ -81,7 +81,7 @@ def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
 
 
 def is_unpacked(bundle: SourceBundle, into: Root, name: str) -> bool:
-    """Return whether the folder `name` in `into` has exactly the bundle's files; empty folders do not count."""
+    """Return whether the folder `name` in `into` has exactly the bundle's files; empty folders are ignored."""
     if not into.has_folder(name):
         return False
     expected = {file.path: file for file in bundle.files}
@@ -100,9 +100,9 @@ NEW_COPY: Final = "Reprise did not write this bundle: delete it, or ask its auth
 
 
 def read_archive(path: Path) -> SourceBundle:
-    """Read an archive as a bundle. Raise `SourceError` if `archive` did not write it.
+    """Read an archive as a bundle, without writing files. Raise `SourceError` if it is not a valid bundle.
 
-    Links, devices, paths out of the folder and decompression bombs are rejected before anything is written.
+    Links, devices, paths outside the folder, files of a git repository and decompression bombs are rejected.
     """
     try:
         with open_run_file(path) as file, gzip.open(file, "rb") as packed:
@@ -119,7 +119,7 @@ def read_archive(path: Path) -> SourceBundle:
         message = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
         raise SourceError(message, hint=NEW_COPY)
     if clash := collision(file.path for file in files):
-        raise SourceError(f"{path} is not a source bundle: {clash} is in it twice", hint=NEW_COPY)
+        raise SourceError(f"{path} is not a source bundle: {clash} is listed twice", hint=NEW_COPY)
     total = sum(len(file.data) for file in files)
     return SourceBundle(
         digest=bundle_digest(files),
@@ -138,7 +138,7 @@ def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
 
 
 def _entry_fault(entry: tarfile.TarInfo) -> str | None:
-    """Return why an entry is invalid; sparse files are rejected, since a kilobyte could become a terabyte in memory."""
+    """Return why an entry is invalid. Sparse files are rejected, since a kilobyte could become a terabyte in memory."""
     if not entry.isreg():
         return "it is not a regular file"
     if entry.issparse():

@@ -1,8 +1,8 @@
 """Capture the source of a run from a checkout and freeze it into the run's folder.
 
-The archive and the copy that the run starts from are written from one read of each file, so that they are equal even if a file is
-edited meanwhile. A bundle is identified by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: the archive's
-bytes depend on the compressor's version, and a commit is an annotation.
+The archive and the copy from which the run starts are written from a single read of each file, so they are equal even if a file is edited
+in the meantime. A bundle is identified by the digest of the canonical JSON of its sorted `[path, executable, sha256]`, since the bytes of
+the archive depend on the compressor's version. A commit is only an annotation.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 SOURCE_DESCRIPTION: Final = "captured.json"
-"""The description of a source that was placed into a run's folder before the run started."""
+"""The file with the description of a source that was written into a run's folder before the run started."""
 PREPARED_RUN_VARIABLE: Final = "REPRISE_PREPARED_RUN"
-"""The variable with the run whose folder and source another command prepared."""
+"""The variable with the id of the run whose folder and source another command prepared."""
 NOTEBOOK: Final = "REPRISE_NOTEBOOK"
-"""The variable with the file of a notebook's cells, from which the run was started."""
+"""The variable with the path of the file with the cells of the notebook that started the run."""
 CELLS: Final = "notebook/cells.py"
-"""The file of the notebook's cells in the source."""
+"""The path of the notebook's cells in the source."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -52,8 +52,8 @@ def freeze(
 ) -> SourceBundle:
     """Capture `checkout` into the run's folder `into`, as `source.tar.gz` and unpacked as `source/`.
 
-    The parent of `into` is never captured. `extra` adds files and projects from elsewhere, by path in the bundle. Raise `SourceError`,
-    `DiskFullError`, `NotWritableError`.
+    The parent of `into` is never captured. `extra` maps paths in the bundle to files and projects elsewhere. Raise as `capture` does, and
+    `DiskFullError` or `NotWritableError` if the source cannot be written.
     """
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
     with disk_faults(into), run_root(into) as run:
@@ -63,7 +63,7 @@ def freeze(
 
 
 def place_source(bundle: SourceBundle, into: Path) -> None:
-    """Place a bundle into the folder of a run that has not started; `take_placed_source` reads it.
+    """Write a bundle into the folder of a run that has not started; `take_placed_source` reads it.
 
     Raise `DiskFullError`, `NotWritableError`.
     """
@@ -74,11 +74,11 @@ def place_source(bundle: SourceBundle, into: Path) -> None:
 
 
 def take_placed_source(into: Path) -> SourceBundle | None:
-    """Return the source that another command placed into the run's folder `into`; `None` if there is none.
+    """Return the source that `place_source` wrote into the run's folder `into`; `None` if it wrote no source. Remove the description.
 
-    A copy that differs from the archive is unpacked again; an equal copy stays, since machines of a cluster may have mounted it.
+    A copy that differs from the archive is unpacked again; an equal copy is kept, since machines of a cluster may have mounted it.
 
-    Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
+    Raise `SourceError` if the archive is invalid, `DocumentError` if the description is invalid, `DiskFullError`, `NotWritableError`.
     """
     bundle = placed_source(into)
     if bundle is None:
@@ -105,9 +105,10 @@ def placed_source(folder: Path) -> SourceBundle | None:
 def capture(
     checkout: Path, *, extra: Mapping[str, Path] | None = None, runs: Path | None = None, largest: int = LARGEST
 ) -> SourceBundle:
-    """Capture `checkout`. Raise `SourceError` if it is not a folder, is empty, or holds more than `largest` bytes.
+    """Capture `checkout`. A folder in `extra` is the root of a project, whose files are captured by the rules for a checkout.
 
-    A folder in `extra` is the root of a project, whose files are captured by the rules of a checkout.
+    Raise `SourceError` if `checkout` is not a folder or is empty, if the source has more than `largest` bytes, or if an extra file cannot
+    be captured or has the path of a file of the checkout.
     """
     root = checkout.resolve()
     if not root.is_dir():
@@ -119,8 +120,8 @@ def capture(
     files, left_out, project = [*whole.files], [*whole.left_out], None
     for path, origin in (extra or {}).items():
         if taken := next((file.path for file in files if f"{file.path}/".startswith(f"{path}/")), None):
-            message = f"the checkout has {taken}; {origin} would become {path} of the run's source"
-            raise SourceError(message, hint="rename that file or folder of the checkout")
+            message = f"the checkout has {taken}; {origin} would become {path} in the run's source"
+            raise SourceError(message, hint="rename that file or folder in the checkout")
         left = largest - sum(len(file.data) for file in files)
         if not origin.is_dir():
             files += FileReader(root=root, left=left, left_out=left_out, allowed=allowed_paths(root)).add(
@@ -133,7 +134,7 @@ def capture(
         left_out += [f"{path}/{line}" if line is not NOT_LISTED else f"{path}: {line}" for line in part.left_out]
         project = Project(path=path, **_of_git(part.git_listing), files=len(part.files))
     if not files:
-        raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
+        raise SourceError(f"{checkout} contains no source files", hint="run the command in a checkout of the project")
     files.sort(key=lambda file: file.path)
     source = Source(
         how=_how(root),
@@ -147,20 +148,20 @@ def capture(
 
 
 def _of_git(git_listing: CheckoutFiles | None) -> dict[str, Any]:
-    """Return the commit of a folder, whether its files differ from it, and the commits of its submodules."""
+    """Return the commit of a folder, whether files differ from the commit, and the commits of its submodules."""
     if git_listing is None:
         return {"commit": "unknown", "dirty": None, "submodules": {}}
     return {"commit": git_listing.commit or "unknown", "dirty": git_listing.dirty, "submodules": git_listing.submodules}
 
 
 def _inside(root: Path, others: Iterable[Path]) -> list[str]:
-    """Return the prefixes of the paths in those folders that are inside of `root`."""
+    """Return the prefixes, relative to `root`, of the paths in those of the folders `others` that are inside `root`."""
     folders = [other.resolve() for other in others]
     return [f"{each.relative_to(root).as_posix()}/" for each in folders if each != root and each.is_relative_to(root)]
 
 
 def _how(root: Path) -> Literal["mounted", "baked"]:
-    """Return `baked` if the source is part of the image and not mounted, else `mounted`."""
+    """Return `baked` if the source is part of the image, `mounted` if it is mounted or this is not a container of an image."""
     if not BAKED_MARK.exists():
         return "mounted"
     try:

@@ -1,7 +1,7 @@
 """Lay out a run's source bundle so that a rerun freezes it to the same digest.
 
-`freeze` lists the files of a checkout with git and, without git, leaves out files that look temporary. The folder is therefore a git
-repository without a commit whose index lists exactly the bundle's files.
+`freeze` lists the files of a checkout with git and, without git, omits files that look temporary. The folder is therefore a git repository
+without a commit, whose index lists exactly the bundle's files.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from trainer.source.capture import SourceBundle, SourceFile
 
 _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-"""The object id of the empty file: an index needs only names, and git need not read files of an untrusted user."""
+"""The object id of an empty file, used for every file: only the names matter, and git then reads no file of an untrusted user."""
 
 
 def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
-    """Read the bundle in `archive`. Raise `DigestMismatchError` if it has another digest, `SourceError` if it is not a bundle."""
+    """Read the bundle in `archive`. Raise `SourceError` if it is missing or invalid, `DigestMismatchError` if its digest differs."""
     if not archive.exists():
         raise SourceError(f"{archive} does not exist: the run's source is missing", hint="pull the run again")
     bundle = read_archive(archive)
@@ -42,7 +42,10 @@ def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
 
 
 def lay_out(bundle: SourceBundle, folder: Path) -> None:
-    """Write the bundle's files into the new folder `folder`, for a run to start from."""
+    """Write the bundle's files into the new folder `folder`, from which a run can be started.
+
+    Raise `SourceError` if the bundle contains files of a git repository, or if git is missing or fails.
+    """
     if own := repository_parts(file.path for file in bundle.files):
         raise SourceError(f"{min(own)!a} is in a source bundle; Reprise never captures it", hint=NEW_COPY)
     with disk_faults(folder), run_root(folder.parent) as above:
@@ -54,7 +57,7 @@ def lay_out(bundle: SourceBundle, folder: Path) -> None:
 
 
 def open_to_all(above: Root, name: str) -> None:
-    """Make a folder and everything in it readable for every user: containers run as another user."""
+    """Make a folder and its content readable for every user, since containers run as another user."""
     with above.below(name) as folder:
         os.fchmod(folder.fileno(), os.fstat(folder.fileno()).st_mode | 0o555)
         for path, status in folder.walk():
@@ -67,7 +70,7 @@ def _mode(file: SourceFile) -> str:
 
 def _git(folder: Path, *words: str, stdin: str = "") -> None:
     if shutil.which("git") is None:
-        raise SourceError("git is not installed; rerunning a record needs it", hint="apt-get install git")
+        raise SourceError("git is not installed, but a rerun needs it", hint="apt-get install git")
     command = ["git", "-C", os.fspath(folder), *words]
     done = subprocess.run(command, env=_environment(os.environ), input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:

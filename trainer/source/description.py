@@ -1,4 +1,4 @@
-"""The origin of a run's source, as its record holds it."""
+"""The origin of a run's source, as a record describes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Project(Document):
     """The origin of a project from outside the checkout: a git repository, or a folder with a pyproject.toml."""
 
     path: OneLine
-    """The folder of its files in the source."""
+    """The folder of the project's files in the source."""
     commit: OneLine = "unknown"
     dirty: bool | None = None
     """Whether files differed from the commit; `None` if git cannot determine it."""
@@ -29,17 +29,17 @@ class Project(Document):
 
 
 class Source(Document):
-    """The origin of the source."""
+    """The origin of a run's source."""
 
     how: Literal["mounted", "baked"]
     commit: OneLine = "unknown"
     dirty: bool | None = None
     """Whether files differed from the commit; `None` if git cannot determine it."""
     submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
-    """The commit of each git submodule, by path. Files of submodules are part of the source."""
+    """The commit of each git submodule, by path. The files of submodules are part of the source."""
     project: Project | None = Field(default=None, exclude_if=lambda project: project is None)
     """The project of an experiment from outside the checkout; its files are part of the source."""
     files: Count = 0
     bytes: Count = 0
     left_out: list[str] = []
-    """Files that were not captured, each with its reason."""
+    """The files that were not captured, each with the reason."""

@@ -1,7 +1,7 @@
-"""The project of an experiment from outside the checkout: where it begins, and how its modules are imported.
+"""The project of an experiment from outside the checkout: its root, and how its modules are imported.
 
 A project is a git repository, or else a folder with a pyproject.toml. Its files become part of the run's source, in the folder `FOLDER`, so
-that the imports of the experiment work there as they do in the project.
+that the experiment's imports work as they do in the project.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _MARKS: Final = (".git", "pyproject.toml")
 
 
 def find_project(file: Path) -> Path | None:
-    """Return the root of the git repository of `file`, else the nearest folder with a pyproject.toml; None if there is neither.
+    """Return the root of the git repository of `file`, else the nearest folder with a pyproject.toml; `None` if neither exists.
 
-    A home folder and the root of the file system are not projects, even if they are repositories.
+    The home folder and the root of the file system are not projects, even if they are repositories.
     """
     homes = {Path(os.path.realpath(Path("~").expanduser())), Path(file.anchor)}
     above = [folder for folder in file.parents if folder not in homes]
@@ -32,7 +32,7 @@ def find_project(file: Path) -> Path | None:
 
 
 def frozen_project(file: Path) -> Path | None:
-    """Return the folder of the project that `file` of a run's source belongs to; None if it belongs to none."""
+    """Return the project folder that contains `file` in a run's source; `None` if the file is not part of a project."""
     parts = tuple(FOLDER.split("/"))
     return next((folder for folder in file.parents if folder.parts[-len(parts) :] == parts), None)
 
@@ -40,7 +40,8 @@ def frozen_project(file: Path) -> Path | None:
 def import_roots(file: Path, project: Path) -> list[Path]:
     """Return the folders in which absolute imports of `file` begin.
 
-    They are the folder above its package, the folder of the nearest pyproject.toml, the project, and the `src` of both.
+    They are the folder above the file's package, the folder of the nearest pyproject.toml, the project, and the `src` folders of the latter
+    two.
     """
     above = [folder for folder in file.parents if folder.is_relative_to(project)]
     own = next((folder for folder in above if (folder / "pyproject.toml").is_file()), project)
@@ -49,7 +50,7 @@ def import_roots(file: Path, project: Path) -> list[Path]:
 
 
 def module_name(file: Path, project: Path) -> str | None:
-    """Return the dotted name of `file` if it is in a package; None if it is imported by its path."""
+    """Return the dotted name of `file` if it is in a package; `None` if it is imported by its path."""
     names = file.relative_to(_package_root(file, project)).with_suffix("").parts
     return ".".join(names) if len(names) > 1 and all(name.isidentifier() for name in names) else None
 
@@ -62,9 +63,9 @@ def _package_root(file: Path, project: Path) -> Path:
 
 
 def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
-    """Raise `ExperimentError` if an import of `file`, or of a module of the project that it imports, would find the checkout's module.
+    """Raise `ExperimentError` if an import in `file`, or in a project module that it imports, would find a module of the checkout instead.
 
-    Only imports in the text are found.
+    The package of `file` itself is checked, too. Only import statements are found, not dynamic imports.
     """
     roots = import_roots(file, project)
     reached = {file: None}
@@ -84,14 +85,14 @@ def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
 
 
 def _collision(name: str, *, place: str, verb: str) -> ExperimentError:
-    message = f"{place} {verb} {name}, which is a package of the checkout too: the checkout's would be imported"
+    message = f"{place} {verb} {name}, which is a package of the checkout too: the checkout's package would be imported"
     return ExperimentError(
         message, hint=f"rename {name} in the experiment's project, or train from a checkout that has no {name}"
     )
 
 
 def _hides(name: str, roots: list[Path], checkout: Path) -> bool:
-    """Return whether the checkout's module of this name is found before the project's; a folder without `__init__.py` is found last."""
+    """Return whether Python finds the checkout's module `name` before the project's. Folders without `__init__.py` are found last."""
     root = next((root for root in roots if _is_module(root / name)), None)
     return root is not None and (
         _is_regular(checkout / name) or (not _is_regular(root / name) and _is_module(checkout / name))
@@ -107,11 +108,11 @@ def _is_module(path: Path) -> bool:
 
 
 def _imports(path: Path) -> Iterator[tuple[str, Path | None, int]]:
-    """Yield the dotted name of each import, the folder in which a relative one begins, and its line."""
+    """Yield the dotted name of each import, the folder in which it begins if it is relative, and its line number."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return  # importing it reports the fault
+        return  # the fault is reported when the file is imported
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((each.name, None, node.lineno) for each in node.names)
@@ -122,7 +123,7 @@ def _imports(path: Path) -> Iterator[tuple[str, Path | None, int]]:
 
 
 def _files(root: Path, name: str) -> Iterator[Path]:
-    """Yield the files of a dotted name and of the packages above it; if the last part is not a module, it is a name in its package."""
+    """Yield the files of the module with this dotted name and of its packages. The last part may be a name in a module."""
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:depth])

@@ -1,4 +1,4 @@
-"""Read the files of a folder that belong to a run's source, and the reasons for which other files are left out."""
+"""Read the files of a folder that belong to a run's source, and list why other files are left out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.base.git import CheckoutFiles
 
 ALLOWED: Final = ".reprise-no-secrets"
-"""The file of a checkout that lists files that look like secrets and are not."""
+"""The file in a checkout that lists files that look like secrets but are not."""
 BAKED_MARK: Final = Path("/opt/reprise/image.json")
 NOT_LISTED: Final = (
     "(git cannot list this folder: every file is captured except those in .gitignore, caches, virtual environments and build "
@@ -39,12 +39,15 @@ class CapturedFolder:
 
     files: list[SourceFile]
     git_listing: CheckoutFiles | None
-    """None if git cannot list the folder."""
+    """`None` if git cannot list the folder."""
     left_out: list[str]
 
 
 def read_folder(root: Path, *, excluded: Iterable[str], largest: int, what: str) -> CapturedFolder:
-    """Read the files of a folder that belong to a source: tracked, or untracked and not ignored; `what` names it in messages."""
+    """Read the files of a folder that are tracked, or untracked and not ignored. `what` names the folder in messages.
+
+    Raise `SourceError` if the files have more than `largest` bytes.
+    """
     git_listing = listing(root)
     candidates = git_listing.paths if git_listing else without_ignored(root, walk(root))
     listed = [path for path in candidates if not path.startswith(tuple(excluded))]
@@ -65,10 +68,10 @@ class FileReader:
     left: int
     left_out: list[str]
     allowed: frozenset[str] = frozenset()
-    """Files that look like secrets and are not, as listed by a committed file."""
+    """The files that look like secrets but are not, as listed in the file `ALLOWED`."""
 
     def read(self, paths: Iterable[str]) -> Iterator[SourceFile]:
-        """Yield the files of `paths` that belong in the bundle; files deleted meanwhile are skipped."""
+        """Yield the files of `paths` that belong in the bundle, and add others to `left_out`. Files that no longer exist are skipped."""
         for path in paths:
             try:
                 yield self._file(path, self.root / path)
@@ -112,7 +115,9 @@ class FileReader:
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            if not named_target.is_relative_to(self.root):  # a container cannot see whether it exists
+            if not named_target.is_relative_to(
+                self.root
+            ):  # a process in a container cannot determine whether the target exists
                 raise _RefusedError(_out_of_checkout(link, is_seen=False)) from fault
             raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove or fix the link") from fault
         if not target.is_relative_to(self.root):
@@ -127,14 +132,14 @@ class FileReader:
         try:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
-                raise _RefusedError("a folder, or a link to one" if stat.S_ISDIR(mode) else "not a regular file")
+                raise _RefusedError("a folder, or a link to a folder" if stat.S_ISDIR(mode) else "not a regular file")
             with open(handle, "rb", closefd=False) as file:
                 data = file.read(self.left + 1)
         finally:
             os.close(handle)
         self.left -= len(data)
         if self.left < 0:
-            raise _too_large("larger than what fits", [(len(data), name)])
+            raise _too_large("too large", [(len(data), name)])
         return data, mode
 
 
@@ -150,9 +155,9 @@ def _secret(path: str, target: Path, data: bytes) -> str | None:
 
 
 def allowed_paths(root: Path) -> frozenset[str]:
-    """Return the paths that the checkout, or a project in it, lists as free of secrets, one per line; `#` starts a comment.
+    """Return the paths that the checkout, or a project in it, lists as free of secrets, one per line; `#` begins a comment.
 
-    Raise `DocumentError`.
+    Raise `DocumentError` if a list cannot be read.
     """
     return frozenset(f"{below}{path}" for below in ("", f"{FOLDER}/") for path in _listed_paths(root / below / ALLOWED))
 
@@ -172,7 +177,7 @@ class _RefusedError(Exception):
 
 
 def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
-    """Yield the files of linked folders under the paths of the links, since a bundle has no links."""
+    """Yield the files in linked folders, by their paths through the links, since a bundle has no links."""
     for link in (path for path in paths if (root / path).is_symlink() and (root / path).is_dir()):
         target = (root / link).resolve()
         if not target.is_relative_to(root) or (root / link).parent.resolve().is_relative_to(target):
@@ -189,7 +194,7 @@ def _not_initialized(git_listing: CheckoutFiles) -> list[str]:
 
 
 def _repositories(paths: Iterable[str]) -> list[str]:
-    """Return a line for each repository folder in the checkout; its files are not captured."""
+    """Return a line for each folder or file that belongs to a repository's own files, which are not captured."""
     shown = sorted({path.rpartition("/")[0].partition("/")[0] or path for path in paths})
     return [f"{name if name.isprintable() else ascii(name)}: it holds files of a repository" for name in shown]
 

@@ -1,1 +1,1 @@
-"""Sweeps: one experiment at several points."""
+"""Sweeps: runs of one experiment at several points, each with its own settings."""

@@ -1,7 +1,7 @@
 """The document of a sweep: one experiment at several points, all with the same source and image. Format `reprise.sweep/1`.
 
-Lists, ranges and files are expanded to points here. The document contains everything that resuming a sweep needs, except the state of its
-points, which is read from their runs' records.
+This module expands lists, ranges and files to points. The document contains everything that is needed to resume a sweep, except the state
+of its points, which is read from the records of their runs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = SWEEPS
-"""The folder of all sweeps, in the folder of all runs."""
+"""The name of the folder of all sweeps, in the folder of all runs."""
 FILE: Final = "sweep.json"
 FORMAT: Final = "reprise.sweep/1"
 SETTINGS: Final = "settings.toml"
-"""The copy of the only settings file, in sweeps of earlier versions."""
+"""The name of the copy of the settings file, in sweeps of versions that accepted a single file."""
 MOST: Final = 1000
 _RANGE: Final = re.compile(r"(-?\d{1,9})\.\.(-?\d{1,9})(?:\.\.(\d{1,9}))?")
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "\"'"
@@ -50,13 +50,13 @@ RunId = Annotated[str, StringConstraints(pattern=rf"^{RUN_ID.pattern}$")]
 
 
 class Point(Document):
-    """A point: its settings, as on a command line, and the runs that were made with them."""
+    """A point: its settings, as text on the command line, and its runs."""
 
     settings: dict[str, str]
     runs: list[RunId] = []
     """The last run has the result; earlier runs ended without a record from which they could be resumed."""
     code: int | None = None
-    """The exit code of its last process; `None` if no end of a process was observed."""
+    """The exit code of the point's last process; `None` if the end of a process was never observed."""
 
     @property
     def run(self) -> str | None:
@@ -64,7 +64,7 @@ class Point(Document):
         return self.runs[-1] if self.runs else None
 
     def words(self) -> list[str]:
-        """Return the options of `train`."""
+        """Return the settings as options of `train`."""
         return [f"--{name.replace('_', '-')}={text}" for name, text in self.settings.items()]
 
     def __str__(self) -> str:
@@ -76,37 +76,37 @@ class SettingsCopy(Document):
     """A copy of a settings file."""
 
     path: Annotated[str, AfterValidator(_path)]
-    """Its path in the folder of the sweep and in the folders of its runs."""
+    """The path of the copy in the folder of the sweep and in the folders of its runs."""
     text: str
 
 
 class SweepRequest(Document):
-    """The request: equal for equal commands, regardless of folder and time."""
+    """The request for a sweep: equal for equal commands, regardless of the folder and the time."""
 
     experiment: str
-    """The experiment's name as in records."""
+    """The name of the experiment, as in records."""
     words: list[str] = []
-    """Options of all points."""
+    """The options that all points share."""
     environment: dict[str, str] = {}
-    """Settings in environment variables, REPRISE_SETTING_..., without secrets."""
+    """Settings in environment variables, `REPRISE_SETTING_...`, without secrets."""
     secrets: list[str] = []
-    """Names of secret settings in environment variables; their values are read each time."""
+    """The names of secret settings in environment variables, whose values are read again each time."""
     file: str | None = None
     """The text of the settings file, in sweeps of versions that accepted a single file."""
     files: list[SettingsCopy] = Field(default=[], exclude_if=lambda files: not files)
-    """The settings files, the later file last."""
+    """The settings files in order: a later file overrides an earlier file."""
     axes: list[str] = []
     """The settings that differ between points, in the order of the command line."""
     points: list[dict[str, str]] = Field(min_length=1, max_length=MOST)
 
     @property
     def settings_files(self) -> dict[str, str]:
-        """The texts of all settings files by the path of their copies, the later file last."""
+        """The text of each settings file by the path of its copy; a later file overrides an earlier file."""
         return {SETTINGS: self.file} if self.file is not None else {each.path: each.text for each in self.files}
 
     @property
     def digest(self) -> str:
-        """The digest that identifies the same request."""
+        """The digest of the request, by which an earlier sweep with an equal request is found."""
         return digest_of_document(self.model_dump(mode="json"))
 
 
@@ -127,7 +127,7 @@ class Sweep(Document):
     points: list[Point]
 
     def to_json(self) -> bytes:
-        """Serialize; equal sweeps give equal bytes."""
+        """Return the canonical bytes of the document."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
     @property
@@ -136,13 +136,15 @@ class Sweep(Document):
         return digest_of_document(self.model_dump(mode="json", exclude={"points"}))
 
     def with_point(self, number: int, point: Point) -> Sweep:
-        """Return the sweep with a new state of one point."""
+        """Return the sweep with the point `number` replaced."""
         points = [*self.points[:number], point, *self.points[number + 1 :]]
         return self.model_copy(update={"points": points})
 
 
 def values(name: str, text: str) -> list[str]:
-    """Split an option's text into values, at commas outside of brackets and quotes; ranges include both ends.
+    """Split an option's text into values, at commas outside brackets and quotes; ranges include both ends.
+
+    Raise `UsageError` if a value is empty or listed twice, a range is empty, or there are too many values.
 
     >>> values("seed", "1..3,7"), values("seed", "0..100..50"), values("sizes", "[8, 16],[32]"), values("seed", "5")
     (['1', '2', '3', '7'], ['0', '50', '100'], ['[8, 16]', '[32]'], ['5'])
@@ -169,16 +171,17 @@ def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def read_points(path: Path, spell: Callable[[str, Any], str | None] = lambda _, __: None) -> list[dict[str, str]]:
-    """Read points from a file with a `[[points]]` table per point. Raise `DocumentError`, `UsageError`.
+    """Read points from a file with a `[[points]]` table per point.
 
-    `spell` returns a setting's value as command line text, or `None` if the setting's type is not known.
+    `spell` returns a setting's value as text for the command line, or `None` if the setting's type is unknown. Raise `DocumentError` if
+    the file contains anything else, `UsageError` if it has too many points.
     """
     points = [{name.replace("-", "_"): value for name, value in point.items()} for point in _tables(path)]
     return [{name: spell(name, value) or _text(value) for name, value in point.items()} for point in points]
 
 
 def _tables(path: Path) -> list[dict[str, Any]]:
-    """Return the `[[points]]` of a file, which must contain nothing else."""
+    """Return the `[[points]]` tables of a file, which must contain nothing else."""
     content = parse_toml(read_text(path), where=str(path))
     found = content.get("points")
     if isinstance(found, list) and found and all(isinstance(each, dict) for each in found) and len(content) == 1:
@@ -193,7 +196,10 @@ def _tables(path: Path) -> list[dict[str, Any]]:
 
 
 def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Return each point combined with the axes. Raise `UsageError` if points are equal or a setting is in both."""
+    """Return each point combined with each combination of the axes.
+
+    Raise `UsageError` if two points are equal, a setting is both in a point and an axis, or there are too many points.
+    """
     if both := sorted({name for point in points for name in point} & axes.keys()):
         raise UsageError(
             f"{both[0]} is given in the file of points and as --{_typed(both[0])}",
@@ -209,7 +215,7 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
 
 
 def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object]) -> None:
-    """Raise `UsageError` if two points have different texts but the same meaning: `meant` are the points' documents."""
+    """Raise `UsageError` if two points have equal values, even if their texts differ. `meant` are the values of each point."""
     first: dict[str, int] = {}
     for number, document in enumerate(meant):
         before = first.setdefault(digest_of_document(document), number)

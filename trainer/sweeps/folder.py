@@ -1,11 +1,11 @@
 """A sweep's folder `runs/sweeps/<id>/`: create, find and lock it, and read the state of its points.
 
-The state of a point is read from its run's record, so a killed process leaves no stale state. No process is started here.
+The state of a point is read from the record of its run, so a killed process leaves no stale state. This module starts no process.
 
     sweep.json          the frozen inputs, and the runs of the points
-    source.tar.gz       the frozen source; source/ is its unpacked copy, in which points start
-    settings/           the settings files, if given
-    logs/<n>.txt        the output of the processes of point n; a process holds a lock on its log while it is alive
+    source.tar.gz       the frozen source; source/ is the unpacked copy, in which the processes of points start
+    settings/           the settings files, if the command named any
+    logs/<n>.txt        the output of the processes of point n; a process holds a lock on the log while it is alive
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ _STANDINGS: Final = {RunStatus.COMPLETED: PointState.FINISHED, RunStatus.FAILED:
 
 
 def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
-    """Freeze the source and write the document. Raise `DiskFullError`, `NotWritableError`."""
+    """Create the sweep's folder with the frozen source, the settings files and the document; return its path.
+
+    Raise `DiskFullError`, `NotWritableError`.
+    """
     folder = runs / FOLDER / sweep.id
     with disk_faults(folder), Root.at(runs, make=True) as root:
         for path in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
@@ -69,7 +72,7 @@ def create_sweep_folder(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Pa
         with root.below(f"{FOLDER}/{sweep.id}") as place:
             place.write_whole(ARCHIVE, archive(bundle))
             unpack(bundle, place, COPY)
-            place.below(f"{COPY}/runs", make=True).close()  # the mount point of the runs in a container
+            place.below(f"{COPY}/runs", make=True).close()  # the mount point of the runs folder in a container
             open_to_all(place, COPY)
             _write_settings(sweep, place)
     save(sweep, folder)
@@ -84,20 +87,20 @@ def sweep_root(folder: Path) -> Root:
 
 
 def save(sweep: Sweep, folder: Path) -> None:
-    """Write the document atomically."""
+    """Write the sweep's document atomically."""
     with disk_faults(folder), sweep_root(folder) as place:
         place.write_whole(FILE, sweep.to_json())
         place.give(FILE)
 
 
 def load(folder: Path) -> Sweep:
-    """Read the document. Raise `DocumentError`."""
+    """Read the sweep's document. Raise `DocumentError` if it is missing or invalid."""
     with reading(folder / FILE), sweep_root(folder) as place:
         return read_json_below(place, FILE, Sweep)
 
 
 def sweep_ids(runs: Path) -> list[str]:
-    """Return the ids of the local sweeps in order, without sweeps that have no document."""
+    """Return the ids of the local sweeps that have a document, in order."""
     with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
         return [
             name
@@ -108,7 +111,10 @@ def sweep_ids(runs: Path) -> list[str]:
 
 
 def resolve_sweep(word: str, ids: Sequence[str]) -> str:
-    """Return the sweep id for `word`: an id, the start of an id, or `latest`. Raise `RunNotFoundError`, `UsageError`."""
+    """Return the sweep id for `word`: an id, the start of an id, a folder, or `latest`.
+
+    Raise `RunNotFoundError` if no id matches, `UsageError` if several ids match.
+    """
     if word == LATEST and ids:
         return ids[-1]
     found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
@@ -124,7 +130,7 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
 
 
 def find_earlier_sweep(digest: str, *, runs: Path) -> Sweep | None:
-    """Return the latest local sweep with the same request; unreadable sweeps are skipped."""
+    """Return the latest local sweep whose request has `digest`; unreadable sweeps are skipped."""
     for name in reversed(sweep_ids(runs)):
         with suppress(RepriseError):
             found = load(runs / FOLDER / name)
@@ -135,7 +141,7 @@ def find_earlier_sweep(digest: str, *, runs: Path) -> Sweep | None:
 
 @contextmanager
 def lock_sweep(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock. Raise `RunError` if another process holds it; the end of the process always releases it."""
+    """Hold the sweep's lock, which the system releases when the process ends. Raise `RunError` if another process holds it."""
     with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
@@ -149,7 +155,7 @@ def lock_sweep(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def log_of(folder: Path, number: int) -> Iterator[int]:
-    """Open a point's log for writing; every process that inherits the file holds its lock."""
+    """Open a point's log to append to it, and lock it; every process that inherits the descriptor holds the lock."""
     with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_log(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
     try:
@@ -160,7 +166,7 @@ def log_of(folder: Path, number: int) -> Iterator[int]:
 
 
 def is_written(folder: Path, number: int) -> bool:
-    """Return whether a process of this point is alive, no matter which process started it."""
+    """Return whether a process of the point is alive, whichever process started it."""
     try:
         with sweep_root(folder) as place:
             handle = place.handle(_log(number), os.O_WRONLY)
@@ -185,7 +191,7 @@ def _locked(handle: int) -> bool:
 
 
 def record_at(point: Point, *, runs: Path) -> Record | None:
-    """Return the record of the run that counts; `None` if there is none."""
+    """Return the record of the point's last run; `None` if there is no run or its record cannot be read."""
     if point.run is None:
         return None
     with suppress(RepriseError):
@@ -194,7 +200,7 @@ def record_at(point: Point, *, runs: Path) -> Record | None:
 
 
 def unreadable(point: Point, *, runs: Path) -> str | None:
-    """Return why the record of the run that counts cannot be read; `None` if it can be read or does not exist yet."""
+    """Return why the record of the point's last run cannot be read; `None` if it can be read or does not exist yet."""
     try:
         if point.run is not None and recorded_attempts(runs / point.run):
             record_of(runs / point.run)
@@ -227,7 +233,7 @@ def point_states(sweep: Sweep, *, runs: Path) -> list[PointState]:
 def equal_run(
     wanted: RequestedRun, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
 ) -> str | None:
-    """Return the latest of the records with the same source, settings, image and kind of device as the point."""
+    """Return the id of the first completed run in `records` with the requested source and settings, these layers and this accelerator."""
     for record in records:
         mine = record.ingredients
         if (
@@ -241,7 +247,7 @@ def equal_run(
 
 
 def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
-    """Write the frozen source and the settings file into a new run's folder, for its launcher."""
+    """Write the frozen source and the settings files into a new run's folder, for its launcher."""
     with disk_faults(run), sweep_root(runs / FOLDER / sweep.id) as place, run_root(run) as new:
         with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
             shutil.copyfileobj(frozen, copy)

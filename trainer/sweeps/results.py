@@ -1,6 +1,6 @@
-"""Combine the results of a sweep's runs: one row per setting except the seed, the spread over seeds, and the best row.
+"""Combine the results of a sweep's runs: one row per combination of settings without the seed, the spread over seeds, and the best row.
 
-The direction of a metric is given by the user or the experiment, else inferred from the metric's name.
+Whether a lower or a higher value is better is given by the user or the experiment, or inferred from the name of the metric.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["min", "max"]
 _HIGHER: Final = re.compile("accuracy|auc|auroc|f1|precision|recall|r2|score|correlation|map|bleu|iou|dice")
-"""Words in the names of metrics of which the highest value is the best."""
+"""Words in the names of metrics for which a higher value is better."""
 _FIRST: Final = ("val_loss", "val_error", "test_loss")
 
 
@@ -40,7 +40,7 @@ class SweepRow:
     finished: int
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over seeds; `None` if a finished run has no finite value, since a mean without this run would be too good."""
+        """Return the mean over seeds; `None` if a finished run has no finite value, since a mean without the run would be misleading."""
         found = self.values.get(metric, [])
         return fmean(found) if found and len(found) == self.finished else None
 
@@ -58,19 +58,19 @@ class SweepResults:
     seeds: int
     """The number of seeds; 0 if the seed is not an axis."""
     metrics: list[str]
-    """The metrics; the rows are sorted by the first."""
+    """The metrics; the rows are sorted by the first metric."""
     mode: Mode
     rows: list[SweepRow]
     point_states: list[PointState]
 
     @property
     def metric(self) -> str | None:
-        """The metric by which the rows are sorted."""
+        """The metric by which the rows are sorted; `None` without a finished run."""
         return self.metrics[0] if self.metrics else None
 
     @property
     def best(self) -> SweepRow | None:
-        """The best row by this metric."""
+        """The best row by `metric`; `None` if no row has a mean."""
         first = self.rows[0] if self.rows else None
         return first if first and self.metric and first.mean(self.metric) is not None else None
 
@@ -83,7 +83,7 @@ def summarize_sweep(
     by: str | None = None,
     mode: Mode | None = None,
 ) -> SweepResults:
-    """Combine the finished points, sorted by the metric `by` if a run has it, otherwise by the metric that the runs monitor."""
+    """Combine the finished points. Rows are sorted by the metric `by` if a run has it, otherwise by the monitored or a common metric."""
     settings = [point.settings for point in sweep.points]
     axes = _differing(settings, sweep.asked.axes)
     shown = [name for name in axes if name != SEED]
@@ -112,7 +112,7 @@ def summarize_sweep(
 
 
 def _differing(settings: Sequence[Mapping[str, str]], typed: Sequence[str]) -> list[str]:
-    """Return the settings that differ between points: first those from a file, then those from the command line in their order."""
+    """Return the settings that differ between points: first those from a file, then those from the command line in its order."""
     named = dict.fromkeys(name for each in settings for name in each)
     names = [*(name for name in named if name not in typed), *(name for name in typed if name in named)]
     return [name for name in names if len({each.get(name) for each in settings}) > 1]

@@ -1,11 +1,11 @@
-"""Draw figures and curves as SVG, for a page or for separate files. Needs only the standard library.
+"""Draw figures and curves as SVG, for a page or for separate files, without a drawing library.
 
     draw(figure)                                       # a figure of `trainer.runs.figure`
     plot_lines([PlotLine(name=.., x=.., y=..)], title=..)  # curves
-    as_file(svg)                                       # with its style, for an .svg file
+    as_file(svg)                                       # a drawing with its style, for an .svg file
 
-Plots are readable on a phone, in light and dark mode. All text in a drawing is escaped. A page includes `STYLE` once; the colors follow the
-page's through `currentColor` and the variables that `STYLE` sets.
+Plots are readable on a phone, in light and dark mode. All text in a drawing is escaped. A page includes `STYLE` once; text and
+axes have the color of the page's text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.runs.figure import BarFigure, LineFigure, MatrixFigure, PointFigure
 __all__ = ["STYLE", "Drawn", "PlotLine", "as_file", "draw", "plot_lines", "plot_points"]
 
 Drawn: TypeAlias = LineFigure | PointFigure | MatrixFigure | BarFigure
-"""The figures that are drawn; pictures and texts are shown unchanged."""
+"""The figures that can be drawn; pictures and texts are shown unchanged."""
 
 
 def draw(figure: Drawn) -> Markup:
@@ -67,4 +67,4 @@ svg.plot { --c0: #2463c9; --c1: #c2570c; --c2: #0d8170; --c3: #a8308f; --c4: #86
 svg.plot .c0 { --c: var(--c0); } svg.plot .c1 { --c: var(--c1); } svg.plot .c2 { --c: var(--c2); } svg.plot .c3 { --c: var(--c3); }
 svg.plot .c4 { --c: var(--c4); } svg.plot .c5 { --c: var(--c5); } svg.plot .c6 { --c: var(--c6); } svg.plot .c7 { --c: var(--c7); }
 """
-"""Light or dark follows the reader's system; a page that chooses itself sets the variables again."""
+"""The colors follow the light or dark mode of the reader's system, unless the page overrides the variables."""

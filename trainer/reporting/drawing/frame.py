@@ -1,6 +1,6 @@
 """The frame of a plot: its scales, area, axes, grid, labels and legend.
 
-A scale maps numbers to positions on a linear or logarithmic axis, from 0 to 1, and chooses round tick values. Sizes are in pixels, for a
+A scale maps numbers to positions from 0 to 1 on a linear or logarithmic axis, and chooses round tick values. Sizes are in pixels, for a
 drawing that is readable at the width of a phone.
 """
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 LARGEST: Final = 1e300
-"""The largest number on an axis: the difference of two larger numbers overflows. Numbers smaller than 1 / LARGEST count as 0."""
+"""The largest number on an axis, since differences of larger numbers may overflow. Numbers smaller than 1 / LARGEST count as 0."""
 _SMALLEST: Final = 1e-100
 """The smallest number on a logarithmic axis."""
 _DECADES: Final = 2
-"""Positive numbers that span this number of decades are drawn logarithmically."""
+"""With `log` None, positive numbers that span at least this number of decades are drawn logarithmically."""
 _FLAT: Final = 1e-6
-"""Numbers with a smaller relative difference differ by rounding only: a flat line in the middle of an axis from 0."""
+"""Numbers with a smaller relative difference differ only by rounding, and are drawn in the middle of an axis from 0."""
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NEAR: Final = 0.03
-"""The fraction of an axis that is free at each end."""
+"""The fraction of an axis that is left free at each end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Scale:
         return min(1.0, max(0.0, (here - low) / (high - low)))
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
-        """Return round numbers with their labels."""
+        """Return about `most` round numbers on the axis, with their labels."""
         if self.log and (powers := _powers(self.low, self.high, most)):
             return [(value, _power(value)) for value in powers]
         step = _round_step((self.high - self.low) / most)
@@ -59,16 +59,16 @@ class Scale:
 def drawable(value: float) -> bool:
     """Return whether a number can be drawn on an axis.
 
-    >>> [drawable(some) for some in (1.0, float("nan"), float("inf"))]
+    >>> [drawable(value) for value in (1.0, float("nan"), float("inf"))]
     [True, False, False]
     """
     return math.isfinite(value) and abs(value) <= LARGEST
 
 
 def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = False, tight: bool = False) -> Scale:
-    """Return an axis for these values; with `log` None it is logarithmic if all values are positive and span enough decades.
+    """Return an axis for `values`. With `log` None, it is logarithmic if all values are positive and span enough decades.
 
-    With `zero` the axis includes zero, as for bars; with `tight` it has no free space at its ends.
+    With `zero`, the axis includes zero, as for bars. With `tight`, it has no free space at its ends.
     """
     found = [value if abs(value) > 1 / LARGEST else 0.0 for value in values if drawable(value)] or [0.0, 1.0]
     low, high = min(found), max(found)
@@ -84,7 +84,7 @@ def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = 
 
 
 def tick_labels(values: Sequence[float], step: float) -> list[str]:
-    """Return the labels of one axis, all with the same number of decimals; thousands as `k`, millions as `M`.
+    """Return the labels of an axis, with equal numbers of decimals and units such as `k` and `M`, or in scientific notation.
 
     >>> tick_labels([0.0, 0.5, 1.0], 0.5), tick_labels([0.0, 20000.0], 20000.0), tick_labels([-2e-5, 0.0], 1e-5)
     (['0.0', '0.5', '1.0'], ['0', '20k'], ['-2e-5', '0'])
@@ -98,13 +98,16 @@ def tick_labels(values: Sequence[float], step: float) -> list[str]:
 
 
 def _round_step(rough: float) -> float:
-    """Return one, two or five times a power of ten, at least three quarters of `rough`."""
+    """Return 1, 2 or 5 times a power of ten, the smallest that is at least three quarters of `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough * 0.75)
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:
-    """Return ticks of a log axis: powers of ten, plus their multiples by 2 and 5 if there are few; empty if fewer than two values fit."""
+    """Return the ticks of a logarithmic axis: powers of ten, with their multiples by 2 and 5 if the axis has few powers of ten.
+
+    The list is empty if fewer than two ticks fit.
+    """
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     stride = max(1, math.ceil((last - first + 1) / most))
     tens = [10.0**power for power in range(first, last + 1, stride)]
@@ -132,14 +135,14 @@ _RIGHT: Final = 14.0
 _BELOW: Final = 40.0
 _ROW: Final = 19.0
 _NAME: Final = 60
-"""The largest number of letters of a name in the legend."""
+"""The maximum number of letters of a name in the legend."""
 _MOST: Final = 16
-"""The largest number of entries in a legend."""
+"""The maximum number of entries in a legend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """The area between the two axes."""
+    """The area of a plot, with its two scales."""
 
     x: Scale
     y: Scale
@@ -154,7 +157,7 @@ class Frame:
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def axes(self, x_label: str, y_label: str, *, names: Sequence[str] = ()) -> Iterator[Markup]:
-        """Draw the grid and the tick labels; `names`, evenly spaced, replace the numbers of x."""
+        """Draw the grid, the ticks and the labels. `names`, evenly spaced, replace the numbers on the x axis."""
         for value, text in self.y.ticks(5):
             height = self.place(self.x.low, value)[1]
             yield tag("line", class_="grid", x1=self.left, x2=self.right, y1=height, y2=height)
@@ -181,13 +184,13 @@ class Frame:
 
 
 def frame_for(x: Scale, y: Scale, *, y_label: str = "") -> Frame:
-    """Return a frame whose left margin fits the numbers of y and the label."""
+    """Return a frame whose left margin fits the numbers and the label of the y axis."""
     longest = max((len(text) for _, text in y.ticks(5)), default=1)
     return Frame(x=x, y=y, left=(30 if y_label or y.log else 10) + longest * LETTER)
 
 
 def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
-    """Draw the legend from `top` on, and return it with its lower end; a single line has no legend."""
+    """Draw the legend below `top`, and return it with the position of its lower end. Fewer than two names have no legend."""
     if len(names) < 2:  # noqa: PLR2004 - a single line
         return [], top
     parts: list[Markup] = []
@@ -205,12 +208,12 @@ def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
 
 
 def style_of(number: int) -> str:
-    """Return the CSS classes of the line with this number: eight colors, then the same colors dashed."""
+    """Return the CSS classes of a line by its number: eight colors, then the same colors with dashes."""
     return f"line c{number % COLORS}" + (" dashed" if number // COLORS % 2 else "")
 
 
 def vertical_label(text: str, middle: float) -> Markup:
-    """Return the label of y, which reads from bottom to top."""
+    """Return the label of the y axis, which reads from bottom to top."""
     return tag("text", text, class_="label", transform=f"translate(11 {middle:.0f}) rotate(-90)", text_anchor="middle")
 
 

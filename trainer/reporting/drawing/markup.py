@@ -1,7 +1,7 @@
 """Build HTML and SVG from untrusted text and pictures: all plain text is escaped, and each PNG is checked before it is embedded.
 
-A string is inserted unescaped only if a function of this module made it: names, settings and figures of a record are untrusted text. The
-outer form of a PNG is checked (ISO/IEC 15948, clause 5): signature, chunks with their checksums, sizes. The pixels are not decoded.
+A string is inserted unescaped only if it is `Markup`, since the names, settings and figures of a record are untrusted. The structure of a
+PNG is checked (ISO/IEC 15948, clause 5): signature, chunks with their checksums, sizes. The pixels are not decoded.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _WIDE: Final = 1.875
-"""The width of a wide letter in average letters of a system font: 12 pixels to 6.4."""
+"""The width of a wide letter relative to an average letter of a system font: 12 pixels to 6.4."""
 _LONGEST: Final = 4
-"""The number of letters that are read per letter that may be shown, since some letters have no width."""
+"""The number of letters that `cut` examines per letter that may be shown, since some letters have no width."""
 _VOID: Final = frozenset({"br", "col", "hr", "img", "link", "meta"})
 
 
 class Markup(str):
-    """Text that is already markup: made by `tag`, `joined` or a constant in this package."""
+    """Text that is already markup: created by `tag`, `joined` or `escaped`, or a constant in this package."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
-    """Return an element; `class_` becomes `class`, `aria_label` becomes `aria-label`; None and False are left out.
+    """Return an element; `class_` becomes `class`, and `aria_label` becomes `aria-label`. Values that are None or False are omitted.
 
     >>> tag("p", "1 < 2 & ", tag("b", "so"), class_="x", title='"', hidden=False)
     '<p class="x" title="&quot;">1 &lt; 2 &amp; <b>so</b></p>'
@@ -41,12 +41,12 @@ def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
 
 
 def joined(parts: Iterable[object], between: str = "") -> Markup:
-    """Join parts, each escaped unless it is markup; None is left out."""
+    """Join parts, each escaped unless it is markup; None is omitted."""
     return Markup(escaped(between).join(escaped(part) for part in parts if part is not None))
 
 
 def escaped(value: object) -> Markup:
-    r"""Return a value as text of a page: escaped, numbers shortened, and unprintable characters such as bidirectional controls spelled out.
+    r"""Return a value as text for a page: escaped, with floats rounded and unprintable characters (bidirectional controls) as codes.
 
     >>> escaped("<b>\x00"), escaped(0.1 + 0.2)
     ('&lt;b&gt;\\x00', '0.3')
@@ -60,7 +60,7 @@ def escaped(value: object) -> Markup:
 
 
 def width_of(text: str) -> float:
-    """Return the width of a text in letters of average width; an East Asian wide letter is as wide as its font is high.
+    """Return the width of a text in letters of average width; a wide East Asian letter is as wide as its font is high.
 
     >>> width_of("abc"), width_of("고양이")
     (3.0, 5.625)
@@ -92,16 +92,16 @@ def _short(value: object) -> str:
 
 
 LARGEST: Final = 2 << 20
-"""The largest picture in bytes."""
+"""The maximum size of a picture in bytes."""
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _SIDE: Final = 8192
-"""The largest width and height in pixels."""
+"""The maximum width and height in pixels."""
 _ALLOWED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"IDAT", b"IEND"})
-"""Chunks with text or profiles are not allowed, since a page does not need them."""
+"""The kinds of chunks that are allowed; a page does not need chunks with text or profiles."""
 
 
 def is_png(data: bytes) -> bool:
-    """Return whether the data is a PNG of reasonable size, with complete chunks in order and of allowed kinds only."""
+    """Return whether the data is a PNG of reasonable size, from IHDR to IEND, with only intact chunks of allowed kinds."""
     chunks = list(_chunks(data))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":  # noqa: PLR2004 - the length of IHDR
         return False
@@ -111,14 +111,14 @@ def is_png(data: bytes) -> bool:
 
 
 def embedded(data: bytes, *, description: str) -> Markup | None:
-    """Return an image element with the picture as a data URL; `None` if it is not a PNG or too large."""
+    """Return an image element with the picture as a data URL; `None` if it is not a PNG or is too large."""
     if len(data) > LARGEST or not is_png(data):
         return None
     return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=description)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and content of each chunk; nothing if a chunk is damaged or data follows the last chunk."""
+    """Yield the kind and the content of each chunk, but nothing if a chunk is damaged or data follows the last chunk."""
     found, at = [], len(_SIGNATURE)
     while data.startswith(_SIGNATURE) and at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")

@@ -1,7 +1,8 @@
 """Plot lines and points in a frame (curves, ROC, parity), counts as shaded cells (a confusion matrix), and bars.
 
-Non-finite numbers are gaps, and their number is shown. A line of many points is reduced to a few of its points that look the same: the ends
-and extremes of each section, so that no peak is lost. A cell's shade is its fraction of the row; a matrix with too many cells is not drawn.
+Non-finite numbers are gaps in a line, and their number is shown. A line with many points is reduced to the ends and extremes of each
+section, which look the same, so that no peak is lost. A cell's shade is its fraction of the row. The cells of a matrix are not drawn if
+there are too many.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     Point = tuple[float, float]
 
 _MOST: Final = 800
-"""The largest number of points per line: about two per pixel of width."""
+"""The maximum number of points per line: about two per pixel of width."""
 _MARKED: Final = 40
-"""Lines with at most this number of points have a marker at each point."""
+"""A line with at most this number of points has a marker at each point."""
 _SCATTERED: Final = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotLine:
-    """A line: a name and points in order; non-finite points are gaps."""
+    """A line: a name, and points in order. Non-finite points are gaps."""
 
     name: str
     x: Sequence[float]
@@ -67,7 +68,7 @@ class PlotLine:
         return [point for stretch in self.stretches for point in stretch]
 
     def description(self) -> str:
-        """Return the count of the points, the ends and the extremes."""
+        """Describe the line in words: the number of points, the ends and the extremes."""
         points = self.points
         if not points:
             return f"{self.name}: no points."
@@ -87,7 +88,7 @@ def plot_lines(
     diagonal: bool = False,
     zero: bool = False,
 ) -> Markup:
-    """Draw lines; with `log` None the numbers determine whether y is logarithmic, with `zero` y starts at zero."""
+    """Draw lines. With `log` None, the numbers determine whether the y axis is logarithmic; with `zero`, the y axis includes zero."""
     points = [point for line in lines for point in line.points]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     x_scale, y_scale = scale_of(xs, log=log_x, tight=True), scale_of(ys, log=log, zero=zero)
@@ -143,7 +144,7 @@ def _draw(line: PlotLine, frame: Frame, number: int) -> Iterator[Markup]:
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Return at most `most` of the points: the first, lowest, highest and last of each section (M4, Jugel and others, VLDB 2014).
+    """Return at most `most` of the points: the first, lowest, highest and last point of each section (M4, Jugel et al., VLDB 2014).
 
     >>> thinned([(0, 0), (1, 9), (2, 1), (3, 2), (4, -5), (5, 3), (6, 1), (7, 4)], 4)
     [(0, 0), (1, 9), (4, -5), (7, 4)]
@@ -161,18 +162,18 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 _CELL: Final = 38.0
 _READABLE: Final = 19.0
-"""The smallest cell, in pixels, that has room for its count."""
+"""The minimum size, in pixels, of a cell that shows its count."""
 _CELLS: Final = 10_000
 _NAME: Final = 18
-"""The largest number of letters of a class's name."""
+"""The maximum number of letters of a class name."""
 _LINE: Final = 14.0
-"""The smallest distance in pixels between two readable names."""
+"""The minimum distance in pixels between two readable names."""
 _DARK: Final = 0.55
-"""The shade from which a count is written in the background color."""
+"""The shade above which a count is written in the color of the background."""
 
 
 def plot_matrix(figure: MatrixFigure) -> Markup:
-    """Draw a matrix of counts; the shades of a row add up to 1."""
+    """Draw a matrix of counts; a cell's shade is its fraction of the row."""
     rows, columns = len(figure.rows), len(figure.columns)
     left = 34 + LETTER * max((width_of(cut(name, _NAME)) for name in figure.rows), default=1)
     cell = min(_CELL, (WIDTH - left - 14) / max(columns, 1))
@@ -204,7 +205,7 @@ def _cells(figure: MatrixFigure, left: float, cell: float) -> Iterator[Markup]:
 
 
 def _every(cell: float) -> int:
-    """Return the distance, in cells, of names that do not overlap."""
+    """Return the distance, in cells, between names that do not overlap."""
     return max(1, round(_LINE / max(cell, 0.01) + 0.49))
 
 
@@ -216,7 +217,7 @@ def _row_names(figure: MatrixFigure, left: float, cell: float) -> Iterator[Marku
 
 
 def _column_names(figure: MatrixFigure, left: float, cell: float, bottom: float) -> Iterator[Markup]:
-    """Yield the column names: horizontal if they fit, else slanted; if columns are narrower than a line, only every nth name."""
+    """Yield the column names, slanted if they do not fit. If the columns are narrower than a line, only every nth name is drawn."""
     for across, name in list(enumerate(figure.columns))[:: _every(cell)]:
         middle, text = left + (across + 0.5) * cell, cut(name, _NAME)
         if _is_slanted(figure, cell):
