@@ -1,4 +1,4 @@
-"""Runs to compare, made by the real functions, with weights as a training writes them, without torch."""
+"""Runs to compare, created by the package's functions, with weights in the formats of a training, but without torch."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Values = dict[str, tuple[str, bytes]]
-"""Return tensors of one dimension; `dtype` is a name of safetensors."""
+"""One-dimensional tensors by name: the dtype as in safetensors, and the bytes."""
 
 
 def float_tensor(*values: float) -> tuple[str, bytes]:
-    """Return a tensor of float32."""
+    """Return a float32 tensor."""
     return "F32", struct.pack(f"<{len(values)}f", *values)
 
 
 def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | None = None) -> str:
-    """Write both files; return the digest for a record."""
+    """Write `weights.safetensors` and `tensors.json`; return the digest for a record."""
     header, data, table = {}, b"", {}
     for name, (dtype, body) in values.items():
         shape = [len(body) // FORMATS[dtype].width]
@@ -46,7 +46,7 @@ def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | No
 
 
 def save_trace(folder: Path, *losses: float, rate: float = 0.1, slow_from: int = 99) -> None:
-    """Write a trace with these losses; from one step on the learning rate is halved."""
+    """Write a trace with `losses`; from step `slow_from` on, the learning rate is halved."""
     layout = layout_of([("w", "float32", [1])])
     lines = [TraceHeader(algorithm="xxh3-64", layout=layout, tensors=["w"], schedule=["0.lr"]).to_line()]
     for step, loss in enumerate(losses, 1):
@@ -66,7 +66,7 @@ def make_run(
     around: dict[str, Any] | None = None,
     **other: Any,
 ) -> ComparedRun:
-    """Return a completed run of this code with these weights; `around` changes circumstances, `other` changes ingredients."""
+    """Return a completed run of `code` with `weights`; `around` replaces circumstances, and `other` replaces ingredients."""
     checkout = runs.parent / f"checkout-{digest_of_bytes(code.encode())[7:15]}"
     checkout.mkdir(parents=True, exist_ok=True)
     (checkout / "code.py").write_text(code)

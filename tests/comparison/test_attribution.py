@@ -17,7 +17,7 @@ X, Y, Z = (Swap("setting", name) for name in "xyz")
 
 
 def attribute_in(make: Callable[[Swaps], MatchedRun]) -> tuple[Attribution, int]:
-    """Return the attribution if runs match as `make` says, and the number of runs."""
+    """Return the attribution for hybrids that match as `make` returns, and the number of hybrids that were run."""
     tried: list[Swaps] = []
 
     def go(swapped: Swaps) -> MatchedRun:

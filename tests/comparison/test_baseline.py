@@ -1,4 +1,4 @@
-"""Baselines: which results hold, which changed, and whether environment or code differs."""
+"""Baselines: the results that match, the metrics that changed, and whether the environment or the code differs."""
 
 from __future__ import annotations
 

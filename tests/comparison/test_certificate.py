@@ -1,4 +1,4 @@
-"""Statements: their content, and which are rejected."""
+"""Certificates: the content of statements, and statements that are rejected."""
 
 from __future__ import annotations
 

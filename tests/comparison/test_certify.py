@@ -1,4 +1,4 @@
-"""Certifying two runs: when the property holds, and the first difference if it does not."""
+"""Certifying runs: the conditions for a certificate, and the first difference if the property does not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code of two runs, compared by lines."""
+"""The code of two runs, compared line by line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def freeze_files(place: Path, files: dict[str, bytes], *, executable: str = "") -> tuple[Path, str]:
-    """Freeze these files; return the run folder and the source's digest."""
+    """Freeze `files`; return the run folder and the digest of the source."""
     checkout, folder = place / "checkout", place / "runs" / "run"
     for name, data in files.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
 
 
 def diff_with_imports(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
-    """Return the diff of these files for runs that imported `imported`."""
+    """Return the diff of two sources that differ in the files `changed`, for runs that imported the files `imported`."""
     (a, one), (b, other) = (
         freeze_files(place / name, files)
         for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))

@@ -1,4 +1,4 @@
-"""The weights of two runs, compared in blocks, in every number format."""
+"""The weights of two runs, compared in blocks and in every number format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run can be reproduced: one line with a hint for each missing input."""
+"""Checking whether a run can be reproduced: a finding with a hint for each missing requirement."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DATASET = Dataset(
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """Return a finished run, and a machine that has everything that the run needs."""
+    """A finished run, and a machine with everything that a rerun needs."""
 
     record: Record
     folder: Path
@@ -55,7 +55,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """Return a run on one small dataset, in an image of a registry."""
+    """Return a bench for a run that used a small dataset and an image in a registry."""
     checkout = tmp_path / "checkout"
     (checkout / "datasets").mkdir(parents=True)
     (checkout / "datasets" / "small.toml").write_text(declared(DATASET))

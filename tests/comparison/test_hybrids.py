@@ -1,4 +1,4 @@
-"""Hybrid runs: which differences can be swapped, and the inputs of a hybrid."""
+"""Hybrid runs: the differences that can be swapped, and the inputs of a hybrid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
 
 
 def make_side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> RunInputs:
-    """Return a run with these settings and its verified source."""
+    """Return the inputs of a run with `settings`: its record and its verified source."""
     chosen = SETTINGS | (settings or {})
     found = make_run(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
     assert found.folder

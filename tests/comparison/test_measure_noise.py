@@ -1,4 +1,4 @@
-"""Measuring noise from existing runs: which runs count, which are not alike, and the saved document."""
+"""Measuring noise from existing runs: runs that are reused, runs that differ in more than the seed, and the saved document."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCE = digest_of_bytes(b"source")
 def make_trained_run(
     runs: Path, *, seed: int = 0, loss: Any = 0.5, status: RunStatus = RunStatus.COMPLETED, **other: Any
 ) -> Record:
-    """Return a run with a seed; `other` changes ingredients."""
+    """Return the record of a run with `seed`; `other` replaces ingredients."""
     _, folder = new_run(runs)
     recorded = ingredients(settings={"seed": seed, "learning_rate": 0.001}, **other)
     run = open_run(folder, ingredients=recorded, circumstances=circumstances())
@@ -45,7 +45,7 @@ def test_completed_runs_are_reused(tmp_path: Path) -> None:
     usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
     make_trained_run(tmp_path, status=RunStatus.FAILED)
     assert find_completed_run(usual, tmp_path) is None
-    record = make_trained_run(tmp_path)  # its seed is a default
+    record = make_trained_run(tmp_path)  # its seed was not given
     assert find_completed_run(usual, tmp_path) == record
     for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
         assert find_completed_run(replace(usual, settings=other), tmp_path) is None

@@ -1,4 +1,4 @@
-"""The spread of seeds: required content of its document, and the runs for which it holds."""
+"""The spread of seeds: the required content of its document, and the runs to which it applies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_meaningless_spread_is_rejected(change: dict[str, Any], message: str) 
 
 
 def test_noise_covers_19_of_20_pairs_of_seeds() -> None:
-    """All values are drawn from one normal distribution; the spread is estimated again for each pair."""
+    """All values are drawn from the same normal distribution; the spread is estimated anew for each pair."""
     draw = random.Random(0)  # noqa: S311 - no secret
     inside = 0
     for _ in range(4000):
@@ -75,7 +75,7 @@ def test_a_spread_has_mean_deviation_and_extremes() -> None:
 
 @pytest.mark.parametrize(("size", "count"), [(2.0, 6), (1.5, 9), (1.2, 12), (0.9, 21), (0.4, 100), (0.1, 1571)])
 def test_the_number_of_seeds_agrees_with_published_sample_sizes(size: float, count: int) -> None:
-    """Cohen's tables for a two-sided two-sample t-test at 5 % and power 80 %; at n = 6 and 100 the correction is off by at most one."""
+    """The counts are from Cohen's tables for a two-sided two-sample t-test at 5 % with power 80 %; a difference of one is accepted."""
     assert abs(seeds_needed(size, 1.0) - count) <= 1
 
 

@@ -1,4 +1,4 @@
-"""Observations: the first difference by module and operation."""
+"""Observations: the module and the operation of the first difference."""
 
 from __future__ import annotations
 

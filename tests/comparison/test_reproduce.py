@@ -1,4 +1,4 @@
-"""Reproducing a run: the container's inputs, and accepted results."""
+"""Reproducing a run: the inputs of the container, and the results that are accepted."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def run_honestly(ready: PreparedRerun) -> OpenRun:
-    """Behave as recorded code should: freeze the source, train and close the record."""
+    """Behave like honest recorded code: freeze the source, write a result, and close the record."""
     given = ingredients(source=capture(ready.source).digest)
     run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
     (run.folder / "weights").write_bytes(b"weights")

@@ -1,4 +1,4 @@
-"""Command lines of reruns, also for hostile records."""
+"""Command lines and images of reruns, including those of hostile records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGE = Image(known=Knowledge.ASSERTED, reference=f"registry.example/cpu@{MANIFE
 def a_record(
     *, settings: dict[str, JsonValue] | None = None, origins: dict[str, str] | None = None, **other: Any
 ) -> Record:
-    """Return a record of a run in an image; other keywords are ingredients."""
+    """Return the record of a run in an image; `other` replaces ingredients, `image` and `execution`."""
     happened = {"image": other.pop("image", IMAGE), "execution": other.pop("execution", {}), "origins": origins or {}}
     return record(ingredients(settings=settings or {}, **other), circumstances(**happened))
 

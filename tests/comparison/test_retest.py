@@ -1,4 +1,4 @@
-"""Retests: their format, and saving them beside their run and in a store."""
+"""Retests: their format, and saving them in the run's folder and in a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents about runs: serialization, checks when reading, and one folder for each kind."""
+"""Documents about runs: serialization, checks on reading, and a folder for each kind of document."""
 
 from __future__ import annotations
 

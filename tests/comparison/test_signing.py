@@ -1,4 +1,4 @@
-"""Envelopes: what a signature detects."""
+"""Signed envelopes: a changed payload, payload type or key is detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trace: round trips, named differences, and lines cut by a kill."""
+"""Traces: round trips, the first difference, and lines that a kill truncated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trace's lines: numbers keep their bits, fingerprints their order, and a long trace stays small."""
+"""The lines of a trace: numbers keep their bits, layouts have distinct digests, and lines are short."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.comparison.trace_lines import Step, bits_of, layout_of, numbers_of,
 
 @given(st.lists(st.floats(allow_nan=False)))
 def test_numbers_round_trip_bit_for_bit(numbers: list[float]) -> None:
-    """Law: `numbers_of(bits_of(*numbers)) == numbers`, with signs of zeros."""
+    """Law: `numbers_of(bits_of(*numbers)) == numbers`, including the signs of zeros."""
     again = numbers_of(bits_of(*numbers))
     assert [(value, math.copysign(1, value)) for value in again] == [(v, math.copysign(1, v)) for v in numbers]
 

@@ -1,4 +1,4 @@
-"""The distance between numbers by their bits, compared with the definition for each number."""
+"""The distance between arrays, compared with a direct implementation of its definition for each number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOATS: Final = {"F64": ("<Q", "<d"), "F32": ("<I", "<f"), "F16": ("<H", "<e")}
 
 
 def ordinal(bits: int, width: int) -> int:
-    """Return the ordinal of a float: magnitudes count up from 0.0 and down from -0.0, which is one below."""
+    """Return the ordinal of a float: 0.0 has 0, -0.0 has -1; the ordinals of larger magnitudes are further from 0."""
     sign = 1 << (8 * width - 1)
     return -1 - (bits - sign) if bits & sign else bits
 

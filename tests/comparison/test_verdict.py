@@ -1,4 +1,4 @@
-"""Verdicts: the level of two outcomes, and the requirements of stronger levels."""
+"""Verdicts: the level for two outcomes, and the unmet requirements of stronger levels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURED = Noise(
 
 
 def make_record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: Any) -> Record:
-    """Return a completed run with these results; `other` changes the outcome."""
+    """Return the record of a completed run with `metrics` and `weights`; `other` replaces parts of the outcome."""
     return records.record(metrics=metrics, weights=weights, **other)
 
 

@@ -1,4 +1,4 @@
-"""The table of a run's tensors, `tensors.json`: what is rejected."""
+"""Reading `tensors.json`: invalid tables are rejected."""
 
 from __future__ import annotations
 

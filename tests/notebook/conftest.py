@@ -1,4 +1,4 @@
-"""Uses the checkout of the tests that train."""
+"""The fixture `checkout` of the tests that train."""
 
 from __future__ import annotations
 

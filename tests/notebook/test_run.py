@@ -1,4 +1,4 @@
-"""The page about notebooks, executed, and runs as Python objects."""
+"""The cells in docs/how-to/notebooks.md, and runs as Python objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/notebooks.md"
 
 
 def execute(checkout: Checkout, *cells: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Execute cells in the checkout with a real kernel; return each cell's result by format."""
+    """Execute cells in the checkout with a real kernel; return the result of each cell by media type."""
     for name, value in checkout.environ.items():
         monkeypatch.setenv(name, value)
     code: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Curves from a run's logged values, also if a kill truncated the last line."""
+"""Curves of a run's logged values, even if a kill truncated the last line."""
 
 from __future__ import annotations
 

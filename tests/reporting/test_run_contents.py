@@ -1,4 +1,4 @@
-"""Collecting the contents of a run's report."""
+"""Loading the content of a run's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
     one = make_run(tmp_path / "runs")
-    assert one.folder and one.attempt  # noqa: PT018 - for the types
+    assert one.folder and one.attempt  # noqa: PT018 - narrows the types
     (one.attempt / "metrics.jsonl").write_text('{"step":1,"train_loss":0.5}\n')
     save_trace(one.attempt, 0.5)
     line = LineFigure(name="roc", title="ROC", x_label="x", y_label="y", series=(Series(name="a", x=(0,), y=(0,)),))
@@ -32,7 +32,7 @@ def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
 
 def test_unreadable_files_are_notes(tmp_path: Path) -> None:
     one = make_run(tmp_path / "runs")
-    assert one.folder and one.attempt  # noqa: PT018 - for the types
+    assert one.folder and one.attempt  # noqa: PT018 - narrows the types
     (one.attempt / FILE).write_text("{")
     (one.folder / "certificates").mkdir()
     (one.folder / "certificates" / "rerun.json").write_text("{}")
@@ -43,7 +43,7 @@ def test_unreadable_files_are_notes(tmp_path: Path) -> None:
 
 def test_files_that_are_too_large_are_notes(tmp_path: Path) -> None:
     one = make_run(tmp_path / "runs")
-    assert one.folder and one.attempt  # noqa: PT018 - for the types
+    assert one.folder and one.attempt  # noqa: PT018 - narrows the types
     for name, size in ((FILE, 1 << 25), ("metrics.jsonl", (1 << 28) + 1)):
         with (one.attempt / name).open("wb") as file:
             file.truncate(size)

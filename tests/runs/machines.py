@@ -1,4 +1,4 @@
-"""Several machines that share a store: each has its own folder of runs, and takes part in a run by the package's own functions."""
+"""Simulated machines that share a store. Each has its own folder of runs, and uses the package's functions to take part in a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def weights(step: int) -> bytes:
-    """Return what a deterministic training has after `step` steps: each step follows from the one before."""
+    """Return the weights of a deterministic training after `step` steps; each step depends on the previous step."""
     value = b"begin"
     for _ in range(step):
         value = hashlib.sha256(value).digest()
@@ -38,7 +38,7 @@ def weights(step: int) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
-    """A machine with a folder of runs, and its attempt of one run."""
+    """A machine with a folder of runs and an attempt of one run."""
 
     name: str
     runs: Path
@@ -74,7 +74,7 @@ class Machine:
         return open_run(self.folder, ingredients=inputs, circumstances=around.model_copy(update={"host": host}))
 
     def take_over(self, run: str, *, after_hold: object = None) -> int:
-        """Resume a run from what the store has of it, as the next attempt; return the step from which it continues.
+        """Resume a run from the store as the next attempt; return the step from which it is resumed.
 
         Raise `ClaimedError` if another machine takes the number between probing and claiming.
         """
@@ -99,7 +99,7 @@ class Machine:
         return self.step
 
     def train(self, steps: int) -> Saved:
-        """Take steps, write a line of the log for each, and save a checkpoint."""
+        """Take steps, write a log line for each step, and save a checkpoint."""
         folder = self.attempt.folder
         (folder / FOLDER).mkdir(exist_ok=True)
         with (folder / "metrics.jsonl").open("ab") as log:
@@ -123,11 +123,11 @@ class Machine:
             checkpoint.close()
 
     def finish(self, status: RunStatus = RunStatus.COMPLETED) -> list[int]:
-        """Close the attempt, publish the run, and return the attempts that are sealed."""
+        """Close the attempt, publish the run, and return the numbers of the sealed attempts."""
         self.attempt.close(Outcome(status=status, steps=self.step))
         publish_run(self.folder, self.store)
         return [number for number in recorded_attempts(self.folder) if number not in pulled_snapshots(self.folder)]
 
     def numbers(self) -> list[int]:
-        """Return the attempts in the run's folder."""
+        """Return the numbers of the attempts in the run's folder."""
         return attempts(self.folder)

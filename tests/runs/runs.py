@@ -1,4 +1,4 @@
-"""Runs for tests, made by the real functions in a folder."""
+"""Runs for tests, created in a folder by the package's functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start_run(runs: Path) -> OpenRun:
 
 
 def finish_run(runs: Path, *, status: RunStatus = RunStatus.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
-    """Make a completed run with a few files."""
+    """Create a run with a few files and close it, by default as completed."""
     run = start_run(runs)
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"weights" * 100)

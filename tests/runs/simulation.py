@@ -1,8 +1,8 @@
-"""Many ranks of many runs against one store: they claim attempts, follow, are killed, requeued or replaced, and publish.
+"""A simulation of many ranks of many runs with one store: they claim attempts, follow, are killed, preempted or replaced, and publish.
 
-A rank is a thread of one of several processes, with a folder of runs of its own, as on a machine of its own. In each round some ranks of
-each run contend for its next attempt, at once, and the others follow. The winner takes steps and publishes snapshots; then it is killed,
-is preempted, or becomes stale: it lives, and tries to publish while the next round contends, and again afterwards.
+A rank is a thread of one of several processes, with its own folder of runs, as on a separate machine. In each round, some ranks of each run
+contend for the next attempt at the same time, and the others follow. The winner takes steps and publishes snapshots. Then it is killed, is
+preempted, or becomes stale: it stays alive, and tries to publish during and after the contention of the next round.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CountingStore:
         return self.store.create(key, body)
 
     def size(self, key: str) -> int | None:
-        """Count a question for a size."""
+        """Count a query of a size."""
         self.calls["size"] += 1
         return self.store.size(key)
 
@@ -83,10 +83,10 @@ class Size:
 
     runs: int
     ranks: int
-    """The ranks of each run."""
+    """The number of ranks of each run."""
     rounds: int
     contenders: int
-    """The ranks of each run that claim its next attempt in a round; those of the next round are others, if there are any."""
+    """The number of ranks of each run that claim its next attempt in a round; the next round has others, if there are enough ranks."""
     processes: int = 1
 
     def contends(self, rank: int, turn: int) -> bool:
@@ -96,48 +96,48 @@ class Size:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a rank did and saw."""
+    """The actions and observations of a rank."""
 
     run: int
     rank: int
     owned: dict[int, str] = field(default_factory=dict)
-    """The claims that this rank took for its own, by attempt."""
+    """The claims that this rank owned, by attempt."""
     began: dict[int, int] = field(default_factory=dict)
-    """The step from which it continued, by attempt."""
+    """The step from which the rank resumed, by attempt."""
     published: dict[int, int] = field(default_factory=dict)
-    """The last step of which the store acknowledged a snapshot, by attempt."""
+    """The last step whose snapshot the store acknowledged, by attempt."""
     sealed: list[int] = field(default_factory=list)
-    """Attempts in this machine's folder that it sealed, or found sealed."""
+    """The attempts in the rank's folder that the rank sealed or found sealed."""
     fenced: list[int] = field(default_factory=list)
     lost: int = 0
-    """Contentions that another rank won."""
+    """The number of contentions that another rank won."""
     followed: int = 0
-    """Snapshots of another rank that were read."""
+    """The number of snapshots of other ranks that were read."""
     calls: dict[str, int] = field(default_factory=dict)
     fault: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Rank:
-    """One rank of one run."""
+    """A rank of a run."""
 
     report: Report
     size: Size
     machine: Machine
     board: Any
-    """The run's ID, in memory that the processes share."""
+    """The id of the run, in memory that all processes share."""
     barrier: Any
     stale: bool = False
 
     def play(self) -> None:
-        """Take part in every round, and keep a failure for the report."""
+        """Take part in every round, and store a failure in the report."""
         try:
             self._begin()
             for turn in range(1, self.size.rounds + 1):
                 self._round(turn)
         except BrokenBarrierError:
             pass
-        except BaseException:  # noqa: BLE001 - reported by the process of the tests
+        except BaseException:  # noqa: BLE001 - the test process reports every failure
             self.report.fault = traceback.format_exc()
             self.barrier.abort()
         store: Any = self.machine.store
@@ -156,7 +156,7 @@ class Rank:
         self.machine.opened = None
 
     def _round(self, turn: int) -> None:
-        """Contend for the next attempt; the winner trains, and the others follow it."""
+        """Contend for the next attempt. The winner trains, and the other ranks follow."""
         run, is_owner = self.board.value.decode(), False
         if self.stale or not self.size.contends(self.report.rank, turn):
             self._meet()
@@ -164,7 +164,9 @@ class Rank:
                 self._publish_late()
         else:
             try:
-                step = self.machine.take_over(run, after_hold=self._meet)  # all of them claim one number at once
+                step = self.machine.take_over(
+                    run, after_hold=self._meet
+                )  # all contenders claim the same number at the same time
                 is_owner = True
                 self._own(self.machine.attempt.record.attempt, step)
             except ClaimedError:
@@ -194,14 +196,14 @@ class Rank:
             self.report.published[self.machine.attempt.record.attempt] = saved.step
 
     def _follow(self, run: str, turn: int) -> None:
-        """Find the newest snapshot of the attempt of this round."""
+        """Read the newest snapshot of this round's attempt."""
         assert newest_snapshot(self.machine.store, run, turn + 1) is not None
         self.report.followed += 1
 
     def _end(self, turn: int) -> None:
-        """End as the last owner, which completes the run, or by a fate that only the run and the round decide."""
+        """Complete the run in the last round; otherwise end with a fate that depends only on run and round."""
         is_last = turn == self.size.rounds
-        fate = FATES[random.Random(f"{self.report.run} {turn}").randrange(len(FATES))]  # noqa: S311 - reproducible
+        fate = FATES[random.Random(f"{self.report.run} {turn}").randrange(len(FATES))]  # noqa: S311 - a reproducible choice, not for cryptography
         if is_last or fate == "preempted":
             self.report.sealed += self.machine.finish(RunStatus.COMPLETED if is_last else RunStatus.PREEMPTED)
         self.stale = fate == "stale" and not is_last
@@ -209,7 +211,7 @@ class Rank:
             self._die()
 
     def _publish_late(self) -> None:
-        """Publish as an owner that may have been replaced."""
+        """Try to publish as an owner that may have been replaced."""
         machine = self.machine
         if machine.opened is None:
             return
@@ -227,7 +229,7 @@ class Rank:
 
 
 def play(address: str, folder: str, size: Size, process: int, boards: Any, barriers: Any) -> None:
-    """Play the ranks of one process, and write their reports."""
+    """Run the ranks of one process, and write their reports."""
     store = open_store(address)
     ranks = []
     for run in range(size.runs):
@@ -246,7 +248,7 @@ def play(address: str, folder: str, size: Size, process: int, boards: Any, barri
 
 
 def simulate(address: str, folder: Path, size: Size) -> tuple[list[Report], list[str]]:
-    """Play a simulation in processes, and return the reports of all ranks, and the IDs of the runs."""
+    """Run a simulation in processes; return the reports of all ranks and the ids of the runs."""
     context = multiprocessing.get_context("spawn")
     boards: list[Any] = [context.Array("c", LONGEST_ID) for _ in range(size.runs)]
     barriers = [context.Barrier(size.ranks) for _ in range(size.runs)]
@@ -270,7 +272,7 @@ def simulate(address: str, folder: Path, size: Size) -> tuple[list[Report], list
 
 
 def require_sound(reports: list[Report], names: list[str], *, store: Store, size: Size, folder: Path) -> None:
-    """Raise `AssertionError` unless no attempt was lost and no number had two owners."""
+    """Raise `AssertionError` if an attempt was lost, or an attempt number did not have exactly one owner."""
     faults = [report.fault for report in reports if report.fault]
     assert faults == [], faults[0]
     for number, run in enumerate(names):
@@ -293,7 +295,7 @@ def require_sound(reports: list[Report], names: list[str], *, store: Store, size
 
 
 def _require_progress(mine: list[Report], run: str) -> None:
-    """Require that each attempt began at the last step that was published before it, or later."""
+    """Require that each attempt resumed from the last step published before it, or one step earlier if a stale rank published late."""
     began = {attempt: step for report in mine for attempt, step in report.began.items()}
     published = {attempt: step for report in mine for attempt, step in report.published.items()}
     for attempt in sorted(began)[1:]:
@@ -302,11 +304,11 @@ def _require_progress(mine: list[Report], run: str) -> None:
             attempt,
             began,
             published,
-        )  # the stale one took one step more
+        )  # a stale rank may have taken another step
 
 
 def numbers(reports: list[Report], size: Size) -> str:
-    """Return the numbers of a simulation, as a line."""
+    """Return the statistics of a simulation as a line of text."""
     totals = [sum(report.calls.values()) for report in reports]
     kinds = Counter[str]()
     for report in reports:

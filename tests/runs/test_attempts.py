@@ -1,4 +1,4 @@
-"""The attempts of one run, compared with each other."""
+"""Facts about all attempts of a run: changes, current settings, total duration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing checkpoints beside a training: when one is due, one at a time, and without a failure of the training."""
+"""Publishing checkpoints in the background: at intervals, one at a time, and without failing the training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class SlowStore(MemoryStore):
     """A store whose writes wait for `opened`, and fail while `fails` is set."""
 
     def __init__(self) -> None:
-        """Create an empty store that answers."""
+        """Create an empty store that responds."""
         super().__init__()
         self.opened, self.fails, self.entered = Event(), False, Event()
         self.opened.set()
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Wait, and store the object."""
+        """Wait for `opened`, then store the object."""
         self.entered.set()
         self.opened.wait(60)
         if self.fails:
@@ -40,7 +40,7 @@ class SlowStore(MemoryStore):
 
 @dataclass(slots=True, kw_only=True)
 class Publishing:
-    """A machine that trains, with its publication."""
+    """A machine that trains, with its background publication."""
 
     machine: Machine
     every: float = 0.0
@@ -48,7 +48,7 @@ class Publishing:
     publication: BackgroundPublication | None = None
 
     def offer(self, saved: Saved, *, waits: bool = True) -> None:
-        """Offer a checkpoint, and wait until it is published."""
+        """Offer a checkpoint; if `waits` is true, wait until it is published."""
         if self.publication is None:
             attempt, store = self.machine.attempt.folder, self.machine.store
             self.publication = BackgroundPublication(attempt, lambda: store, every=self.every, say=self.lines.append)
@@ -62,7 +62,7 @@ class Publishing:
         self.publication.end()
 
     def steps(self) -> int:
-        """Return the step of the newest snapshot."""
+        """Return the step of the newest snapshot; 0 if the store has no snapshot."""
         found = newest_snapshot(self.machine.store, self.machine.run, 1)
         return 0 if found is None else found[0].step
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_during_a_publication_does_not_wait_for_it(publishing: Publ
     publishing.offer(publishing.machine.train(1), waits=False)
     store.opened.set()
     publishing.offer(publishing.machine.train(1), waits=True)
-    assert publishing.steps() in {1, 3}  # never the second, which was skipped
+    assert publishing.steps() in {1, 3}  # never step 2, whose checkpoint was skipped
     publishing.end()
 
 

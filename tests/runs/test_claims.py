@@ -1,4 +1,4 @@
-"""Claims of attempts in a store: one owner of each number, and no publication by an owner that was replaced."""
+"""Claims of attempts in a store: each number has one owner, and a replaced owner cannot publish."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_open_attempt_is_claimed_by_its_own_claim(first: Machine, store: Memo
     claim = stored_claim(store, first.run, 1)
     assert claim is not None
     assert claim.to_json() == claim_of(first.attempt.folder)
-    claim_in_store(first.folder, store, attempt=1)  # the same owner again
+    claim_in_store(first.folder, store, attempt=1)  # claiming it again as the same owner succeeds
 
 
 def test_a_machine_that_continues_the_run_takes_the_next_number(
@@ -98,9 +98,9 @@ def test_a_replaced_owner_that_pulls_the_later_attempt_can_publish_beside_it(
 
 
 def test_a_replaced_process_cannot_publish_from_a_folder_that_it_shares(first: Machine, store: MemoryStore) -> None:
-    """The process that replaced it opened its attempt in the same folder, as on a cluster's file system."""
+    """The replacing process opened its attempt in the same folder, as on the shared file system of a cluster."""
     second = Machine(name="second", runs=first.runs, store=store)
-    first.attempt.release()  # the file system does not carry the lock from one host to another
+    first.attempt.release()  # as on a file system that does not share locks between hosts
     close_lost(first.folder)
     second.take_over(first.run)
     first.attempt.close(Outcome(status=RunStatus.COMPLETED))
@@ -111,7 +111,7 @@ def test_a_replaced_process_cannot_publish_from_a_folder_that_it_shares(first: M
 
 
 class InterveningStore(MemoryStore):
-    """A store in which something happens just before a seal is written."""
+    """A store that calls `before_seal` once, just before the seal of attempt 1 is written."""
 
     before_seal: Callable[[], object] | None = None
 
@@ -124,7 +124,7 @@ class InterveningStore(MemoryStore):
 
 
 def test_a_seal_written_after_a_later_claim_changes_nothing_of_the_later_attempt(tmp_path: Path) -> None:
-    """The owner checks, then it is replaced, then it seals: nothing can prevent that without a lock."""
+    """The owner checks, is replaced, and then seals, which only a lock could prevent."""
     store = InterveningStore()
     first, second = machine(tmp_path, store, "first"), machine(tmp_path, store, "second")
     run = first.begin()
@@ -153,7 +153,7 @@ def test_of_two_machines_that_continue_at_once_one_is_told_the_other_host(
 def test_a_folder_whose_attempt_was_made_elsewhere_too_is_rejected(
     first: Machine, tmp_path: Path, store: MemoryStore
 ) -> None:
-    """The machine continued without the store; meanwhile another took the number."""
+    """The machine resumed without the store while another machine claimed the same number."""
     first.attempt.close(Outcome(status=RunStatus.PREEMPTED))
     open_run(
         first.folder, ingredients=first.attempt.record.ingredients, circumstances=first.attempt.record.circumstances
@@ -166,7 +166,7 @@ def test_a_folder_whose_attempt_was_made_elsewhere_too_is_rejected(
 def test_claims_that_a_store_missed_are_written_before_the_next(tmp_path: Path, store: MemoryStore) -> None:
     run = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED)
     folder = run.folder.parents[1]
-    (folder / ATTEMPTS / "2").mkdir()  # killed before it had a claim
+    (folder / ATTEMPTS / "2").mkdir()  # an attempt that was killed before it wrote its claim
     third = open_run(folder, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
     claim_in_store(folder, store, attempt=3)
     tokens = [stored_claim(store, folder.name, number).token for number in (1, 2, 3)]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The differences of two records: everything that can affect a result, and nothing else."""
+"""The differences between two records: all facts that can affect a result, and no others."""
 
 from __future__ import annotations
 

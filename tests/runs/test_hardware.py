@@ -1,4 +1,4 @@
-"""The facts about this machine."""
+"""The description of this machine."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_multiprocessors_follow_from_cores_and_architecture() -> None:
 
 
 class Nvml:
-    """A fake of the driver's library with two GPUs."""
+    """A fake of NVML with two GPUs."""
 
     class NVMLError(Exception):
         """The exception that the library raises."""
 
-    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the library's own names, here and below
+    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the names of the library, here and below
         return 13000
 
     def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802
@@ -116,8 +116,8 @@ def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_omitted(tmp_pa
 
 def test_a_gpu_reports_each_available_gauge() -> None:
 
-    class Refused(Exception):  # noqa: N818 - NVML calls it so
-        """The exceptions that NVML raises."""
+    class Refused(Exception):  # noqa: N818 - a local stand-in for `NVMLError`
+        """A stand-in for the exception that NVML raises."""
 
     def power(_: object) -> int:
         raise Refused

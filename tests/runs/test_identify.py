@@ -1,4 +1,4 @@
-"""Which files of a source tree a process imported."""
+"""The files of a source tree that a process has imported."""
 
 from __future__ import annotations
 

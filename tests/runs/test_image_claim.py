@@ -1,4 +1,4 @@
-"""How well an image's identity is known: three sources, and whether they agree."""
+"""How well an image's identity is known, depending on three sources and whether they agree."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_two_build_ids_that_differ_are_both_shown(image_statement: Path) -> None
 
 
 def test_an_observation_of_another_build_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    """`.env` does not count either if the engine contradicts the image."""
+    """The variables from `.env` are ignored, too, if the engine reports another build."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=OTHER))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.UNKNOWN
 

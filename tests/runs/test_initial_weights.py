@@ -1,4 +1,4 @@
-"""The initial weights of a run: the copy in its folder, and the runs that it descends from."""
+"""The initial weights of a run: their copy in the run's folder, and the chain of parent runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A metric's value as short text, whatever its size."""
+"""Formatting metrics of any size."""
 
 from __future__ import annotations
 

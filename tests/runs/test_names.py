@@ -1,4 +1,4 @@
-"""How a user names a run."""
+"""Names of runs on the command line."""
 
 from __future__ import annotations
 

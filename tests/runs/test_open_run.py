@@ -73,7 +73,7 @@ def test_concurrent_opens_never_share_an_attempt(tmp_path: Path) -> None:
 
 
 def test_a_visible_record_always_has_a_live_process(tmp_path: Path) -> None:
-    """Otherwise another process would treat a starting run as dead and close it."""
+    """The lock is taken before the record is written, since another process could otherwise close a starting run as killed."""
     _, folder = new_run(tmp_path)
     with ThreadPoolExecutor(1) as pool:
         for number in range(1, 9):

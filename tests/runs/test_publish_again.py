@@ -1,4 +1,4 @@
-"""Publishing unusual attempts: without record, claim or source, with logs that grew, changed on one side."""
+"""Publishing unusual attempts: without a record, claim or source, with logs that have grown, or changed since publication."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_run_without_a_source_is_published_without_one(run: OpenRun) -> None:
 
 
 def test_a_file_that_grew_is_published_as_recorded(run: OpenRun) -> None:
-    """The log grows after the record is closed; a changed byte within the recorded size is detected."""
+    """A log may grow after the record is closed, but a changed byte within the recorded size is detected."""
     path, before = run.folder / "metrics.jsonl", (run.folder / "metrics.jsonl").read_bytes()
     path.write_bytes(before + b"more")
     publish_run(run_root(run), store := MemoryStore())

@@ -1,4 +1,4 @@
-"""Pulling a run, also a manipulated one."""
+"""Pulling runs, including manipulated runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def packed_files(folder: Path) -> dict[str, bytes]:
-    """Return every file that a pull brings: all files of a run except the unpacked source."""
+    """Return the files that a pull creates: all files of a run except the unpacked source."""
     return {path: data for path, data in contents(folder).items() if not path.startswith(f"{COPY}/")}
 
 
@@ -111,7 +111,7 @@ def test_a_missing_run_is_not_found(tmp_path: Path) -> None:
 
 
 def store_with_altered_seal(run: OpenRun, change: Callable[[dict[str, Any]], None]) -> MemoryStore:
-    """Return a store in which an attacker changed the seal of this run."""
+    """Return a store in which the seal of `run` was altered by `change`."""
     honest, store = MemoryStore(), MemoryStore()
     publish_run(run.folder.parents[1], honest)
     key = sealed_key(run.record.run, 1)
@@ -203,7 +203,7 @@ def test_paths_of_a_source_bundle_stay_in_its_folder(tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 20])
 def test_a_source_bundle_may_not_claim_more_bytes_than_it_has(tmp_path: Path, size: int) -> None:
-    """A sparse file of 1 kB could be read as 1 TB of zeros."""
+    """A sparse file of 1 kB could expand to 1 TB of zeros."""
     with tarfile.open(tmp_path / "x", "w:gz", format=tarfile.PAX_FORMAT) as tar:
         entry = tarfile.TarInfo("a")
         entry.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": f"{size},0"}

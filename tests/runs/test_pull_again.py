@@ -1,4 +1,4 @@
-"""Pulling a run that is partly on this machine, and the reports of a pull."""
+"""Pulling a run that is partly on this machine, and the progress reports of a pull."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_damaged_and_missing_files_are_restored_and_reported(run: OpenRun) -> No
 
 
 def test_another_attempt_with_the_number_of_a_local_one_does_not_change_it(run: OpenRun) -> None:
-    """The local run was never published, and the store has another user's seal of the same number."""
+    """The local attempt was never published, and the store has another seal of the same number."""
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
     (run.folder / "published.json").unlink()

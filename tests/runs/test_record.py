@@ -1,4 +1,4 @@
-"""The record, and the inputs of a run's identity."""
+"""The record, and the ingredients that determine a run's identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's record if a system call that writes it fails, or the process is killed there."""
+"""A run's record remains valid if a system call that writes it fails or the process is killed during the call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(shutil.which("strace") is Non
 
 
 def run_with_fault(folder: Path, *, call: str, fault: str, place: int) -> subprocess.CompletedProcess[str]:
-    """Open, change and close a run below `folder`, with a fault at the `place`-th of these calls."""
+    """Open, change and close a run below `folder`, with a fault at call number `place` of the system call `call`."""
     inject = f"--inject={call}:{fault}:when={place}"
     words = ["strace", "-f", "-qq", "-o", str(folder.parent / "trace"), f"--trace={call}", inject]
     script = [sys.executable, "-B", "-c", SCRIPT, str(folder)]

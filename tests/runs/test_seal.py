@@ -1,4 +1,4 @@
-"""The store's documents about an attempt, and records of every released version."""
+"""The documents about an attempt in a store, and records of released versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_record_of_the_first_version_still_loads() -> None:
 
 
 def test_a_record_of_the_first_version_keeps_its_bytes_and_identity() -> None:
-    """Detects a change of the models that would change the identity of existing runs."""
+    """This test detects a change of the models that would change the identity of existing runs."""
     text = (GOLDEN / "record-1.json").read_bytes()
     record = read_record(text, where="golden")
     assert record.to_json() == text
@@ -59,7 +59,7 @@ def test_the_identity_follows_from_the_document_as_written() -> None:
 
 
 def test_the_committed_schema_matches_the_models() -> None:
-    """`reprise runs schema > docs/record.schema.json` writes it."""
+    """If this test fails, run `reprise runs schema > docs/record.schema.json`."""
     assert (ROOT / "docs" / "record.schema.json").read_text(encoding="utf-8") == record_schema()
 
 

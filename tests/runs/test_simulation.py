@@ -1,4 +1,4 @@
-"""Many ranks that share a store: no attempt is lost, no number has two owners, nothing is listed, and the calls of a rank are bounded."""
+"""With many ranks and one store, no attempt is lost, no number has two owners, the store is never listed, and calls are bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["s3_address", "s3_endpoint", "s3_environment"]
 
 def play(address: str, folder: Path, size: Size, *, most: int) -> None:
     reports, names = simulate(address, folder, size)
-    print(line := numbers(reports, size))  # noqa: T201 - with -s, the measurement
+    print(line := numbers(reports, size))  # noqa: T201 - shows the measurement with pytest -s
     require_sound(reports, names, store=open_store(address), size=size, folder=folder)
     assert sum(report.calls.get("keys", 0) for report in reports) == 0
     assert max(sum(report.calls.values()) for report in reports) <= most, line

@@ -1,4 +1,4 @@
-"""Snapshots of a running attempt: written last, never replaced, and pulled to continue the run on another machine."""
+"""Snapshots of a running attempt: written last, never replaced, and pulled to resume the run on another machine."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_machine_that_continued_earlier_pulls_only_what_others_added(first: Ma
     assert pulled_snapshots(first.folder) == [2]
     assert [record.attempt for record in pull_later(second.folder, first.store)] == [
         1
-    ]  # it may have been continued there
+    ]  # its machine may have published more of it
 
 
 def test_numbers_that_were_only_claimed_are_kept_by_a_pull(first: Machine, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_malicious_snapshot_is_rejected(
 
 
 def test_a_snapshot_of_a_finished_attempt_is_rejected(first: Machine) -> None:
-    """Else a forged document could state that a run is completed, and no machine would continue it."""
+    """Otherwise a forged document could state that a run is completed, so that it could no longer be resumed."""
     first.snapshot(first.train(1))
     text = json.loads(b"".join(first.store.read(snapshot_key(first.run, 1, 1))))
     text["record"]["outcome"]["status"] = "completed"

@@ -1,4 +1,4 @@
-"""Files that differ from the record are reported, with the store that has an intact copy."""
+"""Files that differ from the record are reported, with a hint that names the store with an intact copy."""
 
 from __future__ import annotations
 

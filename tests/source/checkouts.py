@@ -1,4 +1,4 @@
-"""Helpers of the tests that capture checkouts."""
+"""Helpers for tests that capture checkouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def git(folder: Path, *words: str) -> None:
-    """Run git without any user or system configuration."""
+    """Run git without user configuration."""
     names = {f"GIT_{who}_{what}": "a@b.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = {"PATH": os.environ["PATH"], "HOME": os.devnull, **names}
     subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=environment)

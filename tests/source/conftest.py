@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_checkout(tmp_path: Path) -> Path:
-    """Return a repository with one commit: code, a script, an ignored folder, runs/."""
+    """Return a repository with a single commit of code and a script, an ignored folder, and `runs/`."""
     root = tmp_path / "checkout"
     for path, text in {
         "code.py": "x = 1\n",

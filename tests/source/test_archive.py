@@ -1,4 +1,4 @@
-"""A source bundle as an archive and as a folder: limits, modes, and manipulated archives."""
+"""Source bundles as archives and as folders: limits and modes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 def make_bundle(**files: bytes) -> SourceBundle:
-    """Return a source; files that start with `x` are executable, and `__` stands for a slash."""
+    """Return a source bundle. Files whose names begin with `x` are executable, and `__` in a name stands for a slash."""
     source_files = tuple(
         SourceFile(path=name.replace("__", "/"), executable=name[0] == "x", sha256=digest_of_bytes(data), data=data)
         for name, data in files.items()

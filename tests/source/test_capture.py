@@ -34,7 +34,9 @@ def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(make_
 
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
-    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is not mounted
+    how = (
+        "baked" if Path("/opt/reprise/image.json").exists() else "mounted"
+    )  # in a container of an image, `tmp_path` is not mounted
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 
@@ -148,7 +150,7 @@ print(bundle.source.files, seen["open"], seen["os.scandir"] + seen["os.listdir"]
 
 
 def test_capturing_this_repository_reads_each_file_twice_and_no_ignored_folder() -> None:
-    """Counted, because a time depends on the machine's other work: 1,317 files, 2,676 opened."""
+    """The test counts opened files instead of measuring time, which depends on other processes. Measured: 2,676 for 1,317 files."""
     code = _COUNT.replace("ROOT", f"__import__('pathlib').Path({str(ROOT)!r})")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files, opened, listed = map(int, done.stdout.split())
@@ -234,7 +236,7 @@ def test_a_copy_of_a_source_with_submodules_has_the_same_digest(
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
-# --- line ends
+# --- line endings
 
 
 def test_a_clone_on_windows_has_the_same_source_as_any_other(make_checkout: Path, tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_every_text_file_of_this_repository_has_lf_in_every_clone() -> None:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """Another repository, with an ignored file, a file that looks like a secret and is not, and an edit."""
+    """Return another repository, with an ignored file, a file that looks like a secret but is not, and an untracked file."""
     root = tmp_path / "theirs"
     for path, text in {
         "src/models/net.py": "x = 1\n",

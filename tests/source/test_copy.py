@@ -1,4 +1,4 @@
-"""Unpacking a source bundle, so that freezing it again gives the same digest."""
+"""Laying out a source bundle, so that capturing the folder again results in the same digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ODD = (
 
 @pytest.fixture
 def frozen_source(tmp_path: Path) -> tuple[Path, SourceBundle]:
-    """Return a frozen repository of files that look like leftovers, and its archive."""
+    """Freeze a repository of files that look temporary; return the archive and the bundle."""
     checkout, run = tmp_path / "checkout", tmp_path / "runs" / "a"
     for name in ODD:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The project of an experiment from outside the checkout: where it begins, and where its imports lead."""
+"""The project of an experiment from outside the checkout: its root, and how its imports are resolved."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write(root: Path, *paths: str, **texts: str) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A repository with a package `src`, and another package below it, as in a layout with an installed package."""
+    """Return a repository with the package `src` and the package `src.models` in it."""
     names = ("src/__init__.py", "src/models/__init__.py", "src/models/net.py", "src/models/mnist.py", "scripts/run.py")
     return write(tmp_path / "theirs", ".git/HEAD", *names)
 

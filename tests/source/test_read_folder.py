@@ -1,4 +1,4 @@
-"""Which files of a folder belong to a source, with real git and real files."""
+"""The files of a folder that belong to a source, with real git and real files."""
 
 from __future__ import annotations
 

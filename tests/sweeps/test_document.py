@@ -1,4 +1,4 @@
-"""The notation of a sweep's points: lists, ranges, files."""
+"""The notations for the points of a sweep: lists, ranges, files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep on disk: the status of its points after any kill."""
+"""A sweep's folder, and the states of its points, including after a kill."""
 
 from __future__ import annotations
 

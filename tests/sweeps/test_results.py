@@ -1,4 +1,4 @@
-"""The results of a sweep."""
+"""The results of a sweep: rows, their order, and the best row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def summarize(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> SweepResults:
-    """Summarize points with these metrics; None is an unfinished point."""
+    """Summarize points with their settings and metrics; a point whose metrics are None is unfinished."""
     points = [point for point, _ in results]
     sweep = Sweep(
         id=new_run_id(),

@@ -194,7 +194,7 @@ def _not_initialized(git_listing: CheckoutFiles) -> list[str]:
 
 
 def _repositories(paths: Iterable[str]) -> list[str]:
-    """Return a line for each folder or file that belongs to a repository's own files, which are not captured."""
+    """Return a line for each top-level folder or file with the own files of a git repository, which are not captured."""
     shown = sorted({path.rpartition("/")[0].partition("/")[0] or path for path in paths})
     return [f"{name if name.isprintable() else ascii(name)}: it holds files of a repository" for name in shown]
 

@@ -1,4 +1,4 @@
-"""Drawings are well-formed, inside their frame, described, and short."""
+"""Drawings are well-formed, stay inside their frame, have a description, and are short."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parse_svg(svg: str) -> ET.Element:
-    return ET.fromstring(svg)  # noqa: S314 - our own bytes
+    return ET.fromstring(svg)  # noqa: S314 - the bytes come from this package
 
 
 def draw_curve(heights: list[float], **other: Any) -> ET.Element:

@@ -1,4 +1,4 @@
-"""Markup: text never becomes a tag."""
+"""Text never becomes markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: a PNG is embedded only if all its chunks are valid."""
+"""A PNG is embedded only if all its chunks are valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def chunk(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def png(width: int = 1, *extra: bytes, after: bytes = b"") -> bytes:
-    """Return a picture of one gray pixel, whose header can state another width."""
+    """Return a PNG with a single gray pixel; its header may state another width."""
     size = width.to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
     body = [chunk(b"IHDR", size), *extra, chunk(b"IDAT", zlib.compress(b"\0\x80")), chunk(b"IEND")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(body) + after

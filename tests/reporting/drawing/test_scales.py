@@ -1,4 +1,4 @@
-"""Scales: round numbers inside the axis for any range."""
+"""Scales have round tick values inside the axis for any range of numbers."""
 
 from __future__ import annotations
 

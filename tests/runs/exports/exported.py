@@ -1,4 +1,4 @@
-"""A run to export, in memory: a fine-tuning in a verified image, with one dataset, settings of several origins, logs and weights."""
+"""A run to export, in memory: a fine-tuning in a verified image, with a dataset, settings with several origins, logs and weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def image(known: Knowledge = Knowledge.VERIFIED) -> Image:
 def make_record(
     *, around: dict[str, Any] | None = None, inputs: dict[str, Any] | None = None, **outcome: Any
 ) -> Record:
-    """Return the record; `around` changes circumstances, `inputs` ingredients, other arguments the outcome."""
+    """Return a record. `around` replaces circumstances, `inputs` replaces ingredients, and other arguments replace the outcome."""
     usual: dict[str, Any] = {
         "settings": {"batch_size": 32, "layers": [8, None], "learning_rate": 0.001, "seed": 0},
         "datasets": {"digits": DatasetIngredient(version=1, content=digest("content"))},
@@ -73,7 +73,7 @@ def files() -> list[File]:
 
 
 def exported(*records: Record, source: bool = True) -> ExportedRun:
-    """Return a run of these attempts."""
+    """Return a run whose attempts have `records`, by default a single attempt."""
     attempts = [ExportedAttempt.of(each, each.to_json()) for each in records or (make_record(),)]
     bundle = File(path="source.tar.gz", size=6, sha256=digest("source"))
     return ExportedRun(attempts=tuple(attempts), source=bundle if source else None)

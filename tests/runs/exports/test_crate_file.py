@@ -1,4 +1,4 @@
-"""Crates on the disk: complete, equal for equal runs, verified while they are written."""
+"""Crates on disk are complete, equal for equal runs, and verified while they are written."""
 
 from __future__ import annotations
 

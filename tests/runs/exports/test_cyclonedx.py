@@ -1,4 +1,4 @@
-"""The bill of materials: the model, what it was measured on, and what it was trained with."""
+"""The bill of materials: the model, its metrics and limitations, and the data and software that trained it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a run to export: from a folder, from a store without its files, from a record alone."""
+"""Reading a run to export: from a folder, from a store without its files, and from only a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves the machine: no path, no secret; everything else unchanged."""
+"""Exported documents contain no absolute path and no secret; all other texts are unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS: Final[list[Callable[[ExportedRun], dict[str, Any]]]] = [provenance, bil
 HOME: Final = "/home/canary"
 HOST: Final = "canary-host"
 TOKEN: Final = "glpat" + "-canary0123456789abcdef"
-PASSWORD: Final = "canary-of-a-named-secret"  # noqa: S105 - a made-up value
+PASSWORD: Final = "canary-of-a-named-secret"  # noqa: S105 - test data, not a secret
 ENVIRONMENT: Final = "canary-of-the-environment"
 
 

@@ -1,4 +1,4 @@
-"""Provenance: what is a subject, a dependency, a parameter of the user, and what is not claimed."""
+"""Provenance: its subjects, dependencies and external parameters, and the facts that it does not claim."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Validators of other projects accept each document, and reject it if it is damaged.
 
-They have an environment of their own, by hash (validators.txt): none of them is a dependency of Reprise. The code in it is that of
-docs/how-to/share-provenance.md.
+The validators are installed in a separate environment, by hash (validators.txt), since they are not dependencies of Reprise. The tests run
+the commands and programs in docs/how-to/share-provenance.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ about actionStatus additionalType contentSize CreateAction CreativeWork Dataset 
 hasPart identifier instrument license mentions name object programmingLanguage PropertyValue result SoftwareSourceCode startTime value
 version
 """
-"""The terms of the context of RO-Crate 1.1 that crates use: each is the term of schema.org with its name, except those below."""
+"""The terms of RO-Crate 1.1 that crates use. Each is the schema.org term of the same name, except `OTHER_TERMS`."""
 OTHER_TERMS: Final = {"File": "http://schema.org/MediaObject", "conformsTo": "http://purl.org/dc/terms/conformsTo"}
 STORE: Final = """
 import io, sys
@@ -56,7 +56,7 @@ session = CachedSession(sys.argv[1], backend="sqlite", expire_after=-1)
 session.mount("https://", Answer())
 session.get(sys.argv[2]).raise_for_status()
 """
-"""Stores the answer to a request in the validator's cache, since its option --offline needs it there."""
+"""A program that writes the response to a request into the validator's cache, which its option --offline requires."""
 PREDICATE: Final = """
 import json, sys
 from google.protobuf.json_format import ParseDict
@@ -77,7 +77,7 @@ assert predicate.run_details.metadata.started_on.seconds
 
 @pytest.fixture(scope="module")
 def validators(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of programs of the environment with the validators."""
+    """Return the folder of programs in the environment of the validators."""
     folder = tmp_path_factory.mktemp("validators") / "venv"
     make_venv(folder, "-r", str(REQUIREMENTS))
     return folder / "bin"
@@ -148,7 +148,7 @@ def test_a_damaged_bill_of_materials_is_rejected(validators: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def cache(validators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the cache of the validator of crates, with the context of RO-Crate."""
+    """Return the cache of the crate validator, which contains the context of RO-Crate."""
     folder = tmp_path_factory.mktemp("cache")
     terms = {name: f"http://schema.org/{name}" for name in TERMS.split()} | OTHER_TERMS
     (folder / "context.json").write_text(json.dumps({"@context": terms}))
@@ -158,7 +158,7 @@ def cache(validators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def validate_crate(validators: Path, cache: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the validator's program without the network."""
+    """Run the crate validator without network access."""
     command = [str(validators / "rocrate-validator"), "-y", "validate", "--offline", "--cache-path", str(cache), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
@@ -171,7 +171,7 @@ UNKNOWN: Final = {
     "The Root Data Entity SHOULD have a link to a Contextual Entity representing the `author` of the RO-Crate",
     "The `publisher` property of a `Root Data Entity` SHOULD be an `Organization`",
 }
-"""Recommendations about what no record has: an address of the source, a person, a license."""
+"""Recommendations about facts that no record has: a URL of the source, a person, a license."""
 
 
 def test_a_crate_follows_each_requirement_and_what_is_recommended(
@@ -209,7 +209,7 @@ def test_a_damaged_crate_is_rejected(
 
 
 def commands_of_page() -> list[list[str]]:
-    """Return the commands of the page that name a file or `latest`, in order."""
+    """Return, in order, the commands of the page that can be run: those of openssl, the validator, and exports of `latest`."""
     lines = re.findall(r"^    (.*)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     starts = ("openssl ", "reprise runs export latest", "rocrate-validator ")
     return [shlex.split(line, comments=True) for line in lines if line.startswith(starts)]
@@ -237,7 +237,7 @@ def test_the_commands_and_programs_of_the_page_work(
 
 
 def require_signature(file: Path, *, key: Path) -> None:
-    """Verify an envelope with openssl, over the bytes that the specification of DSSE names."""
+    """Verify the signature of an envelope with openssl, over the bytes that the DSSE specification defines."""
     envelope = json.loads(file.read_bytes())
     kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
     signed, signature = file.with_suffix(".pae"), file.with_suffix(".sig")
