@@ -1,1 +1,1 @@
-"""Attacks by another user of a shared store or cache: the threat model of docs/security.md."""
+"""Attacks by other users of a shared store, cache or runs folder: the threat model in docs/security.md."""

@@ -1,8 +1,8 @@
-"""Reads mutated documents in a separate process with limited memory: the readers may only raise errors of Reprise.
+"""Read mutated documents in a separate process with limited memory: readers may raise only the errors of Reprise.
 
     python -m tests.security.campaign --seconds 60 --seed 1 [--kind record]
 
-prints a line of JSON for each kind: how often it was read, the slowest reading, and what else came out.
+prints a line of JSON for each kind: the number of documents, the time of the slowest, and all other exceptions.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from tests.security.kind import Kind
 
 MEMORY = 3 << 30
-"""Bytes of address space beyond those of the imports: a document of the largest size takes a part of it."""
+"""Bytes of address space in addition to those in use after the imports, enough for the largest valid document."""
 SLOW = 20.0
-"""Seconds of work for one document."""
+"""The maximum CPU time in seconds for one document."""
 
 
 def main() -> int:
-    """Run the named kinds, or all kinds."""
+    """Run campaigns for the kinds named by `--kind`, or for all kinds; return 1 if any of them found a fault."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=10.0, help="of work, for each kind")
-    parser.add_argument("--count", type=int, default=1 << 40, help="readings of each kind at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="CPU time for each kind")
+    parser.add_argument("--count", type=int, default=1 << 40, help="maximum number of documents of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=[*KINDS])
-    parser.add_argument("--keep", type=Path, help="a folder for what was not rejected as it should be")
+    parser.add_argument("--keep", type=Path, help="a folder for the documents that caused a fault")
     words = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
     bad = 0
@@ -62,12 +62,12 @@ def main() -> int:
 
 
 def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]:
-    """Read mutated documents until the time or the count is reached."""
-    draw, began, done, slowest = Random(f"{words.seed} {name}"), process_time(), 0, 0.0  # noqa: S311 - reproducible by the seed
+    """Read mutated documents until the time or the count is reached; return the results."""
+    draw, began, done, slowest = Random(f"{words.seed} {name}"), process_time(), 0, 0.0  # noqa: S311 - reproducible from the seed
     faults: dict[str, dict[str, Any]] = {}
     while done < words.count and process_time() - began < words.seconds:
         body = kind.mutated(draw)
-        if words.keep:  # if the process is killed, this is its last document
+        if words.keep:  # so that the document is known if it kills the process
             words.keep.mkdir(parents=True, exist_ok=True)
             (words.keep / f"{name}-last").write_bytes(body)
         started = process_time()
@@ -85,12 +85,12 @@ def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]
 
 
 def _read(kind: Kind, body: bytes) -> str | None:
-    """Return the exception that is not an error of Reprise, with its location; `None` if there is none."""
+    """Return the exception and its location; `None` if the document was read or rejected with an error of Reprise."""
     try:
         kind.read(body)
     except KeyboardInterrupt:
         raise
-    except BaseException as fault:  # noqa: BLE001 - any exception is a result
+    except BaseException as fault:  # noqa: BLE001 - every exception is reported as a result
         if isinstance(fault, Exception) and report(fault, as_json=True, debug=False) != 1:
             return None
         frames = [

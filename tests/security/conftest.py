@@ -1,4 +1,4 @@
-"""Fixtures of the attacks: stores, runs, a victim's home outside of every root, a dataset for a shared cache, a stranger's checkout."""
+"""Fixtures for the attacks: stores, runs, a victim's home outside every root, a dataset for a shared cache, a stranger's checkout."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["Checkout", "checkout", "home", "published", "s3_address", "s3_endpoi
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return this machine's runs."""
+    """Return the runs folder of this machine, which is configured without a store."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the one in .env of this checkout
+    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the store in this checkout's .env
     return tmp_path / "runs"
 
 
@@ -39,7 +39,7 @@ def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """Return the victim's home, which must be unchanged at the end."""
+    """Yield the victim's home, which must be unchanged at the end of the test."""
     folder = victims_folder(tmp_path / "home")
     before = state(folder)
     yield folder
@@ -52,12 +52,12 @@ for _name in os.environ.get("VICTIM_FILE", "").split(":"):
     if _name:
         pathlib.Path(_name).write_text(repr({name: os.environ.get(name) for name in os.environ if name.startswith("AWS")}))
 """
-"""An experiment that writes the keys that it finds into the file that the tests look for."""
+"""Code of an experiment that writes the keys in its environment into a file that the tests look for."""
 
 
 @pytest.fixture(scope="session")
 def stranger(checkout: Checkout) -> Checkout:
-    """Return the stranger's checkout."""
+    """Return the stranger's checkout, whose experiment contains `HARM`."""
     root = checkout.root.parent / "stranger"
     shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
@@ -67,7 +67,7 @@ def stranger(checkout: Checkout) -> Checkout:
 
 @pytest.fixture
 def stolen(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the file that exists if the stranger's code ran in the victim's checkout; it contains the keys of that process."""
+    """Return the path of the file that the stranger's code writes, with the keys of its process, if it runs in the victim's checkout."""
     path = checkout.root / "runs/STOLEN.txt"
     path.unlink(missing_ok=True)
     monkeypatch.setenv("VICTIM_FILE", str(path))

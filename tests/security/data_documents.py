@@ -1,4 +1,4 @@
-"""Documents and files of datasets, as an attacker could change them: declarations, manifests, arrays, tables, pictures."""
+"""Documents and files of datasets that an attacker could change: declarations, manifests, arrays, tables, pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def declaration(folder: Path) -> Kind:
-    """A dataset's declaration, listed and shown."""
+    """The declaration of a dataset, which `data ls`, `show` and `gc` read."""
     (folder / "datasets").mkdir()
     path, turn = folder / "datasets" / "digits.toml", count()
     for module in (data_command, command_configuration):
@@ -40,7 +40,7 @@ def declaration(folder: Path) -> Kind:
 
 
 def version(folder: Path) -> Kind:
-    """The document of a dataset's version in a store."""
+    """The document of a dataset version in a store."""
     (folder / "datasets").mkdir()
     (folder / "files").mkdir()
     for module in (data_command, command_configuration):
@@ -60,7 +60,7 @@ def version(folder: Path) -> Kind:
 
 
 def manifest(_: Path) -> Kind:
-    """A manifest whose digest a hostile declaration names."""
+    """A manifest, whose digest a hostile declaration could name."""
     raw = pack_files(*(hashed_file(f"a/{number:02}.txt", b"x" * (number + 1)) for number in range(20)))[1]
 
     def read(body: bytes) -> None:
@@ -71,7 +71,7 @@ def manifest(_: Path) -> Kind:
 
 
 def npy(folder: Path) -> Kind:
-    """An array: its header and its rows."""
+    """An array file: its header and its rows."""
     import numpy as np
 
     from trainer.data.files import FolderFiles
@@ -96,7 +96,7 @@ def npy(folder: Path) -> Kind:
 
 
 def parquet(folder: Path) -> Kind:
-    """A table: its footer and its values."""
+    """A Parquet table: its footer and its values."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -128,13 +128,13 @@ def parquet(folder: Path) -> Kind:
 
 
 def labels(_: Path) -> Kind:
-    """A label table, as a spreadsheet program saves it."""
+    """A table of labels, in encodings that spreadsheet programs write."""
     good = b'file,class\na/1.png,cat\na/2.png,"dog, big"\n'
     return Kind([good, good.decode().encode("utf-16")], lambda body: parse_labels(body, where="labels.csv"))
 
 
 def cache(folder: Path) -> Kind:
-    """The leases of a cache that other users write to."""
+    """A lease in a cache to which other users write."""
     good = {"format": "reprise.lease/1", "name": "d", "content": digest_of_bytes(b""), "boot": "x", "since": 1e9}
     (folder / "cache" / "leases").mkdir(parents=True)
 
@@ -146,7 +146,7 @@ def cache(folder: Path) -> Kind:
 
 
 def pictures(_: Path) -> Kind:
-    """Pictures of every format."""
+    """Pictures in every supported format, and in some others."""
     from tests.training.readers.test_broken_pictures import FILES, READERS
     from trainer.training.readers.images import decode_pixels
 

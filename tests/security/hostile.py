@@ -1,4 +1,4 @@
-"""Manipulated runs, as a user who can write to a store or a folder could leave them."""
+"""Runs that were manipulated by a user with write access to a store or a runs folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ESCAPES = "\x1b]0;PWNED\x07\x1b[2J"
 
 
 def change_record(text: bytes, change: Change) -> bytes:
-    """Return a record's text after a change, with the identity of the changed ingredients, which an attacker computes too."""
+    """Return a record's text after a change, with the identity of the changed ingredients, which an attacker can compute, too."""
     content = json.loads(text)
     change(content)
     try:
@@ -34,7 +34,7 @@ def change_record(text: bytes, change: Change) -> bytes:
 
 
 def bad_run(runs: Path, change: Change) -> str:
-    """Return a run on this machine whose record was changed."""
+    """Return the id of a run on this machine whose record was changed."""
     run = finish_run(runs)
     path = run.folder / "record.json"
     path.write_bytes(change_record(path.read_bytes(), change))
@@ -42,7 +42,7 @@ def bad_run(runs: Path, change: Change) -> str:
 
 
 def bad_seal(store: Path, runs: Path, change: Change) -> str:
-    """Return a run in the store only, whose seal was changed."""
+    """Return the id of a run that is only in the store and whose seal was changed."""
     run = finish_run(runs)
     publish_run(runs / run.record.run, open_store(str(store)))
     path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"
@@ -55,7 +55,7 @@ def bad_seal(store: Path, runs: Path, change: Change) -> str:
 
 
 def set_value(*keys: Any, value: Any) -> Change:
-    """Return a function that changes one value in a record."""
+    """Return a function that sets the value at the path `keys` of a record."""
 
     def change(content: dict[str, Any]) -> None:
         here: Any = content

@@ -1,4 +1,4 @@
-"""A kind of external document: valid examples, how they are mutated, and how the commands read them."""
+"""Kinds of external documents: valid examples, a function that mutates them, and a function that reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Valid documents, and the function that reads one."""
+    """A kind of external document."""
 
     good: list[bytes]
     read: Callable[[bytes], object]

@@ -1,4 +1,4 @@
-"""A server in front of a real S3 server that gives some false answers: about a write, or a web page."""
+"""A proxy in front of a real S3 server that returns some false responses: to writes, or a web page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in to the guest network.</body></
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handle a request: by the false answer, or by the real server."""
+    """Returns the false response of `lie`, or the response of the real server."""
 
     protocol_version = "HTTP/1.1"
     upstream = ""
@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def pass_on(self) -> None:
-        """Answer as the real server does unless there is a false answer."""
+        """Forward the request to the real server, unless `lie` handled it."""
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else None
         if type(self).lie(self, body):
@@ -42,10 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         }
         self.answer(answer.status, data, kept)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on  # noqa: N815 - the base class names them so
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on  # noqa: N815 - names that the base class requires
 
     def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        """Send an answer."""
+        """Send a response."""
         self.send_response_only(status)
         headers = {name.lower(): text for name, text in (headers or {}).items()}
         headers = {"content-length": str(len(body)), "connection": "close"} | headers
@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def faulty_server(upstream: str, lie: Lie) -> Iterator[str]:
-    """Yield the address of a lying server in front of the server at `upstream`."""
+    """Yield the address of a proxy in front of the server at `upstream`, with the false responses of `lie`."""
     handler = type("Lying", (Handler,), {"upstream": upstream, "lie": staticmethod(lie)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -71,7 +71,7 @@ def faulty_server(upstream: str, lie: Lie) -> Iterator[str]:
 
 
 def drops_writes(request: Handler, _: bytes | None) -> bool:
-    """Acknowledge each write below `objects/`, and store nothing."""
+    """Acknowledge each write below `objects/` without storing the object."""
     if request.command != "PUT" or "/objects/" not in request.path:
         return False
     request.answer(200, headers={"ETag": '"0"'})
@@ -79,7 +79,7 @@ def drops_writes(request: Handler, _: bytes | None) -> bool:
 
 
 def ignores_if_none_match(request: Handler, body: bytes | None) -> bool:
-    """Replace the object, whatever the condition."""
+    """Replace the object of a conditional write even if it exists."""
     if request.command != "PUT" or request.headers.get("If-None-Match") is None:
         return False
     bucket, _, key = urlsplit(request.path).path.lstrip("/").partition("/")
@@ -89,7 +89,7 @@ def ignores_if_none_match(request: Handler, body: bytes | None) -> bool:
 
 
 def loses_the_completion(request: Handler, body: bytes | None) -> bool:
-    """Complete a multipart upload, and answer as other servers answer the retry: no such upload."""
+    """Complete a multipart upload, but return the response of other servers to a retry: no such upload."""
     if request.command != "POST" or "uploadId" not in request.path:
         return False
     send_request(urlsplit(request.upstream).netloc, "POST", request.path, dict(request.headers), body)
@@ -100,19 +100,19 @@ def loses_the_completion(request: Handler, body: bytes | None) -> bool:
 
 
 def web_page(request: Handler, _: bytes | None, *, status: int = 200) -> bool:
-    """Answer every request with the page of a captive portal."""
+    """Respond to every request with the page of a captive portal."""
     request.answer(status, PAGE, {"content-type": "text/html; charset=utf-8"})
     return True
 
 
 def redirect(request: Handler, _: bytes | None) -> bool:
-    """Redirect every request."""
+    """Redirect every request to a login page."""
     request.answer(302, b"", {"location": "http://portal.example/login?token=not-to-be-printed"})
     return True
 
 
 def redirects_to(request: Handler, _: bytes | None, *, endpoint: str, status: int, headers: dict[str, str]) -> bool:
-    """Redirect every request to another server."""
+    """Redirect every request to the server at `endpoint`."""
     text = b"<Error><Code>PermanentRedirect</Code><Message>moved</Message><Endpoint>%s</Endpoint></Error>"
     place = {"location": f"{endpoint}{request.path}", "content-type": "application/xml"}
     request.answer(status, text % endpoint.encode(), place | headers)
@@ -129,7 +129,7 @@ def swallows_the_completion(request: Handler, _: bytes | None) -> bool:
 
 
 def skew_clock(request: Handler, _: bytes | None) -> bool:
-    """Reject the client's clock; the server's clock is an hour before the year 2100."""
+    """Reject the client's clock, as a server whose clock is at the start of the year 2100."""
     text = b"<Error><Code>RequestTimeTooSkewed</Code><Message>skewed</Message></Error>"
     request.answer(403, text, {"content-type": "application/xml", "date": "Fri, 01 Jan 2100 00:00:00 GMT"})
     return True

@@ -1,4 +1,4 @@
-"""Mutations of bytes and documents, random and determined by the seed."""
+"""Random mutations of bytes and documents, reproducible from the seed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ODD_TEXT: Final = (
 
 
 def mutated_bytes(draw: Random, body: bytes) -> bytes:
-    """Return the bytes with a change, removal, copy, insertion or cut."""
+    """Return the bytes after one or more random changes: replaced, removed, copied or inserted bytes."""
     found = bytearray(body)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 16))):
         at, other = draw.randrange(len(found) + 1), draw.randrange(len(found) + 1)
@@ -100,7 +100,7 @@ def mutated_bytes(draw: Random, body: bytes) -> bytes:
 
 
 def mutated_json(draw: Random, body: bytes) -> bytes:
-    """Return a JSON document with values replaced, removed and added, and sometimes with changed bytes."""
+    """Return a JSON document with values replaced, removed or added, and sometimes with changed bytes."""
     content = json.loads(body)
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         content = _changed(draw, content)
@@ -112,7 +112,7 @@ def mutated_json(draw: Random, body: bytes) -> bytes:
 
 
 def _changed(draw: Random, content: Any) -> Any:
-    """Return the document with one change at a random depth."""
+    """Return the document with a change at a random depth."""
     if isinstance(content, dict | list) and content and draw.random() < 0.85:
         key = draw.choice([*content] if isinstance(content, dict) else range(len(content)))
         content[key] = _changed(draw, content[key])

@@ -1,4 +1,4 @@
-"""A folder outside of every root, in which no attack may change anything."""
+"""A folder outside every root, in which no attack may change anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def victims_folder(path: Path) -> Path:
-    """Create a home with a file that a program reads, a file that must not be removed, and private folders."""
+    """Create a victim's home with SSH keys, a document and private folders."""
     (path / ".ssh" / "keys").mkdir(parents=True)
     (path / ".ssh" / "authorized_keys").write_text("ssh-ed25519 AAAA important\n")
     (path / "thesis.txt").write_text("years")
@@ -22,7 +22,7 @@ def victims_folder(path: Path) -> Path:
 
 
 def state(folder: Path) -> dict[str, tuple[int, ...] | str]:
-    """Return everything below a folder that a program can change: names, bytes, modes, owners, numbers of links, times."""
+    """Return the state of a folder and of all paths in it: names, bytes, modes, owners, numbers of links, modification times."""
     found: dict[str, tuple[int, ...] | str] = {}
     for path in (folder, *sorted(folder.rglob("*"))):
         about = path.lstat()

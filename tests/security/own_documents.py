@@ -1,4 +1,4 @@
-"""Documents of a checkout, as a colleague could change them: settings, sweeps, environments, locks."""
+"""Documents that a colleague could change: settings, sweeps, small documents, environments, locks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def settings(folder: Path) -> Kind:
-    """A settings file, and the file of a sweep's points."""
+    """A settings file, and a file with the points of a sweep."""
     path, turn = folder / "settings.toml", count()
 
     def read(body: bytes) -> None:
@@ -50,7 +50,7 @@ def settings(folder: Path) -> Kind:
 
 
 def points_toml(folder: Path) -> Kind:
-    """TOML of any form, parsed as a model that accepts everything."""
+    """TOML in any form, parsed as a document with free keys."""
 
     def read(body: bytes) -> None:
         (folder / "a.toml").write_bytes(body)
@@ -60,7 +60,7 @@ def points_toml(folder: Path) -> Kind:
 
 
 def documents(folder: Path) -> Kind:
-    """Small documents: noise, baseline, benchmark, inspection, pointers of the cache."""
+    """Small documents: noise, baseline, benchmark, inspection, the objects of a cached version, the description of an image."""
     found = record_of(new_run_of(folder).folder or Path())
     digest = digest_of_bytes(b"")
     readers: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
@@ -117,7 +117,7 @@ def _baseline(path: Path) -> None:
 
 
 def sweep(folder: Path) -> Kind:
-    """The document of a sweep, shown."""
+    """The document of a sweep, which `sweep --show` reads."""
     runs = [new_run_of(folder).record.run for _ in range(2)]
     points = [{"seed": "0", "learning_rate": "1e-3"}, {"seed": "1", "learning_rate": "1e-2"}]
     good = Sweep.model_validate(
@@ -141,7 +141,7 @@ def sweep(folder: Path) -> Kind:
 
 
 def environment(folder: Path) -> Kind:
-    """Environments, pins and locks of a stranger's checkout, and `.env`."""
+    """Environments, pins and the lock of a stranger's checkout, and `.env`."""
     (folder / "environments").mkdir()
     declared = [each.read_bytes() for each in (ROOT / "environments").glob("c*.toml")]
     digest = digest_of_bytes(b"")

@@ -1,4 +1,4 @@
-"""Documents of model packages, as an attacker could change them: retests and signatures beside a package, manifests of a registry."""
+"""Documents of model packages that an attacker could change: retests and signatures beside a package, manifests in a registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def weights_retest(folder: Path) -> Kind:
-    """A retest beside a package, with and without a signature, and its evidence."""
+    """A retest beside a package, with or without a signature, and its evidence."""
     made, (private, public) = written(folder / "runs"), make_keys(folder)
     good, evidence = made.retest.read_bytes(), made.evidence.read_bytes()
     signed, turn = made.retest.with_suffix(".dsse.json"), count()

@@ -1,4 +1,4 @@
-"""Documents of runs, as an attacker could change them: records, seals, traces, checkpoints, certificates."""
+"""Documents of runs that an attacker could change: records, seals, traces, checkpoints, certificates."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def attempt_of(found: ComparedRun) -> Path:
 
 
 def record(folder: Path) -> Kind:
-    """A record of this machine, listed, shown, compared and reported."""
+    """A record on this machine that is listed, shown, compared, reported and published."""
     good, bad = new_run_of(folder), new_run_of(folder)
     path, turn = attempt_of(bad) / "record.json", count()
     full = json.loads((ROOT / "tests" / "golden" / "record-1.json").read_bytes())
@@ -73,7 +73,7 @@ def record(folder: Path) -> Kind:
 
 
 def seal(folder: Path) -> Kind:
-    """A seal in a shared store, listed, shown, compared and pulled."""
+    """A seal in a shared store that is listed, shown, compared and pulled."""
     good, bad = new_run_of(folder), new_run_of(folder)
     run = bad.record.run
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -96,7 +96,7 @@ def seal(folder: Path) -> Kind:
 
 
 def snapshot(folder: Path) -> Kind:
-    """A snapshot in a shared store, pulled, shown and pulled over an older one."""
+    """A snapshot in a shared store that is pulled, shown, and pulled over an older snapshot."""
     there = folder / "store"
     there.mkdir(exist_ok=True)
     machine = Machine(name="first", runs=folder / "elsewhere" / "runs", store=open_store(str(there)))
@@ -118,7 +118,7 @@ def snapshot(folder: Path) -> Kind:
 
 
 def claim_of_another(folder: Path) -> Kind:
-    """A claim in the store, and a local claim."""
+    """A claim in the store, or a local claim."""
     found = new_run_of(folder)
     run, here = found.record.run, attempt_of(found) / "claim.json"
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -137,7 +137,7 @@ def claim_of_another(folder: Path) -> Kind:
 
 
 def published(folder: Path) -> Kind:
-    """The note that a run was published."""
+    """The note of a run's publication."""
     found = new_run_of(folder)
     run, path, turn = found.record.run, attempt_of(found) / "published.json", count()
     publish_run(folder / "runs" / run, open_store(str(folder / "store")))
@@ -151,7 +151,7 @@ def published(folder: Path) -> Kind:
 
 
 def latest(folder: Path) -> Kind:
-    """The pointer to the last checkpoint."""
+    """The pointer to the latest checkpoint."""
     found = new_run_of(folder)
     place = attempt_of(found) / "checkpoints"
     place.mkdir()
@@ -170,7 +170,7 @@ def latest(folder: Path) -> Kind:
 
 
 def checkpoint(folder: Path) -> Kind:
-    """A checkpoint's file, and a pickle of earlier versions."""
+    """The file of a checkpoint, in the current format or as a pickle of earlier versions."""
     import numpy as np
     import torch
 
@@ -212,7 +212,7 @@ def checkpoint(folder: Path) -> Kind:
 
 
 def weights(folder: Path) -> Kind:
-    """Weights and their table, compared with those of another run."""
+    """Weights and `tensors.json`, which are compared with those of another run."""
     a, b = (
         make_run(folder / "runs"),
         make_run(folder / "runs", weights={"w": ("F32", bytes(8)), "v": ("F64", bytes(16))}),
@@ -234,7 +234,7 @@ def weights(folder: Path) -> Kind:
 
 
 def trace(folder: Path) -> Kind:
-    """A trace, compared, truncated and drawn."""
+    """A trace that is compared, truncated and drawn."""
     a, b = new_run_of(folder), new_run_of(folder)
     path, other = attempt_of(b) / "trace.jsonl", ComparedPlaces(runs=folder / "runs", cache=folder / "cache")
 
@@ -248,7 +248,7 @@ def trace(folder: Path) -> Kind:
 
 
 def metrics(folder: Path) -> Kind:
-    """A run's logged values, compared and drawn."""
+    """The logged values of a run, which are compared and drawn."""
     a, b = new_run_of(folder), new_run_of(folder)
     for each in (a, b):
         (attempt_of(each) / "trace.jsonl").unlink()
@@ -266,7 +266,7 @@ def metrics(folder: Path) -> Kind:
 
 
 def figures(folder: Path) -> Kind:
-    """Figures of a run, drawn."""
+    """The figures of a run, which are drawn in a report."""
     found = new_run_of(folder)
     path = attempt_of(found) / FILE
     good = Figures(
@@ -290,7 +290,7 @@ def figures(folder: Path) -> Kind:
 
 
 def retest(folder: Path) -> Kind:
-    """A retest beside a run."""
+    """A retest in a run's folder."""
     found, other = new_run_of(folder), new_run_of(folder)
     good = Retest.model_validate(
         {
@@ -317,7 +317,7 @@ def retest(folder: Path) -> Kind:
 
 
 def certificate(folder: Path) -> Kind:
-    """A certificate, with and without a signature."""
+    """A certificate, with or without a signature."""
     a, b = (certified.make_traced_run(folder / "runs", 0.5, 0.4) for _ in range(2))
     stated, (private, public) = certified.make_statement(a, b).to_json(), make_keys(folder)
     path, turn = folder / "runs" / a.record.run / "certificates" / "c.json", count()
@@ -334,7 +334,7 @@ def certificate(folder: Path) -> Kind:
 
 
 def source(folder: Path) -> Kind:
-    """A source bundle: the compressed bytes and the archive."""
+    """A source bundle: the compressed bytes, or the archive before compression."""
     good = (new_run_of(folder).folder or Path()) / "source.tar.gz"
     plain = gzip.decompress(good.read_bytes())
 

@@ -1,4 +1,4 @@
-"""A secret in each place of a host where users have one: none reaches a run, a store, a report, a sweep, a log or the terminal."""
+"""With a secret in each place where users keep secrets, no secret reaches a run, a store, a report, a sweep, a log or the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 def canary(place: str, *, length: int = 40) -> str:
-    """Return a value in the form of a key: random letters and digits, distinct for each place."""
+    """Return a value that looks like a key: letters and digits that are distinct for each place."""
     digest = hashlib.sha512(f"canary of {place}".encode()).digest()
     return "q7" + base64.b64encode(digest).decode().replace("+", "").replace("/", "")[: length - 2]
 
@@ -42,9 +42,9 @@ ENVIRONMENT: Final = (
     "DB_PASSWORD",
     "REPRISE_SETTING_TOKEN",
 )
-"""Environment variables; the last one is a setting of type SecretStr."""
+"""Environment variables with secrets; the last variable is a setting of type SecretStr."""
 FROM_FILE: Final = "a secret setting in a settings file"
-# Put together here, so that no file of this repository looks like a secret itself.
+# texts are concatenated, so that this file does not look like a secret itself
 SOURCES: Final[dict[str, str]] = {
     "train.ini": "aws_secret_access" + "_key = %s",
     ".aws/credentials": "x = %s",
@@ -75,9 +75,9 @@ SOURCES: Final[dict[str, str]] = {
     "id_rsa_backup": "%s",
     "points.toml": "# tok" + 'en = "%s"\n[[points]]\nlearning_rate = 0.01\n',
 }
-"""Files of the checkout that git does not ignore, each with its own value."""
+"""Files in the checkout that git does not ignore, each with its own secret."""
 BESIDE: Final = {"remote": "url of the remote", "header": "http.extraheader", "home": ".netrc of the home"}
-"""Places that no command of Reprise has to read."""
+"""Places that no Reprise command needs to read."""
 LEAK: Final = """
         import base64, json, logging, os, sys, warnings
         from urllib.parse import quote
@@ -111,7 +111,7 @@ CODE: Final = (
 
 
 def encodings(value: str) -> Iterator[bytes]:
-    """Return the encodings to search for: text, UTF-16, URL, JSON, base64 at any offset, hexadecimal digits."""
+    """Yield the encodings to search for: text, UTF-16, URL, JSON, Base64 at any offset, hexadecimal digits."""
     data = value.encode()
     yield from (data, value.encode("utf-16-le"), value.encode("utf-16-be"), quote(value, safe="").encode())
     yield from (json.dumps(value)[1:-1].encode(), data.hex().encode())
@@ -121,7 +121,7 @@ def encodings(value: str) -> Iterator[bytes]:
 
 
 def file_bodies(places: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
-    """Yield every name and file below these folders, decompressed if necessary."""
+    """Yield the name and content of every file below `places`, and also the decompressed content of gzip files."""
     for name, folder in places.items():
         for path in sorted(folder.rglob("*")):
             yield f"the name of {name}", path.name.encode()
@@ -141,7 +141,7 @@ def find_canaries(values: Mapping[str, str], texts: list[tuple[str, bytes]]) -> 
 
 @pytest.fixture(scope="module")
 def host(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Return the checkout of a user who has a secret in every place."""
+    """Return the checkout of a user with a secret in every place."""
     place = tmp_path_factory.mktemp("canaries")
     for whole, new in ((checkout.root, "checkout"), (checkout.store, "store")):
         shutil.copytree(whole, place / new, ignore=lambda here, _, top=str(whole): ["runs"] if here == top else [])
@@ -169,7 +169,7 @@ def host(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
 
 
 def run_reprise(host: Checkout, *words: str) -> tuple[int, bytes]:
-    """Run a command with all secrets in the environment; return its exit code and its output."""
+    """Run a Reprise command with all secrets in the environment; return its exit code and its output."""
     own = {name: canary(name) for name in ENVIRONMENT} | {"HOME": str(host.root.parent / "home")}
     command = [sys.executable, "-m", "trainer", *words]
     done = subprocess.run(command, cwd=host.root, env=host.environ | own, capture_output=True, check=False, timeout=300)

@@ -1,4 +1,4 @@
-"""A secret in each place where users have one: a container's labels, a run, its report and a store contain none."""
+"""With a secret in each place where users keep secrets, no secret reaches a container's labels, a run, its report or a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["first_result", "house"]
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 MARK: Final = "Q7x5" + "kcanaryZr8w"
-"""The common prefix of the secrets; the rest names the place."""
+"""The common prefix of all secrets; the rest names the place."""
 FILES: Final = (".netrc", ".aws/credentials", "id_rsa", "secrets.yaml", "deploy/.env")
 FOR_CONTAINERS: Final = ("WANDB_API_KEY", "DB_PASSWORD", "REPRISE_SETTING_TOKEN")
 IN_THE_SHELL: Final = ("GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
@@ -47,14 +47,14 @@ def canary(place: str) -> str:
 
 
 def encodings(secret: str) -> list[bytes]:
-    """Return the encodings of a secret: text, UTF-16, hexadecimal digits, and base64 at any offset."""
+    """Return the encodings of a secret: text, UTF-16, hexadecimal digits, and Base64 at any offset."""
     plain = secret.encode()
     shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 :].rstrip(b"=")[:-1] for shift in range(3)]
     return [plain, secret.encode("utf-16-le"), plain.hex().encode(), *shifted]
 
 
 class Search:
-    """Searches streams of bytes for secrets, decompressing if necessary."""
+    """Searches bytes, which may be compressed, streams and files for secrets."""
 
     def __init__(self, secrets: list[str]) -> None:
         patterns = {form for secret in secrets for form in encodings(secret)}
@@ -102,7 +102,7 @@ def test_the_search_finds_a_secret_in_each_form(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def planted(house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Return a checkout, a home, a shell and a `.env` with a secret in each place."""
+    """Yield a checkout whose files, home, shell and `.env` contain secrets."""
     assert first_result.code == 0, first_result.text
     root, home = tmp_path_factory.mktemp("reprise-canary-"), tmp_path_factory.mktemp("home-")
     clone(root)
@@ -181,5 +181,5 @@ def test_a_run_that_prints_every_secret_leaks_none(planted: House, tmp_path: Pat
 
 
 def tokens(planted: House) -> dict[str, str]:
-    """`docker compose run --env NAME` passes the value from the shell."""
+    """Return the secrets for containers: `docker compose run --env NAME` passes the value from the shell."""
     return {name: value for name, value in dotenv_values(planted).items() if name in FOR_CONTAINERS}

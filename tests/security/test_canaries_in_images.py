@@ -1,4 +1,4 @@
-"""A secret in each place that a build could read: no layer, configuration or history of an image contains one."""
+"""With a secret in each place that a build could read, no layer, configuration or history of an image contains a secret."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 IGNORED: Final = ("trainer/mine.py", "trainer/build/keys.py", "datasets/.env.toml")
-"""Files that git ignores, with names that a build reads."""
+"""Files that git ignores, with names that a build would read."""
 VARIABLES: Final = (
     *(*IN_THE_SHELL, *FOR_CONTAINERS, "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX_TEAM_USERNAME"),
     *("UV_INDEX_TEAM_PASSWORD", "UV_PUBLISH_TOKEN", "IMAGE_JSON", "SYSTEM_PACKAGES", "NO_PROXY", "no_proxy"),
 )
-"""Variables of the shell: secrets, settings of indexes, names of build arguments, and a proxy, which a build gets."""
+"""Variables of the shell: secrets, settings of package indexes, names of build arguments, and proxy settings, which a build receives."""
 PACKED: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08\x00": "gzip"}
 LARGE: Final = 1 << 26
 
 
 def find_in_file(name: str, data: bytes) -> set[str]:
-    """Return the secrets in a file, which may only look compressed."""
+    """Return the secrets in a file, even if it only looks compressed."""
     try:
         found = MARKED.in_bytes(data)
     except (OSError, EOFError):
@@ -47,7 +47,7 @@ def find_in_file(name: str, data: bytes) -> set[str]:
 
 
 def find_in_layer(layer: Any) -> Iterator[str]:
-    """Return the secrets in the names, links and contents of a layer's files."""
+    """Yield the secrets in the names, links and contents of a layer's files."""
     with tarfile.open(fileobj=layer, mode="r|") as files:
         for file in files:
             yield from find_in_file("a name", f"{file.name} {file.linkname} {file.pax_headers}".encode())
@@ -96,7 +96,7 @@ class Index(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[str]:
-    """Yield the index's address without user and password."""
+    """Yield the address of the index, without user or password."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}/simple/"

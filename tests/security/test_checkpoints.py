@@ -1,4 +1,4 @@
-"""Damaged checkpoints (E05, E05b): a run falls back to the previous checkpoint, and never ends with exit code 1."""
+"""Damaged checkpoints (E05, E05b): a resumed run falls back to the previous checkpoint or to step 0, and never exits with code 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stopped_run(checkout: Checkout) -> tuple[Path, Path]:
 
 @pytest.fixture
 def run(stopped_run: tuple[Path, Path]) -> Path:
-    """Restore the stopped run, whatever another test changed."""
+    """Restore the folder of the stopped run, which another test may have changed."""
     run, kept = stopped_run
     shutil.rmtree(run)
     shutil.copytree(kept, run)
@@ -46,7 +46,7 @@ def uninterrupted_attempt(checkout: Checkout) -> Path:
 
 
 def change_checkpoint(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the checkpoint that a pointer names, and the digest in the pointer."""
+    """Change the checkpoint that a pointer names, and update the digest in the pointer."""
     pointer = run / "attempts/1/checkpoints" / name
     document = json.loads(pointer.read_bytes())
     path = pointer.with_name(document["path"])

@@ -1,4 +1,4 @@
-"""An edited record, or an edited seal in the store: no command shows an edited number as published, and the edited side is named."""
+"""If a record or a seal in the store was edited, no command shows the edited values, and the error states which of the two was edited."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def edit(text: bytes) -> bytes:
 
 
 def test_an_edited_record_is_not_shown(run: OpenRun, tmp_path: Path) -> None:
-    """D12a: `show`, `ls`, `compare` and `report` read the record through one function."""
+    """D12a: `show`, `ls`, `compare` and `report` read records through `load_record`."""
     path = run.folder / RECORD
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(DigestMismatchError, match="changed after the run was published"):
@@ -59,7 +59,7 @@ def test_pulling_restores_an_edited_record(run: OpenRun, store: MemoryStore, tmp
 
 
 def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
-    """D12b: by publishing again and by pulling; local files do not change."""
+    """D12b: publishing again and pulling report the edited seal, and do not change local files."""
     key = sealed_key(run.record.run, 1)
     store._objects[key] = edit(store._objects[key])
     before = (run.folder / RECORD).read_bytes()
@@ -76,7 +76,7 @@ def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemorySt
 def test_a_read_only_run_folder_can_be_published(store: MemoryStore, tmp_path: Path) -> None:
     run = finish_run(tmp_path / "runs")
     note = run.folder / "published.json"
-    note.mkdir()  # root can write into read-only folders; no user can write a file in the place of a folder
+    note.mkdir()  # in place of a read-only folder, into which root could write: no user can replace a folder with a file
     publish_run(run.folder.parents[1], store)
     assert store.size(sealed_key(run.record.run, 1))
     assert read_publication(run.folder) is None

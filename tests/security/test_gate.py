@@ -1,4 +1,4 @@
-"""Every command that can run code from outside the user's checkout uses one gate: docs/security.md, Code from other users."""
+"""Every command that can run code from outside the user's checkout first checks trust: docs/security.md, Code from other users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.test_architecture import MODULES
 from trainer.cli import COMMANDS, HIDDEN
 
 GATED: Final = {"train", "reproduce", "why", "sweep", "predict", "package", "retest"}
-"""Commands that run a recorded source: each first asks `trainer.cli.trust`."""
+"""Commands that run a recorded source, after a check by `trainer.cli.trust`."""
 STARTED_BY_THESE: Final = {"_process", "_points"}
 """Commands that gated commands start."""
 UNGATED: Final = {
@@ -19,7 +19,7 @@ UNGATED: Final = {
     "packages", "serve", "setup", "doctor", "submit", "logs", "cancel",
     "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe", "_self_test", "_table",
 }  # fmt: skip
-"""Commands that run the checkout's own code, or `train`, or nothing."""
+"""Commands that run only the checkout's own code, start `train`, or run no code of experiments."""
 CALLERS: Final = {
     ("trainer.cli.runner", "choose_runner"): {"trainer.cli.reproduce", "trainer.cli.why"},
     ("trainer.cli.runner.container", "ContainerRunner"): {
@@ -53,7 +53,7 @@ CALLERS: Final = {
     ("trainer.cli.sweep.scheduler", "Scheduler"): {"trainer.cli.sweep"},
     ("trainer.cli.sweep.launchers", "launcher_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
 }
-"""Modules that may unpack or start a recorded source. A new one adds the gate and its name here; `doctor` only reads."""
+"""The modules that may unpack or start a recorded source. A new module needs the gate and an entry here; `doctor` only reads."""
 GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepare_rerun("),
     "trainer.cli.why": ("require_trust(", "prepare_rerun("),
@@ -67,7 +67,7 @@ GATES: Final = {
 
 
 def importers(module: str, name: str) -> set[str]:
-    """Return the modules that import a name, at their top level or inside functions."""
+    """Return the modules that import `name` from `module`, at their top level or in functions."""
     found = set()
     for each, path in MODULES.items():
         imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
@@ -93,7 +93,7 @@ def test_the_gate_comes_first(module: str) -> None:
 
 
 def test_processes_of_another_source_are_started_in_listed_modules_only() -> None:
-    """Calls that replace this process, and calls that set PYTHONPATH."""
+    """The test finds modules that replace their process (`os.exec`) or set PYTHONPATH."""
     found = {
         module
         for module, path in MODULES.items()

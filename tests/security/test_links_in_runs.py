@@ -1,4 +1,4 @@
-"""Links that code in a container plants in `runs/` are not followed, not even by root's commands."""
+"""Links that code in a container creates in `runs/` are not followed, even by commands that root runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OTHER = 1000
 
 
 class Scene:
-    """A trained and published run: its folder and its other copies."""
+    """A completed and published run, with its folder and its store."""
 
     def __init__(self, runs: Path) -> None:
         self.run = finish_run(runs)
@@ -85,7 +85,7 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "withdraw": lambda scene: OpenRun(folder=scene.attempt, record=scene.record).withdraw(),
     "abandon": lambda scene: abandon(scene.folder),
 }
-"""Commands that use a run; the command that removes it comes last."""
+"""Operations on a run; the operations that remove it are last."""
 PLANTED = {
     "a link": ("", "attempts", "attempts/1", "attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json",
         "attempts/1/checkpoints", "attempts/1/metrics.jsonl", "attempts/1/.reserve", "attempts/2", "source", "source.tar.gz", "retests",
@@ -115,13 +115,13 @@ def test_a_planted_link_or_pipe_in_a_run_is_neither_followed_nor_waited_for(
         try:
             verb(scene)
         except RepriseError as fault:
-            assert fault.hint, name  # noqa: PT017 - either is right
+            assert fault.hint, name  # noqa: PT017 - the operation may succeed or raise an error
         assert state(aside) == before, name
 
 
 @pytest.mark.parametrize("planted", ["", "attempts", "attempts/1", "attempts/1/record.json"])
 def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: str) -> None:
-    """Otherwise the command would disclose a file of its user."""
+    """Otherwise the command could disclose a private file of its user."""
     (scene.folder / planted).rename(home.with_name("aside"))
     (scene.folder / planted).symlink_to(home.with_name("aside"))
     with pytest.raises(UnsafePathError, match="is a symbolic link"):
@@ -130,7 +130,7 @@ def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: s
 
 
 def test_root_writes_no_retest_through_a_link_and_chowns_nothing(scene: Scene, home: Path) -> None:
-    """A container creates `retests`, and root runs `reprise reproduce`."""
+    """The link stands for one that a container creates before root runs `reprise reproduce`."""
     (scene.folder / "retests").symlink_to(home)
     with pytest.raises(UnsafePathError, match=r"retests is a symbolic link to '.*home', of uid .*; expected a folder"):
         save_retest(scene.folder, a_retest(), evidence=b"e")
@@ -158,7 +158,7 @@ def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str
 
 
 def test_a_sweep_prints_nothing_of_a_links_target(tmp_path: Path, home: Path) -> None:
-    """A container replaces the log of its point while root's sweep forwards it."""
+    """A container may replace the log of its point while a sweep of root forwards the log."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
     point = RunningPoint(number=0, run="r", log=log, training=ProcessCommand(None), slot=None)

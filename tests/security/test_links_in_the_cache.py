@@ -1,4 +1,4 @@
-"""Links and pipes that another user puts into a shared cache are not followed by any fetch, read, verification or collection."""
+"""Links and pipes that another user creates in a shared cache are not followed by a fetch, read, verification or collection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLANTED = (
     "leases",
     ".new-objects",
 )
-"""Folders of a cache that a link replaces."""
+"""The folders of a cache that are replaced with a link."""
 
 
 def fetch(published: Published) -> CachedDataset:
@@ -39,7 +39,7 @@ def fetch(published: Published) -> CachedDataset:
 
 
 def version(published: Published) -> Path:
-    """Return the folder of the dataset's version, made by the other user."""
+    """Create the folder of the dataset's version, as another user could, and return it."""
     place = published.cache.place(published.dataset)
     place.mkdir(parents=True, exist_ok=True)
     return place
@@ -72,7 +72,7 @@ def collect_cache_anyway(published: Published) -> None:
     try:
         collect_cache(published.cache, [], now=LATER, dry_run=False)
     except UnsafePathError as fault:
-        assert "is a symbolic link" in fault.message  # noqa: PT017 - one of two right answers
+        assert "is a symbolic link" in fault.message  # noqa: PT017 - the collection may succeed or raise this error
 
 
 @pytest.mark.parametrize("planted", ["versions/small", "versions/other", "objects/84", "versions/small/some"])
@@ -111,7 +111,7 @@ def test_a_marker_that_is_not_a_file_is_replaced(published: Published, home: Pat
 
 
 def plant(path: Path, kind: str, home: Path) -> None:
-    """Put a link to the victim's file, or a pipe without a writer, in a file's place."""
+    """Create a link to the victim's file, or a pipe without a writer, in place of a file."""
     if kind == "link":
         path.symlink_to(home / ".ssh" / "authorized_keys")
     else:

@@ -1,4 +1,4 @@
-"""Links and pipes that a container puts into `runs/` are not followed by any command of the host, and none of them waits (G02d)."""
+"""Commands on the host do not follow links, and do not block on pipes, that a container creates in `runs/` (G02d)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VERBS: dict[str, Verb] = {
 
 
 def plant(path: Path, target: Path | None) -> None:
-    """Replace a file by a link or a pipe; the file stays under another name."""
+    """Replace a file with a link or a pipe; the file is kept under another name."""
     if os.path.lexists(path):
         path.rename(path.with_name(f"{path.name}.moved"))
     if target is None:
@@ -59,7 +59,7 @@ def plant(path: Path, target: Path | None) -> None:
 
 @pytest.fixture(scope="module")
 def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
-    """A finished run, a run whose process was killed, and a store with the finished run."""
+    """Return a finished run, a run whose process was killed, and a store with the finished run."""
     over, killed, store = (
         finish_run(tmp_path_factory.mktemp("over") / "runs"),
         start_run(tmp_path_factory.mktemp("killed") / "runs"),
@@ -78,7 +78,7 @@ def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, Op
 def test_g02d_no_command_follows_a_planted_link(
     tmp_path: Path, home: Path, existing_runs: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
 ) -> None:
-    """The fixture `home` compares the victim's files; a command may only raise errors of Reprise."""
+    """The fixture `home` checks that the victim's files are unchanged. A command may raise only errors of Reprise."""
     whole = existing_runs[verb == "close"]
     assert isinstance(whole, OpenRun)
     folder = tmp_path / "runs" / whole.record.run

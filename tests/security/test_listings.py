@@ -1,4 +1,4 @@
-"""Unreadable documents are named, and all others are listed: L01, L02, L04, G11b."""
+"""Commands name an unreadable document, and list all others: L01, L02, L04, G11b."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 def write_deeply_nested(path: Path) -> None:
-    """Write what `json.dumps` cannot write: thousands of levels."""
+    """Replace the text `DEEP` in a document with thousands of nested brackets, which `json.dumps` cannot write."""
     path.chmod(0o644)
     path.write_text(path.read_text().replace('"DEEP"', "[" * 5000 + "]" * 5000))
 

@@ -1,4 +1,4 @@
-"""Stores that violate their contract: no publication claims more than the store holds, and intermediate devices are named."""
+"""Stores that violate their contract: no publication claims more than the store contains, and captive portals are named."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_d03c_an_acknowledged_completion_that_was_not_done_is_a_failure(
 
 
 def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
-    """Only the server's checksum proves that an object of equal length is equal."""
+    """An object of equal length is compared by the server's checksum, not by its length."""
     store = open_store(s3_address)
     store.create("objects/a", bytes(len(BODY)))
     store.write("objects/a", BODY, sha256=digest_of_bytes(BODY))

@@ -1,4 +1,4 @@
-"""A manipulated pointer beside a checkpoint: resuming touches nothing outside of the new attempt."""
+"""With a manipulated pointer to a checkpoint, resuming changes nothing outside the new attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = b"weights" * 1000
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with a good checkpoint in its first attempt, and a second attempt that has just started."""
+    """Return a run with a valid checkpoint in its first attempt, and a second attempt that has just started."""
     first, second = (tmp_path / "runs/20261128t000000-aaaaaa/attempts" / number for number in "12")
     (first / "checkpoints").mkdir(parents=True)
     (first / "checkpoints/a.ckpt").write_bytes(BODY)

@@ -1,4 +1,4 @@
-"""Each promise of docs/security.md names tests that try to break it, and these tests exist."""
+"""Each promise in docs/security.md names tests that try to break it, and the named tests exist."""
 
 from __future__ import annotations
 

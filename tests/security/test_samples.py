@@ -1,4 +1,4 @@
-"""Manipulated arrays, tables and pictures: each is named, in bounded memory: P01b, P02, P03, P04."""
+"""Manipulated arrays, tables and pictures are rejected by name, in bounded memory: P01b, P02, P03, P04."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_invalid_array_is_not_published(
 
 
 class OneFile(Files):
-    """One file in memory; no byte of it is wrong."""
+    """A single file in memory."""
 
     paths = ("t.parquet",)
 
@@ -111,7 +111,7 @@ def parquet_file(**columns: Any) -> bytes:
 
 
 def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P04: a million equal values need a few kilobytes in a file."""
+    """P04: a million equal values take only a few kilobytes in a file."""
     body = parquet_file(x=np.zeros(1_000_000))
     monkeypatch.setattr(tables, "MOST_DECODED", 1 << 20)
     (block,) = open_table(body, "x").blocks(np.arange(1_000_000))
@@ -129,7 +129,7 @@ def test_a_column_of_one_repeated_long_text_is_rejected_in_bounded_memory() -> N
 
 
 def png_with_chunks(**chunks: bytes) -> bytes:
-    """Return a PNG of one pixel with further chunks before its data."""
+    """Return a PNG of a single pixel, with additional chunks before its data."""
     whole = save_picture(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
     parts = [
         struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))

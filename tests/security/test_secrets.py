@@ -1,4 +1,4 @@
-"""H02: an exception that contains every credential of its process: none reaches terminal, log, record or JSON error."""
+"""H02: no credential in an exception reaches the terminal, the log, the record or the JSON error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEAK: Final = """
 
 @pytest.fixture
 def leaking_checkout(checkout: Checkout) -> Checkout:
-    """Return a checkout whose experiment raises an exception with everything that it can find."""
+    """Return a checkout whose experiment prints its secrets and raises an exception that contains them."""
     code = EXPERIMENT.replace("from torch", "from pydantic import SecretStr\nfrom torch", 1)
     code = code.replace("    breaks: bool = False\n", "    breaks: bool = False\n    token: SecretStr | None = None\n")
     code = code.replace("breaks: bool) -> None:", "breaks: bool, token: SecretStr | None) -> None:")

@@ -1,4 +1,4 @@
-"""A foreign source makes no tool run code: R4, evil-1, with a real git."""
+"""The source of another user cannot cause a tool such as git to run code: R4, evil-1, with real git."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_r4_files_with_similar_names_are_source(tmp_path: Path) -> None:
 
 
 def test_repositories_are_not_captured(tmp_path: Path) -> None:
-    """Otherwise the user's own runs would be rejected: a nested repository of another version control system is excluded with a note."""
+    """Nested repositories are excluded with a note, since the user's own runs would otherwise be rejected."""
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     for name in (".hg/hgrc", "bare/HEAD", "bare/objects/x", "bare/refs/x", "a.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

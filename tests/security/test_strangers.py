@@ -1,4 +1,4 @@
-"""Code of strangers in a shared store: R1, R2, R5, evil-3, evil-3b, evil-4, without an engine."""
+"""The code of strangers in a shared store: R1, R2, R5, evil-3, evil-3b, evil-4, without a container engine."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 @pytest.fixture(scope="module")
 def stranger_run(stranger: Checkout) -> str:
-    """Return a stopped run of the stranger, in the store."""
+    """Return the id of a run that the stranger stopped and published."""
     return interrupt_training(stranger, signal.SIGTERM).name
 
 
 @pytest.fixture(scope="module")
 def own_stopped_run(checkout: Checkout) -> tuple[Path, Path]:
-    """Return a stopped run of the victim, in the store, and a copy of its folder."""
+    """Return the folder of a run that the victim stopped and published, and a copy of the folder."""
     run = interrupt_training(checkout, signal.SIGTERM)
     shutil.copytree(run, kept := checkout.root.parent / "mine")
     return run, kept
@@ -46,7 +46,7 @@ def own_stopped_run(checkout: Checkout) -> tuple[Path, Path]:
 
 @pytest.fixture
 def run(own_stopped_run: tuple[Path, Path]) -> Path:
-    """Restore the victim's run, whatever another test changed."""
+    """Restore the folder of the victim's run, which another test may have changed."""
     run, kept = own_stopped_run
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(kept, run)
@@ -111,7 +111,7 @@ def test_reproduce_and_why_need_trust_too(
         assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
     closed = path / "attempts/1/record.json"
     closed.write_text(closed.read_text().replace('"preempted"', '"completed"'))
-    (path / "attempts/1/published.json").unlink()  # otherwise the edit would be the error
+    (path / "attempts/1/published.json").unlink()  # otherwise the command would report the edit
     done = run_reprise(checkout, verb, *subjects, *rest, *here)
     shutil.rmtree(path)
     assert done.returncode == 85, done.stderr
@@ -127,7 +127,7 @@ class Harm:
 
 
 def sealed_by_a_stranger(checkout: Checkout, run: Path, harm: Path, aside: Path) -> None:
-    """Seal attempt 2 of the victim's run in the store, with a pickle as its checkpoint, and other settings."""
+    """Publish attempt 2 of the victim's run, with a pickle as its checkpoint and with other settings."""
     home = aside / run.name
     shutil.copytree(run, home)
     record = record_of(home)
@@ -169,7 +169,7 @@ def test_r2_an_attempt_added_by_another_user_is_skipped(
 
 
 def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Path) -> None:
-    shutil.rmtree(checkout.store / "runs" / run.name, ignore_errors=True)  # an attempt that another test put there
+    shutil.rmtree(checkout.store / "runs" / run.name, ignore_errors=True)  # it may have an attempt from another test
     register = next((checkout.root / "runs").glob(".own-*"))
     register.rename(aside := register.with_name(".aside"))
     try:

@@ -1,4 +1,4 @@
-"""R1, evil-3b, T1, resume-1 end to end: a stranger's stopped run in the store, resumed with compose and from the host."""
+"""End-to-end tests of R1, evil-3b, T1 and resume-1: a stopped run of a stranger is resumed with compose and from the host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RAN, REACHED = "CODE OF A STRANGER RUNS", "REACHED"
 
 @pytest.fixture(scope="module")
 def stranger_run(house: House) -> str:
-    """Return a run that a stranger stopped and published; the victim's checkout and registers have nothing of it."""
+    """Return the id of a run that a stranger stopped and published; the victim's checkout and register do not contain its code."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
     result = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")
@@ -130,7 +130,7 @@ def reached_resources(house: House, message: CommandResult) -> set[str]:
 
 
 def answer_at_terminal(house: House, answer: str, *words: str) -> CommandResult:
-    """Run a command at a terminal, and answer its question."""
+    """Run a command in a terminal, and type `answer` at its prompt."""
     ours, theirs = os.openpty()
     os.write(ours, f"{answer}\n".encode())
     process = subprocess.Popen(

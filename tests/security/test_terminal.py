@@ -1,4 +1,4 @@
-"""A terminal executes no escape sequence from a stranger's values, names and keys: L03, L07, G08c, G11b."""
+"""No command prints escape sequences from the values, names or keys of strangers: L03, L07, G08c, G11b."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
 
 def print_safely(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Return a command's output on both streams, which contains no active escape sequence."""
+    """Return a command's stdout and stderr, after checking that they contain no active escape sequence."""
     capsys.readouterr()
     main([*words])
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def print_safely(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def spoil(content: dict[str, Any]) -> None:
-    """Escape sequences in every free text, and as a key of every table with free keys."""
+    """Insert escape sequences into free texts, and as keys of tables with free keys."""
     around, outcome = content["circumstances"], content["outcome"]
     content["ingredients"]["settings"][EVIL] = EVIL
     outcome |= {"reason": EVIL, "unread": [EVIL], "undefined": {EVIL: EVIL}, "telemetry": {EVIL: EVIL}}
@@ -53,7 +53,7 @@ def spoil(content: dict[str, Any]) -> None:
 
 
 def spoil_key(content: dict[str, Any]) -> None:
-    """A key that the schema does not have, in a table in which each row has one."""
+    """Insert an entry whose key is an escape sequence, and which has a key that the schema does not define."""
     content["ingredients"]["datasets"][EVIL] = {EVIL: 1}
 
 
@@ -114,7 +114,7 @@ def test_control_characters_of_another_hosts_claim_are_escaped(
 def test_control_characters_of_a_declaration_are_escaped(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """L07: in a colleague's declaration and in the store's version."""
+    """L07: escape sequences in a colleague's declaration and in the document of a version in the store."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a").write_bytes(b"a")
     for body in (b"a", b"b"):

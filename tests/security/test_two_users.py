@@ -1,4 +1,4 @@
-"""A shared cache and runs folder with an attacker, a victim and root: real processes, user ids and modes."""
+"""An attacker, a victim and root share a cache and a runs folder, with real processes, user ids and modes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ A_FILE: Final = (f"{VERSION}/fetch.lock", f"{VERSION}/complete.json", f"{VERSION
 
 
 class Scene:
-    """A cache that all users may write to, a store, and the homes of the attacked users."""
+    """A cache to which all users may write, a store, and the home of the victim."""
 
     def __init__(self, root: Path, *, sticky: bool) -> None:
         root.chmod(0o755)
@@ -120,7 +120,7 @@ class Scene:
 
 @pytest.fixture(params=[True, False], ids=["sticky", "open"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """A cache of mode 1777, and a cache of mode 777, for which the kernel restricts no links."""
+    """Yield a scene whose cache has mode 1777, or mode 777, with which the kernel does not restrict links."""
     with tempfile.TemporaryDirectory() as name:
         yield Scene(Path(name), sticky=request.param)
 
@@ -132,7 +132,7 @@ def planted() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("uid", [VICTIM, ROOT], ids=["victim", "root"])
 def test_nothing_outside_a_shared_cache_changes(scene: Scene, uid: int) -> None:
-    """The attacker plants each fault in turn; the next user continues beside it or reports it."""
+    """The attacker plants one link or pipe after another; the next user works despite it, or gets an error that names it."""
     before = state(scene.home)
     for path, target in planted():
         as_user(ATTACKER, lambda path=path, target=target: scene.plant(path, target, uid))()  # type: ignore[misc]
@@ -150,7 +150,7 @@ def empty_cache(cache: Path) -> None:
 
 
 def test_without_an_attacker_two_users_and_root_share_a_cache(scene: Scene) -> None:
-    """The ownership check must not prevent sharing a cache."""
+    """The checks of owners must not prevent users from sharing a cache."""
     for uid in (ATTACKER, VICTIM, ROOT):
         assert as_user(uid, lambda: run_steps(scene.fetch, scene.folder, scene.verify))() == []
     assert scene.named("objects", 0).stat().st_uid == ATTACKER
@@ -181,7 +181,7 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
     assert state(scene.home) == before
     os.link(
         scene.home / "thesis.txt", run / "attempts/1/thesis"
-    )  # as a kernel without protected_hardlinks lets the attacker do
+    )  # the attacker can create it if the kernel has no protected_hardlinks
     linked = state(scene.home)
     with pytest.raises(UnsafePathError, match="thesis has 2 hard links"):
         give_to_container_user(run, checkout=scene.root)

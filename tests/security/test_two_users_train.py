@@ -1,4 +1,4 @@
-"""Two users and root share a cache and a store: each trains and reads as itself after one of them damaged the shared files."""
+"""Two users and root share a cache and a store; each of them can train and read after another user damaged shared files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ USERS: Final = (ATTACKER, VICTIM, ROOT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Team:
-    """A checkout that all users read, a cache and a store that the group writes to, and a runs folder for each user."""
+    """A checkout that all users can read, a cache and a store to which the group can write, and a runs folder for each user."""
 
     place: Path
     image: str
@@ -67,7 +67,7 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team(checkout: Checkout) -> Iterator[Team]:
-    """The attacker fetched first, so the cache's files belong to the attacker."""
+    """Yield a team without runs, with an image built from this checkout."""
     with tempfile.TemporaryDirectory(prefix="reprise-team-") as name:
         place = Path(name)
         place.chmod(0o755)
@@ -93,6 +93,7 @@ def team(checkout: Checkout) -> Iterator[Team]:
 
 @pytest.fixture(scope="module")
 def trained_runs(team: Team) -> dict[int, Path]:
+    """Train as each user. The attacker is first, so the files in the cache belong to the attacker."""
     return {uid: team.train(uid) for uid in USERS}
 
 
@@ -128,7 +129,7 @@ def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained_runs: 
 def test_a_planted_link_is_named_or_skipped(
     team: Team, trained_runs: dict[int, Path], home: Path, planted: str
 ) -> None:
-    """G02a, b, c: fetch and verification by the victim and by root succeed beside the link, or fail with an error that names it."""
+    """G02a, b, c: the victim and root can fetch and verify despite the link, or get an error that names it."""
     assert trained_runs
     kept = team.cache.with_name("kept")
     team.cache.rename(kept)
@@ -161,7 +162,7 @@ def test_a_planted_link_is_named_or_skipped(
 def test_root_writes_nothing_through_a_link_in_a_run_of_the_containers_user(
     team: Team, trained_runs: dict[int, Path], home: Path
 ) -> None:
-    """G02d: root reproduces its own run after another process has replaced `retests` with a link."""
+    """G02d: root reproduces its own run after another user has created `retests` as a link."""
     link = trained_runs[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Weights and tables with false claims: G04; slightly invalid documents: L06."""
+"""Weights and tables with false headers are rejected (G04); unusual records are shown or rejected (L06)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ ODD = {
 @pytest.mark.parametrize("case", ODD)
 def test_an_unusual_record_is_shown_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the one in .env of this checkout
+    monkeypatch.setenv("REPRISE_STORE", "")  # no store, not even the store in this checkout's .env
     good, bad = make_run(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])
     assert main(["runs", "ls"]) == 0
     for words in (["runs", "show", bad], ["compare", good, bad], ["report", bad, "--no-samples", "-o", "-"]):

@@ -1,4 +1,4 @@
-"""Which modules change files by path: files below a run or the cache are changed only through `trainer.base.safe_folder`."""
+"""Only listed modules change files by path: files in a run or in the cache are changed only through `trainer.base.safe_folder`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALLOWED: Final = {
-    "trainer.environments.build": "a build's own folder",
+    "trainer.environments.build": "the folder of a build",
     "trainer.cli.self_test": "a temporary folder",
-    "trainer.data.sample_datasets": "a folder of its own",
+    "trainer.data.sample_datasets": "its own folder",
     "trainer.training.new_experiment": "the checkout",
     "trainer.environments.pin": "the checkout",
     "trainer.environments.dependencies": "a copy of the checkout",
     "trainer.environments.trial": "a copy of the checkout, and a journal in the checkout",
     "trainer.environments.setup": "the checkout, and the folder of runs itself",
-    "trainer.base.safe_folder": "it is the way",
+    "trainer.base.safe_folder": "the implementation of safe changes",
     "trainer.cli": "the null device",
     "trainer.cli.data.prepare_table": "the mode of the request for a container",
     "trainer.cli.data.imports": "the folder of downloads in the checkout",
@@ -30,22 +30,22 @@ ALLOWED: Final = {
     "trainer.notebook.training": "a temporary file",
     "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.cli.image": "a temporary folder",
-    "trainer.environments.engine.docker": "what is known of images, in the checkout",
-    "trainer.base.atomic_file": "a path that is the user's word",
+    "trainer.environments.engine.docker": "the cache of image facts, in the checkout",
+    "trainer.base.atomic_file": "a path that the user named",
     "trainer.sites.place_source": "runs in a pod, without the package, in its own empty folders",
     "trainer.source.read_folder": "the checkout, to read",
-    "trainer.base.plain_text": "a path that is the user's word, to read",
+    "trainer.base.plain_text": "a path that the user named, to read",
     "trainer.stores.directory": "a store",
-    "trainer.data.files": "a folder that is to be published, to read",
+    "trainer.data.files": "a folder to publish, to read",
     "trainer.data.upstream.archive": "a new folder of the caller, from checked names and without links",
     "trainer.data.upstream.bucket": "a new file of the caller",
     "trainer.data.upstream.transfer": "the folder of downloads in the checkout, from checked names",
     "trainer.stores.unchecked": "a store",
-    "trainer.training.bench": "a profile, which a library writes",
+    "trainer.training.bench": "a profile that a library writes",
     "trainer.training.checks.saved_weights": "a temporary folder",
     "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.plain.promises": "a temporary folder",
-    "trainer.models.answers_file": "the file that the user names, and a partial one beside it",
+    "trainer.models.answers_file": "the file that the user names, and a partial file beside it",
     "trainer.models.golden_files": "a temporary folder",
     "trainer.models.inputs": "a temporary folder",
     "trainer.models.parity": "a temporary folder",
@@ -63,7 +63,7 @@ METHODS: Final = {
     "symlink_to": 1,
     "hardlink_to": 1,
 }
-"""Methods of `pathlib.Path` with their numbers of arguments; the methods of `trainer.base.safe_folder.Root` take one more."""
+"""Methods of `pathlib.Path` with their numbers of arguments; the methods of `trainer.base.safe_folder.Root` take one more argument."""
 FUNCTIONS: Final = {
     "os": {"chmod", "chown", "link", "makedirs", "mkdir", "open", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink"},
     "shutil": {"chown", "copy", "copyfile", "copytree", "move", "rmtree"},
@@ -72,13 +72,13 @@ FUNCTIONS: Final = {
 
 
 def changes(path: Path) -> list[str]:
-    """Return the calls in a file that change something by its path, as `line: name`."""
+    """Return the calls in a module that change a file by its path, as `line: name`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [f"{call.lineno}: {name}" for call in calls if (name := changed_by(call))]
 
 
 def changed_by(node: ast.AST) -> str | None:
-    """Return the name of a call that changes something by its path."""
+    """Return the name of the called function if the call changes a file by its path, else `None`."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
     words, result = len(node.args), {keyword.arg for keyword in node.keywords}
