@@ -48,7 +48,7 @@ def circumstances(**other: Any) -> Circumstances:
     usual: dict[str, Any] = {
         "command": ["reprise", "train", "--exp", "digits"],
         "source": Source(how="mounted", commit="0" * 40, dirty=False, files=3, bytes=100),
-        "image": Image(known=Knowledge.UNKNOWN, reason="this process does not run in an image of Reprise"),
+        "image": Image(known=Knowledge.UNKNOWN, reason="this process does not run in a container of a Reprise image"),
         "host": Host(name="h", system="Debian", kernel="Linux 6", cpu="a CPU", cores=2, memory=8 << 30),
         "inventory": Inventory(python="3.11.2"),
         "drift": ["distribution numpy: 2.0 here, 2.3 in the lock"],

@@ -94,7 +94,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for word in (
         "completed",
         "0.30000000000000004",
-        "does not run in an image",
+        "does not run in a container of a Reprise image",
         "numpy: 2.0 here",
         "command line",
         "last.ckpt",
@@ -103,7 +103,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.record.identity in page
     settings = page[page.index("\nsettings\n") :]
     assert settings.index("learning_rate") < settings.index("seed"), "what was given comes first"
-    assert "  known  unknown: no digest is claimed: this process does not run in an image" in page
+    assert "  known  unknown: no digest is claimed: this process does not run in a container" in page
 
 
 def test_control_characters_of_a_record_do_not_reach_the_terminal(
