@@ -19,13 +19,13 @@ import sys
 from pathlib import Path
 from tests.runs.runs import start_run
 from trainer.cli.messages import report
-from trainer.runs.record import Outcome, Status
+from trainer.runs.record import Outcome, RunStatus
 
 try:
     run = start_run(Path(sys.argv[1]))
     for step in range(3):
-        run.update(outcome=Outcome(status=Status.RUNNING, steps=step))
-    run.close(Outcome(status=Status.COMPLETED, steps=3))
+        run.update(outcome=Outcome(status=RunStatus.RUNNING, steps=step))
+    run.close(Outcome(status=RunStatus.COMPLETED, steps=3))
 except Exception as fault:
     sys.exit(report(fault, as_json=False, debug=False))
 print("done")
