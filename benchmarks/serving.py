@@ -1,11 +1,11 @@
-"""Compares `reprise serve` with LitServe: the same exported program, requests, answers and batch settings. Run by `scripts/bench serving`.
+"""Compare `reprise serve` with LitServe: the same exported program, requests and batch settings. Run by `scripts/bench serving`.
 
-A process of its own sends requests over 1, 8 and 64 connections, each the next one when it has the answer. The servers alternate in each
+A separate process sends requests over 1, 8 and 64 connections, on each the next request after the response. The servers alternate in each
 round, and the server that is not measured is stopped by SIGSTOP: an idle LitServe asks its queue all the time. The ratio is the median of
 the rounds' ratios, with the smallest and the largest. `serving.py 1 --tiny` runs all cases for a moment, as a smoke test.
 
-First, one request with all golden samples has to get their golden outputs, bit for bit. Under load each request has one sample; all answers
-are compared with the golden outputs, and the number of equal ones is printed: the last bits may depend on the size of a batch.
+First, one request with all golden samples has to get their golden outputs, bit for bit. Under load each request has one sample. All
+responses are compared with the golden outputs, and the number of equal ones is printed: the last bits may depend on the size of a batch.
 
 Limits of the comparison:
 
@@ -49,7 +49,7 @@ from torch import nn  # noqa: E402
 
 from tests.models.serving.small_packages import Small, make_package  # noqa: E402
 from tests.stores.server import free_ports  # noqa: E402
-from trainer.training.tasks.answers import AnswerForm  # noqa: E402
+from trainer.training.tasks.predictions import PredictionForm  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class Timings:
 
 
 class Bench:
-    """One run of the benchmark: a package, and the answers that are expected."""
+    """One run of the benchmark: a package, and the expected predictions."""
 
     def __init__(self, home: Path, peers: Path, *, rounds: int, seconds: float) -> None:
         self.home, self.peers, self.rounds, self.seconds = home, peers, rounds, seconds
@@ -96,7 +96,7 @@ class Bench:
         """Run a server."""
         (port,) = free_ports(1)
         if system == "reprise":
-            limit = SAMPLES if most == 1 else most  # without waiting, each request is answered alone
+            limit = SAMPLES if most == 1 else most  # without waiting, each request is its own batch
             command = [sys.executable, "-P", "-m", "trainer", "serve", str(self.package), "--port", str(port)]
             command += ["--max-batch", str(limit), "--batch-wait", str(wait * 1000)]
         else:
@@ -123,7 +123,7 @@ class Bench:
             sys.exit(f"bench: {server.log.stem} does not return the golden outputs")
 
     def measure(self, server: Server, clients: int, timings: Timings) -> None:
-        """Send requests for some seconds, and keep what they took. Exit if an answer differs from the golden output."""
+        """Send requests for some seconds, and keep what they took. Exit if a response differs from the golden output."""
         program, requests = str(ROOT / "benchmarks/serving_load.py"), str(self.home / "requests.json")
         words = [sys.executable, program, str(server.port), str(clients), str(self.seconds), requests]
         with server.active():
@@ -138,7 +138,7 @@ class Bench:
             self.compared[self.compare(number, json.loads(body)["predictions"])] += count
 
     def compare(self, number: int, predictions: list[dict[str, Any]]) -> str:
-        """Return how an answer equals the golden output. Exit if it does not."""
+        """Return whether predictions equal the golden output or are close to it. Exit if they are not."""
         (scores,), expected = [[*each["scores"].values()] for each in predictions], self.scores[number]
         if scores == expected:
             return "equal"
@@ -171,14 +171,14 @@ class Server:
     log: Path
 
     def predict(self, request: Any) -> Any:
-        """Return the answer of `/predict`."""
+        """Return the JSON of the response of `/predict`."""
         headers = {"content-type": "application/json"}
         asked = Request(f"http://127.0.0.1:{self.port}/predict", json.dumps(request).encode(), headers)
-        with urlopen(asked, timeout=30) as answer:  # noqa: S310 - our server
-            return json.load(answer)
+        with urlopen(asked, timeout=30) as response:  # noqa: S310 - a server that this program started
+            return json.load(response)
 
     def wait(self) -> None:
-        """Wait for the first answer. Exit if there is none."""
+        """Wait for the first response. Exit if the server ends, or does not respond in time."""
         end = time.monotonic() + LONGEST_S
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -214,7 +214,7 @@ def picture_net() -> Small:
         "reader": {"kind": "arrays", "fields": {"image": "images.npy", "label": "labels.npy"}},
         "sample": {"image": {"dtype": "float32", "shape": (1, 16, 16)}},
     }
-    images, form = torch.rand(SAMPLES, 1, 16, 16), AnswerForm(kind="class", names=CLASSES)
+    images, form = torch.rand(SAMPLES, 1, 16, 16), PredictionForm(kind="class", names=CLASSES)
     return Small(net=nn.Sequential(*layers), inputs={"image": images}, form=form, reader=reader)
 
 
@@ -247,7 +247,7 @@ def main(rounds: int, seconds: float) -> None:
             print(*bench.rows(setting, most, wait), sep="\n", flush=True)
         equal, close = bench.compared["equal"], bench.compared["close"]
         print(
-            f"\nOf {equal + close:,} answers {equal:,} equal the golden outputs bit for bit, the others within {TOLERANCE:g}."
+            f"\nOf {equal + close:,} responses {equal:,} equal the golden outputs bit for bit, the others within {TOLERANCE:g}."
         )
 
 

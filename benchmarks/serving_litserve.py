@@ -1,4 +1,4 @@
-"""LitServe with the program of a package, for `benchmarks/serving.py`: the same requests and answers as `reprise serve`.
+"""LitServe with the program of a package, for `benchmarks/serving.py`: the same requests and responses as `reprise serve`.
 
 serving_litserve.py PACKAGE PORT MAX_BATCH WAIT_SECONDS
 """
@@ -45,11 +45,11 @@ class Packaged(litserve.LitAPI):  # type: ignore[misc] # it ships no types
         return [output[number : number + 1] for number in range(len(output))]
 
     def encode_response(self, output):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - LitServe evaluates annotations
-        """Return the answer for each sample."""
-        return {"predictions": [self.answer(row) for row in output.tolist()]}
+        """Return the prediction for each sample."""
+        return {"predictions": [self.prediction(row) for row in output.tolist()]}
 
-    def answer(self, row: list[float]) -> dict[str, Any]:
-        """Return the answer for a sample."""
+    def prediction(self, row: list[float]) -> dict[str, Any]:
+        """Return the prediction for a sample."""
         best = max(range(len(row)), key=row.__getitem__)
         return {"class": self.classes[best], "scores": dict(zip(self.classes, row, strict=True))}
 

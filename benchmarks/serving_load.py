@@ -1,8 +1,8 @@
-"""A load generator for HTTP: clients with one connection each send the next request when they have the answer.
+"""A load generator for HTTP: clients with one connection each send the next request after the response.
 
 serving_load.py PORT CLIENTS SECONDS REQUESTS.json
 
-Prints JSON: the number of answers, the seconds, latencies, and how often each request got which answer. Standard library only, and no
+Prints JSON: the number of requests, the seconds, latencies, and how often each request got which response. Standard library only, and no
 client library: it shares the processors with the server.
 """
 
@@ -23,19 +23,19 @@ _WARM = 0.5
 
 
 class Load:
-    """The requests of all clients, and their answers."""
+    """The requests of all clients, and the responses."""
 
     def __init__(self, requests: list[bytes], clients: int, seconds: float) -> None:
         self.requests, self.waiting = requests, clients
         self.begin = time.perf_counter() + _WARM
         self.end = self.begin + seconds
         self.took: list[float] = []
-        self.answers: Counter[tuple[int, bytes]] = Counter()
+        self.responses: Counter[tuple[int, bytes]] = Counter()
         self.done = asyncio.get_running_loop().create_future()
 
-    def add(self, number: int, answer: bytes, began: float) -> None:
-        """Count an answer."""
-        self.answers[number, answer] += 1
+    def add(self, number: int, response: bytes, began: float) -> None:
+        """Count a response, and note its time unless the request began in the warm-up."""
+        self.responses[number, response] += 1
         if began >= self.begin:
             self.took.append(time.perf_counter() - began)
 
@@ -70,7 +70,7 @@ class Client(asyncio.Protocol):
         self.transport.write(self.load.requests[self.number])
 
     def data_received(self, data: bytes) -> None:
-        """Collect an answer."""
+        """Collect a response; send the next request after its end."""
         self.buffer += data
         head, mark, body = self.buffer.partition(b"\r\n\r\n")
         found = _LENGTH.search(head + b"\r\n") if mark else None
@@ -89,7 +89,7 @@ class Client(asyncio.Protocol):
 
 
 async def measured(port: int, clients: int, seconds: float, requests: list[bytes]) -> dict[str, object]:
-    """Return what the clients measured. Exit if a request gets no answer."""
+    """Return what the clients measured. Exit if a request gets no response with status 200."""
     load = Load(requests, clients, seconds)
     loop = asyncio.get_running_loop()
     for number in range(clients):
@@ -102,7 +102,7 @@ async def measured(port: int, clients: int, seconds: float, requests: list[bytes
         "seconds": seconds,
         "p50": percentiles[49],
         "p99": percentiles[98],
-        "answers": [[number, body.decode(), count] for (number, body), count in load.answers.items()],
+        "answers": [[number, body.decode(), count] for (number, body), count in load.responses.items()],
     }
 
 

@@ -177,8 +177,8 @@ UNBOUNDED = {
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.environments.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.environments.import_test": "runs in an image's build, without the package",
-    "trainer.models.answers_file": "answers that the same command wrote, each a line",
-    "trainer.models.parity": "what this process wrote, and its own server answered",
+    "trainer.models.predictions_file": "predictions that the same command wrote, a line for each",
+    "trainer.models.parity": "what this process wrote, and responses of its own server",
     "trainer.models.program_file": "a program, which may be larger than a document",
     "trainer.training.checks.saved_weights": "what the same process wrote a moment before",
     **dict.fromkeys(

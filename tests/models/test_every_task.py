@@ -1,4 +1,4 @@
-"""A net of each task answers 1,000 new samples alike as a run, as a package, and over HTTP.
+"""For each task, a run's net, its package and its server return equal predictions for 1,000 new samples.
 
 Every bit is that of the net for the same batches if the certificate states so for the test of the run; else the tolerance applies.
 """
@@ -94,9 +94,9 @@ class Trained:
                 yield {name: each[first : first + size] for name, each in part.items()}
                 first += size
 
-    def answered(self, batch: Batch) -> list[dict[str, Any]]:
-        """Return the answers of the run's net for samples in batches of 64."""
-        return [answer for some in batches_of(batch) for answer in self.model.answers(some)]
+    def predicted(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the predictions of the run's net for samples in batches of 64."""
+        return [each for some in batches_of(batch) for each in self.model.predictions(some)]
 
     @property
     def tolerance(self) -> float:
@@ -104,7 +104,7 @@ class Trained:
         return 0.0 if self.package.opened.certificate.test.identical else TOLERANCE
 
     def require_equal(self, way: str, found: Sequence[Any], expected: Sequence[Any], *, tolerance: float) -> None:
-        """Fail with the first sample that has another answer: its input and what differs."""
+        """Fail with the first sample whose prediction differs: its input and the different values."""
         assert len(found) == len(expected) == COUNT
         slack = tolerance and tolerance * max(map(largest, expected))
         for number, (one, other) in enumerate(zip(found, expected, strict=True)):
@@ -121,14 +121,14 @@ class Trained:
         raise AssertionError(number)
 
 
-def largest(answer: Any) -> float:
-    """Return the largest absolute number in an answer."""
-    parts = [*answer.values()] if isinstance(answer, dict) else answer if isinstance(answer, list) else []
-    return abs(answer) if isinstance(answer, int | float) else max(map(largest, parts), default=0.0)
+def largest(value: Any) -> float:
+    """Return the largest absolute number in a prediction or a part of it."""
+    parts = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return abs(value) if isinstance(value, int | float) else max(map(largest, parts), default=0.0)
 
 
 def apart(one: Any, other: Any) -> float:
-    """Return the largest difference of the numbers of two answers; infinity if anything else differs."""
+    """Return the largest difference between the numbers of two predictions; infinity if anything else differs."""
     if isinstance(one, dict) and isinstance(other, dict) and [*one] == [*other]:
         return max((apart(one[name], each) for name, each in other.items()), default=0.0)
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
@@ -176,7 +176,7 @@ def trained(request: pytest.FixtureRequest, checkout: Checkout, tmp_path_factory
 
 
 @pytest.mark.trains
-def test_the_package_answers_as_the_run(trained: Trained) -> None:
+def test_the_package_predicts_as_the_run(trained: Trained) -> None:
     for batch in trained.requests():
         found, expected = trained.package.outputs(batch), trained.model.outputs(batch)
         for name, each in expected.items():
@@ -190,12 +190,12 @@ def test_the_package_answers_as_the_run(trained: Trained) -> None:
 
 
 @pytest.mark.trains
-def test_predict_answers_as_the_run(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_predicts_as_the_run(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict.main([str(trained.package.opened.path), str(trained.files[0].parent), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)["predictions"]
     of_run = [each["answer"] for each in runs.load(str(trained.folder)).predict(*trained.files, trust=True)]
     trained.require_equal("predict", [each["answer"] for each in printed], of_run, tolerance=trained.tolerance)
-    by_batches = [answer for part in trained.parts for answer in trained.answered(part)]
+    by_batches = [each for part in trained.parts for each in trained.predicted(part)]
     trained.require_equal("its batches", of_run, json.loads(json.dumps(by_batches)), tolerance=0.0)
 
 
@@ -206,24 +206,24 @@ def server(trained: Trained) -> Iterator[Running]:
 
 
 @pytest.mark.trains
-def test_a_server_answers_tensors_as_the_run(trained: Trained, server: Running) -> None:
+def test_a_server_predicts_tensors_as_the_run(trained: Trained, server: Running) -> None:
     found, expected = [], []
     for batch in trained.requests():
         sent = server.post("/predict", {"inputs": {name: each.tolist() for name, each in batch.items()}})
         assert sent.status == 200, sent.body
         found += sent.json["predictions"]
-        expected += trained.answered(batch)
+        expected += trained.predicted(batch)
     trained.require_equal("POST /predict with tensors", found, expected, tolerance=trained.tolerance)
 
 
 @pytest.mark.trains
-def test_a_server_answers_files_as_the_run(trained: Trained, server: Running) -> None:
+def test_a_server_predicts_files_as_the_run(trained: Trained, server: Running) -> None:
     found, expected = [], []
     for body, batch in bodies(trained):
         sent = server.post("/predict", body)
         assert sent.status == 200, sent.body
         found += sent.json["predictions"]
-        expected += trained.answered(batch)
+        expected += trained.predicted(batch)
     trained.require_equal("POST /predict with files", found, expected, tolerance=trained.tolerance)
 
 
@@ -247,7 +247,7 @@ def bodies(trained: Trained) -> Iterator[tuple[Any, Batch]]:
 
 
 @pytest.mark.trains
-def test_a_server_answers_the_inference_protocol_as_the_run(trained: Trained, server: Running) -> None:
+def test_a_server_predicts_by_the_inference_protocol_as_the_run(trained: Trained, server: Running) -> None:
     for batch in trained.requests():
         tensors = [protocol_tensor(name, each.numpy()) for name, each in batch.items()]
         sent = server.post(server.infer, {"inputs": tensors})

@@ -1,4 +1,4 @@
-"""Watching the calls of a net: golden samples, varying lengths, and programs that answer otherwise."""
+"""Watching the calls of a net: golden samples, varying lengths, and programs with other outputs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from trainer.models.export import (
     varying_axes,
     watched,
 )
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
-CLASSES = AnswerForm(kind="class", names=("cat", "dog"))
+CLASSES = PredictionForm(kind="class", names=("cat", "dog"))
 
 
 class Net(L.LightningModule):
@@ -78,7 +78,7 @@ def test_an_output_whose_length_is_that_of_the_input_is_known_although_all_sampl
         def forward(self, x: Any) -> Any:
             return self.layer(x), x.mean(1)
 
-    program = export_net(Steps().eval(), (torch.rand(4, 6, 3),), AnswerForm(), variable=[{1}])
+    program = export_net(Steps().eval(), (torch.rand(4, 6, 3),), PredictionForm(), variable=[{1}])
     assert varying_axes(program, ["output_0", "output_1"]) == {"output_0": {1}, "output_1": set()}
 
 

@@ -1,4 +1,4 @@
-"""The blocks of docs/how-to/leave.md: models of several kinds answer outside of Reprise as they were measured."""
+"""The blocks of docs/how-to/leave.md: outside of Reprise, models of several kinds reproduce their golden outputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from safetensors.numpy import save_file
 assert not [name for name in sys.modules if name.split(".")[0] == "trainer"]
 save_file({name: __import__("numpy").asarray(each) for name, each in outputs.items()}, sys.argv[1])
 """
-"""What a test appends to a block of the page: nothing of Reprise was imported, and the answers go into a file."""
+"""Code that a test appends to a block of the page: it requires that no module of Reprise was imported, and writes the outputs to a file."""
 
 PARSE: Final = """
 import pathlib, sys
@@ -92,11 +92,11 @@ def package(
     return found
 
 
-def test_a_package_answers_in_onnxruntime(package: dict[str, Any], tmp_path: Path) -> None:
+def test_a_package_predicts_in_onnxruntime(package: dict[str, Any], tmp_path: Path) -> None:
     require_golden(block("ONNX"), Path(package["path"]), tmp_path)
 
 
-def test_a_package_answers_in_torch_after_its_files_are_checked(package: dict[str, Any], tmp_path: Path) -> None:
+def test_a_package_predicts_in_torch_after_its_files_are_checked(package: dict[str, Any], tmp_path: Path) -> None:
     check = block("Check the files").replace(PLACEHOLDER, package["package"])
     require_golden(check + block("Torch"), Path(package["path"]), tmp_path)
     assert "another package" in execute(block("Check the files"), Path(package["path"])).stderr
@@ -147,7 +147,7 @@ def of_graph(tensor: Any) -> tuple[str, str, list[int]]:
 
 @pytest.mark.index
 @pytest.mark.long
-def test_a_package_answers_in_mlflow(package: dict[str, Any], mlflow: str, tmp_path: Path) -> None:
+def test_a_package_predicts_in_mlflow(package: dict[str, Any], mlflow: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(package["path"], tmp_path / "package"))
     require_golden(block("MLflow"), folder, tmp_path, python=mlflow)
     assert (folder / "mlflow-model/MLmodel").is_file()

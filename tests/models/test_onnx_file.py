@@ -1,4 +1,4 @@
-"""Programs as ONNX graphs: they answer as the nets, say nothing of the machine, and a graph that would not answer is not made."""
+"""Programs as ONNX graphs: they have the nets' outputs and no text about the machine. A graph with other outputs is an error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.models.serving.small_packages import small
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import PackageError
 from trainer.models.evaluation import TOLERANCE
-from trainer.models.export import Answering, spec_of
+from trainer.models.export import NamedOutputNet, spec_of
 from trainer.models.onnx_file import GoldenBatch, OnnxGraph, export_onnx
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 KINDS = ("pictures", "table", "tensors")
@@ -34,12 +34,12 @@ def exported(
     net: nn.Module, inputs: dict[str, Tensor], *, variable: tuple[int, ...] = (), dynamic: bool = True
 ) -> tuple[torch.export.ExportedProgram, GoldenBatch]:
     """Return a net's program, and the net's outputs for the inputs; `variable` are the axes of any length."""
-    form, axes = AnswerForm(), dict.fromkeys((0, *variable), torch.export.Dim.AUTO)
-    answering = Answering(net.eval(), form)
+    form, axes = PredictionForm(), dict.fromkeys((0, *variable), torch.export.Dim.AUTO)
+    named = NamedOutputNet(net.eval(), form)
     shapes = {"given": tuple(dict(axes) for _ in inputs)} if dynamic else None
     with torch.no_grad():
-        program = torch.export.export(answering, tuple(inputs.values()), dynamic_shapes=shapes)
-        outputs = answering(*inputs.values())
+        program = torch.export.export(named, tuple(inputs.values()), dynamic_shapes=shapes)
+        outputs = named(*inputs.values())
     specs = [spec_of(name, each, variable=variable) for name, each in inputs.items()]
     return program, GoldenBatch(specs=specs, inputs=tuple(inputs.values()), outputs=outputs, form=form)
 
@@ -72,7 +72,7 @@ def counting(net: Any, x: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_graph_answers_as_the_net_for_any_number_and_length(kind: str) -> None:
+def test_a_graph_predicts_as_the_net_for_any_number_and_length(kind: str) -> None:
     made, found = small(kind), graph_of_kind(kind)
     session = onnxruntime.InferenceSession(found.data, providers=["CPUExecutionProvider"])
     inputs = {name: torch.cat([each, each, each]) for name, each in made.inputs.items()}
@@ -130,7 +130,7 @@ def test_a_value_may_be_an_output_twice_and_an_input_may_be_an_output() -> None:
     assert graph_of(Passing(), {"x": torch.rand(4, 3)}).parity.golden.largest == 0
 
 
-def test_a_graph_that_answers_otherwise_is_rejected_with_the_output_and_the_sample() -> None:
+def test_a_graph_with_other_outputs_is_rejected_with_the_output_and_the_sample() -> None:
     program, golden = exported(Function(lambda _, x: x), {"x": torch.rand(4, 3)})
     golden.outputs["output"][2, 1] += 0.5
     with pytest.raises(PackageError, match=r"output output of sample 2 differs by 0\.\d+ of the largest value"):

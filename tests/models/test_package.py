@@ -1,4 +1,4 @@
-"""Model packages of trained runs: they answer as the runs, and whatever is altered is found."""
+"""Model packages of trained runs: they predict as the runs, and any altered file is found."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def inputs(tmp_path: Path) -> Path:
     return tmp_path / "new.npy"
 
 
-def test_a_package_answers_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
+def test_a_package_predicts_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
     certificate = package["certificate"]
     assert certificate["holds"]
     assert certificate["onnx"]["golden"]["samples"] == 16
@@ -133,7 +133,7 @@ def test_a_run_and_its_package_are_retested_identical(checkout: Checkout, packag
     assert found["metrics"] == json.loads(of_run.stdout)["metrics"] == package["certificate"]["metrics"]
 
 
-def test_a_server_answers_1000_inputs_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
+def test_a_server_predicts_1000_inputs_as_its_run(checkout: Checkout, package: dict[str, Any], inputs: Path) -> None:
     run = json.loads((Path(package["path"]) / "package.json").read_bytes())["run"]
     of_run = json.loads(checkout.reprise("predict", run, str(inputs), "--json").stdout)
     expected = [each["answer"] for each in of_run["predictions"]]
@@ -162,8 +162,8 @@ def test_a_net_that_mixes_the_samples_of_a_batch_is_not_packaged(checkout: Check
     before = sorted((checkout.root / "runs/packages").glob("*"))
     done = checkout.reprise("package", run)
     assert done.returncode == 91
-    assert "golden samples by python: not answered: package mixed-" in done.stderr
-    assert "golden sample" in done.stderr.partition("does not answer as it was measured: ")[2]
+    assert "golden samples by python: failed: package mixed-" in done.stderr
+    assert "golden sample" in done.stderr.partition("does not reproduce the run's results: ")[2]
     assert sorted((checkout.root / "runs/packages").glob("*")) == before
     assert not packaged(checkout, run, "--force")["certificate"]["holds"]
 
@@ -195,7 +195,7 @@ def test_a_package_is_signed_when_it_is_made(checkout: Checkout, package: dict[s
     assert (done.returncode, "good, by key" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_package_from_a_registry_answers_as_the_pushed_one(
+def test_a_package_from_a_registry_predicts_as_the_pushed_package(
     checkout: Checkout, package: dict[str, Any], inputs: Path, tmp_path: Path
 ) -> None:
     with on_free_port(tmp_path / "registry") as address:
@@ -243,7 +243,9 @@ def test_a_package_with_one_altered_bit_is_rejected(
     assert not done.stdout
 
 
-def test_answers_of_a_killed_command_are_continued(checkout: Checkout, package: dict[str, Any], tmp_path: Path) -> None:
+def test_predictions_of_a_killed_command_are_completed(
+    checkout: Checkout, package: dict[str, Any], tmp_path: Path
+) -> None:
     folder, whole, killed = tmp_path / "in", tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     folder.mkdir()
     for number in range(3):

@@ -1,4 +1,4 @@
-"""The golden samples of packages, answered in each way in which a package is used."""
+"""The golden samples of packages, tested in each way in which a package is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.models.golden_files import golden_files
 from trainer.models.package import ParityCertificate, open_package
 from trainer.models.packaged import PackagedModel, golden_samples
 from trainer.models.parity import check_ways
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,14 +81,14 @@ def test_pictures_that_no_file_holds_are_not_tested_in_files(tmp_path: Path, mon
 
 
 class OfTheBatch(torch.nn.Module):
-    """A net whose answers depend on the other samples of a batch."""
+    """A net whose outputs depend on the other samples of a batch."""
 
     def forward(self, image: Tensor) -> Tensor:
         flat = image.flatten(1)[:, :3]
         return flat - flat.mean(0)
 
 
-def test_answers_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed(monkeypatch, net=OfTheBatch())
     folder = small_packages.make_package(tmp_path, "pictures")
     found = ways_of(folder)
@@ -99,7 +99,7 @@ def test_answers_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypatch:
 
 
 def test_two_classes_of_one_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed(monkeypatch, form=AnswerForm(kind="class", names=("ant", "ant", "cat")))
+    changed(monkeypatch, form=PredictionForm(kind="class", names=("ant", "ant", "cat")))
     found = ways_of(small_packages.make_package(tmp_path, "arrays"))
     assert [way for way, each in found.items() if not each.holds] == ["batch", "http"]
     assert "scores of sample" in way_text(found["http"])
@@ -141,7 +141,7 @@ class Sum(torch.nn.Module):
         return one + other
 
 
-def test_several_tensors_are_answered_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_tensors_are_predicted_from_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = {"one": torch.rand(5, 3), "other": torch.rand(5, 3)}
     changed(monkeypatch, net=Sum(), inputs=inputs, variable=())
     folder = small_packages.make_package(tmp_path, "tensors")

@@ -1,4 +1,4 @@
-"""Answers for files: which samples are one batch, and what has no answer."""
+"""Predictions for files: which samples are one batch, and which have no prediction."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from tests.models.serving.small_packages import Small, make_package, small
-from trainer.models.answers_file import NOT_FINITE, AnswersFile
 from trainer.models.packaged import PackagedModel, load_package
 from trainer.models.prediction import Prediction, Unread, results
+from trainer.models.predictions_file import NOT_FINITE, PredictionsFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +39,9 @@ class Noting:
     def reader(self) -> InputReader:
         return self.model.reader
 
-    def answers(self, batch: Batch) -> list[dict[str, Any]]:
+    def predictions(self, batch: Batch) -> list[dict[str, Any]]:
         self.sizes.append(len(next(iter(batch.values()))))
-        return self.model.answers(batch)
+        return self.model.predictions(batch)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_pictures_are_answered_in_batches_in_their_order(model: PackagedModel, files: list[Path]) -> None:
+def test_pictures_are_predicted_in_batches_in_their_order(model: PackagedModel, files: list[Path]) -> None:
     noting = Noting(model)
     found = list(results(noting, files))
     assert noting.sizes == [64, 6, 57, 21], "64, then those before and after the one that is no picture, and the rest"
@@ -92,7 +92,7 @@ def test_pictures_of_different_sizes_are_not_one_batch(tmp_path: Path) -> None:
 def test_a_command_that_was_stopped_anywhere_is_continued_with_equal_bytes(
     model: PackagedModel, files: list[Path], tmp_path: Path, stopped: int
 ) -> None:
-    whole = AnswersFile(tmp_path / "whole.jsonl", "a model", files)
+    whole = PredictionsFile(tmp_path / "whole.jsonl", "a model", files)
     whole.write(model, report=lambda: None)
     reports = iter(range(1, 200))
 
@@ -101,35 +101,35 @@ def test_a_command_that_was_stopped_anywhere_is_continued_with_equal_bytes(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        AnswersFile(tmp_path / "again.jsonl", "a model", files).write(model, report=stop)
-    again = AnswersFile(tmp_path / "again.jsonl", "a model", files)
+        PredictionsFile(tmp_path / "again.jsonl", "a model", files).write(model, report=stop)
+    again = PredictionsFile(tmp_path / "again.jsonl", "a model", files)
     again.write(model, report=lambda: None)
     assert again.path.read_bytes() == whole.path.read_bytes()
-    assert (again.answered, again.faulty, whole.answered, whole.faulty) == (148, 2, 148, 2)
+    assert (again.predicted, again.faulty, whole.predicted, whole.faulty) == (148, 2, 148, 2)
     assert 0 < again.continued <= stopped
 
 
 class Divided(torch.nn.Module):
-    """A net whose answer for 0 is infinite."""
+    """A net whose output for 0 is infinite."""
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         return 1 / numbers
 
 
-def test_an_answer_that_json_does_not_have_is_a_line_with_an_error(tmp_path: Path) -> None:
+def test_a_prediction_that_json_does_not_support_is_a_line_with_an_error(tmp_path: Path) -> None:
     made = Small(net=Divided(), inputs={"numbers": torch.ones(4, 2)}, form=small("tensors").form, reader=None)
     model = load_package(make_package(tmp_path, "tensors", made=made))
     for name in ("a", "b"):
         np.save(tmp_path / f"{name}.npy", np.array([[1, 2], [0, 1], [4, 4]], dtype=np.float32))
     files = [tmp_path / "a.npy", tmp_path / "b.npy"]
-    target = AnswersFile(tmp_path / "answers.jsonl", "a model", files)
+    target = PredictionsFile(tmp_path / "predictions.jsonl", "a model", files)
     target.write(model, report=lambda: None)
     lines = [json.loads(line) for line in target.path.read_bytes().splitlines()]
     assert [line.get("answer", {}).get("output") for line in lines] == [[1, 0.5], None, [0.25, 0.25]] * 2
     assert lines[1] == {"file": str(files[0]), "row": 1, "error": NOT_FINITE}
-    assert (target.answered, target.faulty) == (4, 2)
+    assert (target.predicted, target.faulty) == (4, 2)
     partial = target._partial()
     partial.write_bytes(b"".join(target.path.read_bytes().splitlines(keepends=True)[:2]))
-    again = AnswersFile(tmp_path / "answers.jsonl", "a model", files)
+    again = PredictionsFile(tmp_path / "predictions.jsonl", "a model", files)
     again.write(model, report=lambda: None)
     assert [json.loads(line) for line in target.path.read_bytes().splitlines()] == lines

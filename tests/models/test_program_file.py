@@ -76,7 +76,7 @@ def edited(parts: dict[str, bytes], path: str, old: str, new: str) -> None:
     parts[path] = text.replace(old, new).encode()
 
 
-def test_a_program_answers_as_its_net_for_any_number_of_samples(saved: tuple[Net, bytes]) -> None:
+def test_a_program_predicts_as_its_net_for_any_number_of_samples(saved: tuple[Net, bytes]) -> None:
     net, data = saved
     program = read_program(data, where="model.pt2").module()
     for count in (1, 4, 7):

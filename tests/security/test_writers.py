@@ -45,7 +45,7 @@ ALLOWED: Final = {
     "trainer.training.checks.saved_weights": "a temporary folder",
     "trainer.training.checks.short_training": "a temporary folder",
     "trainer.training.plain.promises": "a temporary folder",
-    "trainer.models.answers_file": "the file that the user names, and a partial file beside it",
+    "trainer.models.predictions_file": "the file that the user names, and a partial file beside it",
     "trainer.models.golden_files": "a temporary folder",
     "trainer.models.inputs": "a temporary folder",
     "trainer.models.parity": "a temporary folder",

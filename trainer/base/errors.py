@@ -331,7 +331,7 @@ class ClaimedError(RunError):
 
 
 class PackageError(RunError):
-    """A net that cannot be packaged, or a package that does not answer as its run measured."""
+    """A net that cannot be packaged, or a package that does not reproduce its run's results."""
 
     code = 91
 

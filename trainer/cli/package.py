@@ -1,4 +1,4 @@
-"""`reprise package RUN`: a model package from a run, with a certificate that it answers as the run's net."""
+"""`reprise package RUN`: write a model package of a run, with a certificate that compares it with the run's net."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     built = build_package(run.record, run.folder, datasets, build_id=build_id, onnx=args.onnx, say=print_notice)
     if not built.certificate.holds and not args.force:
         raise PackageError(
-            f"the package of run {run.record.run} does not answer as it was measured: {mismatch(built.certificate)}",
+            f"the package of run {run.record.run} does not reproduce the run's results: {mismatch(built.certificate)}",
             hint=f"to write it without a valid certificate: reprise package {args.run} --force",
         )
     folder = write_package(built.package, built.files, runs=runs_folder())
@@ -80,12 +80,14 @@ def _in_container(args: Namespace) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise package",
-        "Write a model package of a run: the exported net, also as an ONNX graph, its weights, how files are read and outputs become "
-        "answers, golden samples, the record, and a certificate. The package's answers on the whole test split are compared with the "
-        "net's, and its metrics with the measured ones; the golden samples are also answered by the graph, by predict and by a server.",
+        "Write a model package of a run: the exported net, also as an ONNX graph, its weights, the reader of its inputs, the form of its "
+        "predictions, golden samples, the record, and a certificate. On the whole test split, the package's outputs are compared with the "
+        "net's, and its metrics with the run's. The golden samples are also tested with the graph, by predict and by a server.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("--force", action="store_true", help="write the package even if it does not answer as measured")
+    parser.add_argument(
+        "--force", action="store_true", help="write the package even if it does not reproduce the run's results"
+    )
     parser.add_argument(
         "--onnx",
         choices=("auto", "required", "off"),

@@ -244,7 +244,7 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path, *
 
 
 def mismatch(certificate: ParityCertificate) -> str:
-    """Return in what a package does not answer as its run: a metric, or an output and its sample."""
+    """Return the first difference of a package from its run: a metric, a way that failed, or an output and its sample."""
     tested = certificate.test
     if metric := next((each for each in certificate.metrics if not each.holds), None):
         return f"{metric.name} is {value_text(metric.recomputed)}; the run measured {value_text(metric.measured)}"
@@ -259,7 +259,7 @@ def way_text(way: WayParity) -> str:
     if way.untested is not None:
         return f"not tested: {way.untested}"
     if way.measured is None:
-        return f"not answered: {way.fault}"
+        return f"failed: {way.fault}"
     if way.program is not None and not way.program.identical:
         found = way.program
         return f"{found.output} of sample {found.sample} is not that of the program: it differs by {found.largest:.2g} of the largest value"

@@ -1,4 +1,4 @@
-"""`reprise predict RUN|PACKAGE FILE...`: the answers of a run's net, or of a model package, to files that are read as its dataset was."""
+"""`reprise predict RUN|PACKAGE FILE...`: the predictions of a run's net, or of a model package, for files in the form of its dataset."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
     model = load_model(run.record, run.folder)
     _note_image(run.record)
-    return _answer(model, args, identity=run.record.identity, run=run.record.run)
+    return _predict(model, args, identity=run.record.identity, run=run.record.run)
 
 
 def _of_package(path: Path, args: Namespace) -> int:
@@ -57,14 +57,16 @@ def _of_package(path: Path, args: Namespace) -> int:
 
     model = load_package(path)
     if not model.opened.certificate.holds:
-        print_notice(f"package {model.package.name} has no valid certificate: it may not answer as the run measured")
+        print_notice(
+            f"package {model.package.name} has no valid certificate: its predictions may differ from the run's"
+        )
     digest = model.package.digest
-    return _answer(model, args, identity=digest, run=model.package.run, package=digest)
+    return _predict(model, args, identity=digest, run=model.package.run, package=digest)
 
 
-def _answer(model: Model, args: Namespace, *, identity: str, **about: str) -> int:
-    from trainer.models.answers_file import files_of
+def _predict(model: Model, args: Namespace, *, identity: str, **about: str) -> int:
     from trainer.models.prediction import predictions
+    from trainer.models.predictions_file import files_of
 
     files = files_of([Path(file) for file in args.files])
     if args.out is not None:
@@ -78,36 +80,36 @@ def _answer(model: Model, args: Namespace, *, identity: str, **about: str) -> in
 
 
 def _print_json(document: dict[str, Any]) -> int:
-    from trainer.models.answers_file import NOT_FINITE
+    from trainer.models.predictions_file import NOT_FINITE
 
     try:
         text = json.dumps(document, allow_nan=False)
     except ValueError as fault:
         raise DatasetError(
-            NOT_FINITE, hint="--out FILE answers the other samples; without --json it is shown"
+            NOT_FINITE, hint="--out FILE writes the other predictions; without --json, all are printed"
         ) from fault
     print(text, flush=True)
     return 0
 
 
 def _write(model: Model, files: Sequence[Path], path: Path, *, identity: str) -> int:
-    """Write the answers into a file of JSON lines; return the exit code of a dataset's error if a file could not be read."""
-    from trainer.models.answers_file import AnswersFile
+    """Write the predictions to a file of JSON lines. Return the exit code of a dataset's error if a line has an error, else 0."""
+    from trainer.models.predictions_file import PredictionsFile
 
-    target, printed = AnswersFile(path, identity, files), monotonic()
+    target, printed = PredictionsFile(path, identity, files), monotonic()
     target.require_new()
 
     def report() -> None:
         nonlocal printed
         if monotonic() - printed > EVERY_S:
             printed = monotonic()
-            print_notice(f"{counted(target.answered, 'sample')} answered")
+            print_notice(f"{counted(target.predicted, 'sample')} predicted")
 
     target.write(model, report=report)
     earlier = f", {target.continued:,} of them by an earlier command" if target.continued else ""
-    print(f"{shown_path(path)}: {counted(target.answered, 'sample')} of {counted(len(files), 'file')}{earlier}")
+    print(f"{shown_path(path)}: {counted(target.predicted, 'sample')} of {counted(len(files), 'file')}{earlier}")
     if target.faulty:
-        reasons = "the file cannot be read as the dataset, or the answer is not finite"
+        reasons = "the file cannot be read as the dataset, or the prediction is not finite"
         print_notice(f'{counted(target.faulty, "line")} with "error": {reasons}')
     return DatasetError.code if target.faulty else 0
 
@@ -115,8 +117,8 @@ def _write(model: Model, files: Sequence[Path], path: Path, *, identity: str) ->
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise predict",
-        "Print what a run's net, or a model package, answers for files: pictures, a table with the columns of the run's dataset, or arrays "
-        "(.npy; .npz for several inputs). They are read as the dataset was read; no target is needed.",
+        "Print the predictions of a run's net, or of a model package, for files: pictures, a table with the columns of the run's dataset, "
+        "or arrays (.npy; .npz for several inputs). The files are read as the dataset was read; no target is needed.",
     )
     parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: its folder or its name")
     parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays, or folders of them")
@@ -124,7 +126,7 @@ def _parser() -> Arguments:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the answers into this file, as JSON lines; the same command continues a file that was not completed",
+        help="write the predictions to this file as JSON lines; rerun the command to complete a partial file",
     )
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
     trust_options(parser)
@@ -164,14 +166,14 @@ def _where(each: Prediction) -> str:
     return one_line(each.file if each.row is None else f"{each.file} {each.row}")
 
 
-def _shown(answer: dict[str, Any]) -> str:
-    scores: dict[str, float] = answer.get("scores") or answer.get("shares") or {}
+def _shown(prediction: dict[str, Any]) -> str:
+    scores: dict[str, float] = prediction.get("scores") or prediction.get("shares") or {}
     best = sorted(scores.items(), key=lambda item: -item[1])
-    if "class" in answer or "shares" in answer:
+    if "class" in prediction or "shares" in prediction:
         return "  ".join(f"{one_line(name)} {score:.3f}" for name, score in best[:_MOST])
-    if "labels" in answer:
-        return ", ".join(f"{one_line(name)} {scores[name]:.3f}" for name in answer["labels"]) or "no label"
-    return "; ".join(f"{one_line(name)} {_numbers(each)}".removeprefix("output ") for name, each in answer.items())
+    if "labels" in prediction:
+        return ", ".join(f"{one_line(name)} {scores[name]:.3f}" for name in prediction["labels"]) or "no label"
+    return "; ".join(f"{one_line(name)} {_numbers(each)}".removeprefix("output ") for name, each in prediction.items())
 
 
 def _numbers(value: Any) -> str:

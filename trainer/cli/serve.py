@@ -59,14 +59,14 @@ def _describe(model: PackagedModel) -> None:
         )
     else:
         print_notice(
-            f"the package has no valid certificate, it may not answer as the run measured: {mismatch(certificate)}"
+            f"the package has no valid certificate, its predictions may differ from the run's: {mismatch(certificate)}"
         )
 
 
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise serve",
-        "Answer requests with a model package over HTTP: POST /predict takes pictures, tables, arrays or JSON, and /v2 is the Open "
+        "Serve the predictions of a model package over HTTP: POST /predict takes pictures, tables, arrays or JSON, and /v2 is the Open "
         "Inference Protocol. The package is verified first; nothing else is needed: no store, no network, no run.",
     )
     parser.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)

@@ -1,1 +1,1 @@
-"""Trained models in use: answers for new files, model packages, and the certificate that a package answers as the run measured."""
+"""Use of trained models: predictions for new files, model packages, and the certificate that compares a package with its run."""

@@ -46,7 +46,7 @@ from trainer.models.program_file import read_program
 from trainer.models.weights_retest import measured_on_test
 from trainer.runs.hardware import read_host
 from trainer.training.saved_net import read_weights
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def build_package(
     """
     with saved_test(record, folder, datasets) as tested:
         net = tested.saved.net
-        form = net.answer_form() if isinstance(net, Task) else AnswerForm()
+        form = net.prediction_form() if isinstance(net, Task) else PredictionForm()
         golden = GoldenSamples(form=form, most=SAMPLES)
         with watched(net, golden.call):
             tested.run()
@@ -133,7 +133,7 @@ def build_package(
         reprise=__version__,
     )
     files = {WEIGHTS: weights, **({} if graph is None else {ONNX: graph.data})}
-    say("answering the golden samples by predict and by a server")
+    say("testing the golden samples by predict and by a server")
     ways = check_ways(parts.package(record, certificate, files=files).opened)
     holds = certificate.holds and all(each.holds for each in ways)
     return parts.package(record, certificate.model_copy(update={"ways": ways, "holds": holds}), files=files)

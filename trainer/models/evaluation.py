@@ -100,7 +100,7 @@ class TestSplit:
         else:
             self._data = call_configured(RunData, *open_joined(datasets, open_samples), None)
         if not has_loop(net, self._data, "test_step", "test_dataloader"):
-            message = f"{type(net).__name__} has no test, so that nothing shows that a package answers as measured"
+            message = f"{type(net).__name__} has no test, so a package's predictions cannot be compared with the run's"
             raise PackageError(
                 message, hint="add test_step, and test_dataloader in the module or its data, and train again"
             )

@@ -20,7 +20,7 @@ from trainer.base.errors import PackageError
 from trainer.models.package import OutputComparison, TensorSpec
 from trainer.training.checks.exporting import exporting, served
 from trainer.training.failures import first_line
-from trainer.training.tasks.answers import OUTPUT
+from trainer.training.tasks.predictions import OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     import lightning as L
 
     from trainer.data.reader import Length
-    from trainer.training.tasks.answers import AnswerForm
+    from trainer.training.tasks.predictions import PredictionForm
 
 Inputs = tuple[Tensor, ...]
 Outputs = dict[str, Tensor]
 _ADVICE: Final = "reprise check EXPERIMENT shows what of `forward` cannot be exported"
 
 
-class Answering(nn.Module):
-    """A net that returns named outputs, as an answer needs them."""
+class NamedOutputNet(nn.Module):
+    """A net that returns the named outputs of a prediction form."""
 
-    def __init__(self, net: nn.Module, form: AnswerForm) -> None:
+    def __init__(self, net: nn.Module, form: PredictionForm) -> None:
         super().__init__()
         self.net, self.form = net, form
 
@@ -72,7 +72,7 @@ def watched(net: L.LightningModule, call: Callable[[Callable[..., Any], Inputs],
 class GoldenSamples:
     """The first samples of a test, with the outputs of the net, and the shapes of all inputs and outputs of the test."""
 
-    form: AnswerForm
+    form: PredictionForm
     most: int
     inputs: list[Inputs] = field(default_factory=list)
     outputs: list[Outputs] = field(default_factory=list)
@@ -122,7 +122,7 @@ class GoldenSamples:
 class ParityCheck:
     """Compares the outputs of a program with those of the net, call by call, and lets the test measure the program's."""
 
-    form: AnswerForm
+    form: PredictionForm
     program: Callable[..., Outputs]
     samples: int = 0
     identical: bool = True
@@ -201,7 +201,7 @@ def _with_values(predicted: Any, found: Outputs) -> Any:
 
 
 def export_net(
-    net: L.LightningModule, inputs: Inputs, form: AnswerForm, *, variable: Sequence[Collection[int]]
+    net: L.LightningModule, inputs: Inputs, form: PredictionForm, *, variable: Sequence[Collection[int]]
 ) -> torch.export.ExportedProgram:
     """Export a net with named outputs, for any number of samples; `variable` has the other axes of each input whose length varies.
 
@@ -211,7 +211,7 @@ def export_net(
     with exporting(), served(net):
         given = tuple(each.clone() for each in inputs)
         try:
-            program = torch.export.export(Answering(net, form), given, dynamic_shapes={"given": axes})
+            program = torch.export.export(NamedOutputNet(net, form), given, dynamic_shapes={"given": axes})
         except Exception as fault:
             message = f"torch.export failed: {type(fault).__name__}{first_line(fault)}"
             raise PackageError(message, hint=_ADVICE) from fault

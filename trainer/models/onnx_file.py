@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainer.models.export import Inputs, Outputs
     from trainer.models.package import OutputComparison, TensorSpec
-    from trainer.training.tasks.answers import AnswerForm
+    from trainer.training.tasks.predictions import PredictionForm
 
 MOST: Final = (1 << 31) - (1 << 20)
 """Bytes of a graph with its weights: a file of ONNX, a protobuf message, has less than 2 GiB."""
@@ -36,7 +36,7 @@ _ADVICE: Final = "model.pt2 holds the same net: --onnx off makes the package wit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxGraph:
-    """A graph in the form of a file, and how it answered the golden samples."""
+    """A graph as the bytes of a file, and its comparison with the run's net."""
 
     data: bytes
     parity: OnnxParity
@@ -44,14 +44,14 @@ class OnnxGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenBatch:
-    """What a graph has to take and to answer."""
+    """The golden samples, with which a graph is tested."""
 
     specs: Sequence[TensorSpec]
     """The inputs in the program's order."""
     inputs: Inputs
     outputs: Outputs
     """The outputs of the run's net."""
-    form: AnswerForm
+    form: PredictionForm
 
     def other_count(self) -> tuple[str, Inputs]:
         """Return another number of samples, with its name for messages."""
@@ -79,9 +79,9 @@ class GoldenBatch:
 
 
 def export_onnx(program: torch.export.ExportedProgram, golden: GoldenBatch) -> OnnxGraph:
-    """Return a program as a graph that answers the golden samples as the run's net.
+    """Export a program as a graph whose outputs for the golden samples match those of the run's net.
 
-    Raise `PackageError` with the reason if there is no such graph.
+    Raise `PackageError` with the reason if the program has no such graph.
     """
     _require_small(program)
     with exporting(), _quiet():
@@ -124,7 +124,7 @@ def _require_small(program: torch.export.ExportedProgram) -> None:
 
 
 def _require_stateless(decomposed: torch.export.ExportedProgram | None) -> None:
-    """Raise `PackageError` if a program without operations in place changes a buffer: a graph answers as in the first call."""
+    """Raise `PackageError` if a program without in-place operations changes a buffer: a graph keeps no state between calls."""
     if decomposed and (changed := [*decomposed.graph_signature.buffers_to_mutate.values()]):
         message = (
             f"no ONNX graph: forward changes the buffer {changed[0].removeprefix('net.')}, and a graph keeps no state"
@@ -158,7 +158,7 @@ def _clean(message: Any) -> None:
 
 
 def _test_shapes(net: Callable[..., Outputs], session: _OnnxSession, golden: GoldenBatch) -> None:
-    """Raise `PackageError` if the graph answers otherwise than the program for another number of samples, or other lengths."""
+    """Raise `PackageError` if the graph's outputs differ from the program's for another number of samples, or for other lengths."""
     name, inputs = golden.other_count()
     if not (expected := _taken(net, inputs)):
         raise PackageError(f"no ONNX graph: the exported net does not accept {name}", hint=_ADVICE)
@@ -174,14 +174,14 @@ def _test_shapes(net: Callable[..., Outputs], session: _OnnxSession, golden: Gol
 
 
 def _taken(net: Callable[..., Outputs], inputs: Inputs) -> Outputs | None:
-    """Return what a net answers; `None` if it does not accept these shapes."""
+    """Return the outputs of a net; `None` if it does not accept the shapes of `inputs`."""
     try:
         return net(*_copies(inputs))
     except Exception:  # noqa: BLE001 - a program raises exceptions of many kinds
         return None
 
 
-def _compared(form: AnswerForm, session: _OnnxSession, inputs: Inputs, expected: Outputs) -> OutputComparison:
+def _compared(form: PredictionForm, session: _OnnxSession, inputs: Inputs, expected: Outputs) -> OutputComparison:
     """Return how the graph's outputs compare with the expected ones. Raise `PackageError` if their types differ."""
     found = session(*inputs)
     for name, each in expected.items():

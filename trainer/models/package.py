@@ -1,4 +1,4 @@
-"""A model package: a folder with an exported net, its weights, how inputs are read and outputs become answers, and its certificate.
+"""A model package: a folder with an exported net, its weights, the reader of its inputs, the form of its predictions, and its certificate.
 
     package.json         this document; its digest names the package
     package.sha256       its digest, as `sha256sum --check` reads it
@@ -8,7 +8,7 @@
     golden.safetensors   inputs and outputs of some test samples
     record.json          the run's record
     README.md            the model card
-    certificate.json     what the package answered when it was made, compared with the run's net
+    certificate.json     the package's outputs when it was made, compared with those of the run's net
     package.dsse.json    the document in a signed envelope (DSSE), if it was signed; it is not listed
     retests/             retests of the package, if there are any; they are not listed
 
@@ -35,7 +35,7 @@ from trainer.data.declaration import Dataset
 from trainer.data.reader import Typed
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run_id import RUN_ID
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +105,7 @@ class Package(SavedDocument):
     """The dataset that the net was trained on, whose reader reads new files; `None` if the net's inputs are not the fields of one."""
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
-    answer: AnswerForm
+    answer: PredictionForm
     golden: PositiveInt
     """The number of golden samples."""
     metrics: dict[str, JsonValue]
@@ -148,7 +148,7 @@ class OutputComparison(Document):
 
 
 class MetricComparison(Document):
-    """A metric of the test split: as the run measured it, and as the package's answers give it."""
+    """A metric of the test split: as the run measured it, and recomputed from the package's outputs."""
 
     name: OneLine
     measured: JsonValue
@@ -158,7 +158,7 @@ class MetricComparison(Document):
 
 
 class OnnxParity(Document):
-    """What the graph in `model.onnx` answered in onnxruntime on the CPU when the package was made."""
+    """The outputs of the graph in `model.onnx` in onnxruntime on the CPU when the package was made."""
 
     graph: Digest
     """The digest of the graph."""
@@ -169,7 +169,7 @@ class OnnxParity(Document):
     opset: PositiveInt
     """The version of ONNX's operators that the graph uses."""
     onnxruntime: OneLine
-    """The version of onnxruntime that answered."""
+    """The version of onnxruntime that ran the graph."""
 
 
 class WayParity(Document):
@@ -184,17 +184,17 @@ class WayParity(Document):
     program: OutputComparison | None = None
     """Compared with the loaded program for the same batches: every bit is equal; `None` for `python`, or if there are no outputs."""
     fault: OneLine | None = None
-    """Why the golden samples were not answered."""
+    """Why the golden samples could not be tested."""
     untested: OneLine | None = None
     """Why the golden samples cannot be sent this way."""
 
 
 class ParityCertificate(SavedDocument):
-    """What a package answered when it was made, compared with the run's net and with the metrics that the run measured."""
+    """The outputs and metrics of a package when it was made, compared with those of the run's net."""
 
     format: Literal["reprise.parity/1"] = "reprise.parity/1"
     program: Digest
-    """The digest of the program that answered."""
+    """The digest of the tested program."""
     holds: bool
     """Whether all outputs and all metrics are within the tolerance, in all ways that were tested."""
     tolerance: Annotated[FiniteFloat, Field(ge=0)]
@@ -203,7 +203,7 @@ class ParityCertificate(SavedDocument):
     """On all samples of the test split."""
     metrics: tuple[MetricComparison, ...]
     onnx: OnnxParity | None = Field(default=None, exclude_if=lambda value: value is None)
-    """What the ONNX graph answered; `None` if the package has no graph."""
+    """The outputs of the ONNX graph; `None` if the package has no graph."""
     onnx_omitted: OneLine | None = Field(default=None, exclude_if=lambda value: value is None)
     """Why the package has no ONNX graph; `None` if it has a graph, or if none was requested."""
     ways: tuple[WayParity, ...] = Field(default=(), exclude_if=lambda ways: not ways)

@@ -1,4 +1,4 @@
-"""A model package in use: its program answers for batches, after it has answered its golden samples."""
+"""A loaded model package. Its program is first run on the golden samples, and its outputs are compared with the stored outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class PackagedModel:
     """The model of a package."""
 
     def __init__(self, opened: PackageFolder) -> None:
-        """Load the program, and let it answer the golden samples. Raise `DocumentError`, and `PackageError` if it answers otherwise."""
+        """Load the program and run it on the golden samples.
+
+        Raise `DocumentError` if a file of the package is invalid, and `PackageError` if the outputs differ from the golden outputs.
+        """
         self.opened, self.package = opened, opened.package
         self._program = read_program(opened.files[PROGRAM], where=str(opened.path / PROGRAM)).module()
         self._shapes: set[tuple[torch.Size, ...]] = set()
@@ -82,9 +85,9 @@ class PackagedModel:
             self._shapes.add(shapes)
         return found
 
-    def answers(self, batch: Batch) -> list[dict[str, Any]]:
-        """Return the answer for each sample of a batch."""
-        return self.package.answer.answers(self.outputs(batch))
+    def predictions(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the prediction for each sample of a batch."""
+        return self.package.answer.predictions(self.outputs(batch))
 
     def _check_golden(self) -> OutputComparison:
         inputs, outputs = golden_samples(self.opened)
@@ -94,7 +97,7 @@ class PackagedModel:
         result = check.result()
         if result.largest > TOLERANCE:
             message = (
-                f"package {self.package.name} does not answer as it was measured: {result.output} of golden sample {result.sample} "
+                f"package {self.package.name} does not reproduce its golden outputs: {result.output} of golden sample {result.sample} "
                 f"differs by {result.largest:.3g} of its largest value; the tolerance is {TOLERANCE:g}"
             )
             raise PackageError(

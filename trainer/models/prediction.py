@@ -1,4 +1,4 @@
-"""Answers for new files, from a run's net or from a model package."""
+"""Predictions for new files, from a run's net or from a model package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.models.inputs import BATCH, FAILURES, InputReader, net_failed
 from trainer.settings.ledger import Ledger, use_ledger
 from trainer.source.capture import COPY
 from trainer.training.saved_net import load_saved
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ _MOST_VALUES: Final = 1 << 26
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The answer for one sample of a file."""
+    """The prediction for one sample of a file. The fields are the keys of the JSON output."""
 
     file: str
     row: int | None
     """The number of the sample in a file of several, from 0; `None` for a file that is one sample."""
     answer: dict[str, Any]
-    """As the net's `answer_form` gives it."""
+    """The prediction in the net's `prediction_form`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +55,18 @@ class Unread:
 
 
 class Model(Protocol):
-    """What answers for batches of input fields."""
+    """A model that predicts batches of input fields."""
 
     @property
     def reader(self) -> InputReader:
-        """What reads files for the model."""
+        """The reader of the model's input files."""
 
-    def answers(self, batch: Batch) -> list[dict[str, Any]]:
-        """Return the answer for each sample. Raise `DatasetError` if the net fails for the values."""
+    def predictions(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the prediction for each sample. Raise `DatasetError` if the net fails for the values."""
 
 
 def predictions(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
-    """Yield the answers for the samples of each file, in order. Raise `DatasetError` for a file that cannot be read as the dataset."""
+    """Yield the predictions for the samples of each file, in order. Raise `DatasetError` for a file that cannot be read as the dataset."""
     for each in results(model, files):
         if isinstance(each, Unread):
             raise each.fault
@@ -74,9 +74,9 @@ def predictions(model: Model, files: Sequence[Path]) -> Iterator[Prediction]:
 
 
 def results(model: Model, files: Sequence[Path]) -> Iterator[Prediction | Unread]:
-    """Yield the answers for the samples of each file, in order, and the files that cannot be read.
+    """Yield the predictions for the samples of each file, in order, and an `Unread` for each file that cannot be read.
 
-    The batches depend on the files alone: up to 64 samples of one file, or 64 pictures of equal shape beside each other in the list.
+    The batches depend on the files alone: up to 64 samples of one file, or up to 64 consecutive pictures of equal shape.
     """
     if model.reader.is_one_sample:
         for first in range(0, len(files), BATCH):
@@ -86,8 +86,8 @@ def results(model: Model, files: Sequence[Path]) -> Iterator[Prediction | Unread
         row = 0
         try:
             for batch in model.reader.of_file(file):
-                for answer in model.answers(batch):
-                    yield Prediction(file=str(file), row=row, answer=answer)
+                for prediction in model.predictions(batch):
+                    yield Prediction(file=str(file), row=row, answer=prediction)
                     row += 1
         except DatasetError as fault:
             yield Unread(file=str(file), fault=fault)
@@ -99,39 +99,39 @@ def _of_pictures(model: Model, files: Iterable[Path]) -> Iterator[Prediction | U
         try:
             (batch,) = model.reader.of_file(file)
         except DatasetError as fault:
-            yield from _answered(model, waiting)
+            yield from _predicted(model, waiting)
             waiting = []
             yield Unread(file=str(file), fault=fault)
             continue
         if waiting and not _fits(batch, waiting):
-            yield from _answered(model, waiting)
+            yield from _predicted(model, waiting)
             waiting = []
         waiting.append((file, batch))
-    yield from _answered(model, waiting)
+    yield from _predicted(model, waiting)
 
 
 def _fits(batch: Batch, waiting: Sequence[tuple[Path, Batch]]) -> bool:
-    """Return whether a picture can be answered with others: it has their shape, and they are not too large together."""
+    """Return whether a picture fits into the batch of the waiting pictures: it has their shape, and the batch is not too large."""
     first = waiting[0][1]
     values = (1 + len(waiting)) * sum(each.numel() for each in first.values())
     return values <= _MOST_VALUES and all(first[name].shape == each.shape for name, each in batch.items())
 
 
-def _answered(model: Model, waiting: Sequence[tuple[Path, Batch]]) -> Iterator[Prediction | Unread]:
-    """Yield the answers for pictures of one shape in one batch; if the net fails for it, for each alone."""
+def _predicted(model: Model, waiting: Sequence[tuple[Path, Batch]]) -> Iterator[Prediction | Unread]:
+    """Yield the predictions for pictures of one shape, in one batch. If the net fails for the batch, predict each picture alone."""
     if not waiting:
         return
     try:
-        answers = model.answers({name: torch.cat([each[name] for _, each in waiting]) for name in waiting[0][1]})
+        found = model.predictions({name: torch.cat([each[name] for _, each in waiting]) for name in waiting[0][1]})
     except DatasetError as fault:
         if len(waiting) == 1:
             yield Unread(file=str(waiting[0][0]), fault=fault)
             return
         for each in waiting:
-            yield from _answered(model, [each])
+            yield from _predicted(model, [each])
         return
-    for (file, _), answer in zip(waiting, answers, strict=True):
-        yield Prediction(file=str(file), row=None, answer=answer)
+    for (file, _), prediction in zip(waiting, found, strict=True):
+        yield Prediction(file=str(file), row=None, answer=prediction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class RunModel:
 
     net: L.LightningModule
     reader: InputReader
-    form: AnswerForm
+    form: PredictionForm
     resolved: Resolved[Any]
     run: str
 
@@ -153,9 +153,9 @@ class RunModel:
         except FAILURES as fault:
             raise net_failed(f"run {self.run}", fault) from fault
 
-    def answers(self, batch: Batch) -> list[dict[str, Any]]:
-        """Return the answer for each sample of the input fields."""
-        return self.form.answers(self.outputs(batch))
+    def predictions(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the prediction for each sample of the input fields."""
+        return self.form.predictions(self.outputs(batch))
 
 
 def load_model(record: Record, folder: Path) -> RunModel:
@@ -168,10 +168,10 @@ def load_model(record: Record, folder: Path) -> RunModel:
     with use_ledger(Ledger(resolved)):
         dataset, fields = inputs_of(saved, record, folder)
         reader = InputReader(dataset=dataset, fields=fields)
-        form = AnswerForm()
+        form = PredictionForm()
         if isinstance(net, Task):
             net.class_names = reader.classes
-            form = net.answer_form()
+            form = net.prediction_form()
         return RunModel(net=net, reader=reader, form=form, resolved=resolved, run=record.run)
 
 

@@ -1,6 +1,6 @@
 """New rows of a table as texts: JSON values as a file would have them, and missing values as empty texts.
 
-A row in JSON and the same row in a file have equal answers: `null` is an empty cell, and a number or a boolean is the category that it
+A row in JSON and the same row in a file get equal predictions: `null` is an empty cell, and a number or a boolean is the category that it
 spells.
 """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ServerResponse:
     """A response."""
 
     status: int
@@ -45,24 +45,24 @@ class Running:
         """The path of inference."""
         return f"/v2/models/{self.server.service.name}/infer"
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> ServerResponse:
         """Get a path."""
         return self.send("GET", path, None, **headers)
 
-    def post(self, path: str, body: Any, **headers: str) -> Answer:
+    def post(self, path: str, body: Any, **headers: str) -> ServerResponse:
         """Post bytes, or a value as JSON."""
         if not isinstance(body, bytes):
             body, headers = json.dumps(body).encode(), {"content_type": "application/json", **headers}
         return self.send("POST", path, body, **headers)
 
-    def send(self, method: str, path: str, body: bytes | None, **headers: str) -> Answer:
+    def send(self, method: str, path: str, body: bytes | None, **headers: str) -> ServerResponse:
         """Send a request on a connection of its own."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             found = connection.getresponse()
             named = {name.lower(): value for name, value in found.getheaders()}
-            return Answer(status=found.status, body=found.read(), headers=named)
+            return ServerResponse(status=found.status, body=found.read(), headers=named)
         finally:
             connection.close()
 

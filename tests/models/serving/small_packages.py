@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tests.records import record
 from trainer.base.digest import digest_of_bytes
 from trainer.data.declaration import Dataset
-from trainer.models.export import Answering, spec_of
+from trainer.models.export import NamedOutputNet, spec_of
 from trainer.models.package import OutputComparison, Package, PackageFile, ParityCertificate, write_package
-from trainer.training.tasks.answers import AnswerForm
+from trainer.training.tasks.predictions import PredictionForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ class Small:
 
     net: nn.Module
     inputs: dict[str, Tensor]
-    form: AnswerForm
+    form: PredictionForm
     reader: dict[str, Any] | None
     variable: tuple[int, ...] = ()
 
@@ -72,7 +72,7 @@ class Small:
 def small(kind: str) -> Small:
     """Return a net and its inputs; weights depend on the kind alone."""
     torch.manual_seed(7)
-    classes = AnswerForm(kind="class", names=("ant", "bee", "cat"))
+    classes = PredictionForm(kind="class", names=("ant", "bee", "cat"))
     match kind:
         case "arrays":
             fields = {"image": "images.npy", "label": "labels.npy"}
@@ -87,10 +87,10 @@ def small(kind: str) -> Small:
             return Small(net=Picture(8), inputs={"image": pixels}, form=classes, reader={"reader": own})
         case "table":
             inputs = {"features": torch.rand(5, 2), "color": torch.tensor([0, 1, 2, 3, 4])}
-            return Small(net=Columns(), inputs=inputs, form=AnswerForm(), reader=_table())
+            return Small(net=Columns(), inputs=inputs, form=PredictionForm(), reader=_table())
         case _:
             inputs = {"tokens": torch.arange(20).reshape(4, 5) % 10}
-            return Small(net=Tokens(), inputs=inputs, form=AnswerForm(), reader=None, variable=(1,))
+            return Small(net=Tokens(), inputs=inputs, form=PredictionForm(), reader=None, variable=(1,))
 
 
 def _table() -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _table() -> dict[str, Any]:
 def make_package(runs: Path, kind: str, *, holds: bool = True, made: Small | None = None) -> Path:
     """Write a package of a kind, `arrays`, `pictures`, `table` or `tensors`, or of another net, and return its folder."""
     made = made or small(kind)
-    net = Answering(made.net.eval(), made.form)
+    net = NamedOutputNet(made.net.eval(), made.form)
     axes = dict.fromkeys((0, *made.variable), torch.export.Dim.AUTO)
     with torch.no_grad():
         program = torch.export.export(

@@ -1,4 +1,4 @@
-"""A server answers as `reprise predict`, and each wrong request gets a status, a message and a hint."""
+"""A server returns the predictions of `reprise predict`, and for each wrong request a status, a message and a hint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.models.serving.limits import Limits
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.models.serving.running import Answer, Running
+    from tests.models.serving.running import Running, ServerResponse
     from trainer.models.packaged import PackagedModel
 
 pytestmark = pytest.mark.torch
@@ -54,19 +54,19 @@ def tensor(values: Any, **changes: Any) -> dict[str, Any]:
 
 
 def of_predict(model: PackagedModel, file: Path) -> list[dict[str, Any]]:
-    """The answers of `reprise predict` for a file."""
-    return [answer for batch in model.reader.of_file(file) for answer in model.answers(batch)]
+    """Return the predictions of `reprise predict` for a file."""
+    return [each for batch in model.reader.of_file(file) for each in model.predictions(batch)]
 
 
-def reason(answer: Answer, status: int) -> str:
-    """The message of an error with a status and a hint."""
-    assert answer.status == status, answer.body
-    assert set(answer.json) == {"error", "hint"}
-    assert answer.json["hint"]
-    return str(answer.json["error"])
+def reason(response: ServerResponse, status: int) -> str:
+    """Require an error with a status and a hint, and return its message."""
+    assert response.status == status, response.body
+    assert set(response.json) == {"error", "hint"}
+    assert response.json["hint"]
+    return str(response.json["error"])
 
 
-def test_arrays_are_answered_as_predict_answers_them(
+def test_arrays_get_the_predictions_of_predict(
     arrays: Running, models: dict[str, PackagedModel], tmp_path: Path
 ) -> None:
     (tmp_path / "new.npy").write_bytes(npy(SAMPLES))
@@ -81,7 +81,7 @@ def test_arrays_are_answered_as_predict_answers_them(
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp"])
-def test_a_picture_of_each_format_is_answered_as_predict_answers_it(
+def test_a_picture_of_each_format_gets_the_prediction_of_predict(
     pictures: Running, models: dict[str, PackagedModel], tmp_path: Path, kind: str
 ) -> None:
     file = tmp_path / f"photo.{kind}"
@@ -91,7 +91,7 @@ def test_a_picture_of_each_format_is_answered_as_predict_answers_it(
     )
 
 
-def test_rows_and_csv_are_answered_as_predict_answers_them(
+def test_rows_and_csv_get_the_predictions_of_predict(
     table: Running, models: dict[str, PackagedModel], tmp_path: Path
 ) -> None:
     text = "height,width,color\n1.5,2,red\n0.25,-3e2,\n7,8,violet\n"
@@ -106,15 +106,17 @@ def test_rows_and_csv_are_answered_as_predict_answers_them(
     assert table.post("/predict", text.encode(), content_type="text/csv").json["predictions"] == expected
 
 
-def test_tensors_of_different_lengths_are_answered_together(tensors: Running, models: dict[str, PackagedModel]) -> None:
+def test_tensors_of_different_lengths_get_predictions_at_once(
+    tensors: Running, models: dict[str, PackagedModel]
+) -> None:
     requests = [[[number % 10] * length] for number in range(40) for length in (1, 2, 3)]
     with ThreadPoolExecutor(20) as pool:
         found = list(pool.map(lambda each: tensors.post("/predict", {"inputs": {"tokens": each}}).json, requests))
-    expected = [models["tensors"].answers({"tokens": torch.tensor(each)}) for each in requests]
+    expected = [models["tensors"].predictions({"tokens": torch.tensor(each)}) for each in requests]
     assert [each["predictions"] for each in found] == expected
 
 
-def test_200_parallel_clients_get_the_answers_that_one_gets(arrays: Running) -> None:
+def test_200_parallel_clients_get_the_responses_of_a_single_client(arrays: Running) -> None:
     alone = [arrays.post("/predict", npy(each[None])).json["predictions"] for each in SAMPLES[:50]]
     with ThreadPoolExecutor(200) as pool:
         found = list(pool.map(lambda at: arrays.post("/predict", npy(SAMPLES[at % 50][None])), range(400)))
@@ -136,7 +138,7 @@ def test_without_waiting_200_parallel_clients_get_bit_for_bit_what_one_gets(mode
 def test_an_array_is_the_tensor_of_a_net_with_one(tensors: Running, models: dict[str, PackagedModel]) -> None:
     values = np.arange(6).reshape(2, 3)
     found = tensors.post("/predict", npy(values)).json
-    assert found["predictions"] == models["tensors"].answers({"tokens": torch.from_numpy(values)})
+    assert found["predictions"] == models["tensors"].predictions({"tokens": torch.from_numpy(values)})
 
 
 def test_a_value_that_the_net_rejects_fails_its_own_request_only(tensors: Running) -> None:
@@ -236,10 +238,10 @@ def test_a_wrong_picture_and_a_wrong_table_are_422(pictures: Running, table: Run
     assert "has no samples" in reason(table.post("/predict", {"rows": []}), 422)
 
 
-def test_nan_is_accepted_in_floats_of_a_file_and_an_answer_that_json_cannot_hold_is_422(arrays: Running) -> None:
+def test_nan_is_accepted_in_floats_of_a_file_and_a_prediction_that_json_cannot_hold_is_422(arrays: Running) -> None:
     wrong = SAMPLES[:1].copy()
     wrong[0, 0, 0, 0] = np.nan
-    assert "answers with a number that is not finite" in reason(arrays.post("/predict", npy(wrong)), 422)
+    assert "the prediction has a number that is not finite" in reason(arrays.post("/predict", npy(wrong)), 422)
 
 
 def test_a_large_body_is_413_before_it_is_read(arrays: Running) -> None:
@@ -276,7 +278,7 @@ def test_an_unknown_path_is_404_and_a_wrong_method_405(arrays: Running) -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/predict/", 404), ("/nope", 404), ("/predict", 405), ("/v2", 200)])
-def test_a_host_that_is_no_address_changes_no_answer(arrays: Running, path: str, status: int) -> None:
+def test_a_host_that_is_no_address_changes_no_response(arrays: Running, path: str, status: int) -> None:
     assert arrays.get(path, host="[").status == status
 
 
@@ -316,10 +318,13 @@ def test_a_slow_net_is_504_and_a_full_queue_503(models: dict[str, PackagedModel]
         while server.server.service.occupancy.requests < 2:
             time.sleep(0.01)
         full = server.post("/predict", npy(SAMPLES[:1]))
-        assert "answers 2 requests already" in reason(full, 503)
+        assert "the server has 2 requests in progress, its limit" in reason(full, 503)
         assert full.headers["retry-after"] == "1"
         assert server.get("/v2/health/live").status == 200
-        assert ["was not answered within 4 s" in reason(each.result(), 504) for each in waiting] == [True, True]
+        assert ["the response was not ready within 4 s" in reason(each.result(), 504) for each in waiting] == [
+            True,
+            True,
+        ]
 
 
 def test_a_token_is_required_for_all_but_health_and_the_page(models: dict[str, PackagedModel]) -> None:

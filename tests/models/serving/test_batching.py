@@ -1,4 +1,4 @@
-"""Batches of requests: which jobs one call of the program answers, and how long a job waits for others."""
+"""Batches of requests: which jobs share a call of the program, and how long a job waits for others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_jobs_that_waited_during_a_call_are_answered_together_and_do_not_wait_again(count: int) -> None:
+def test_jobs_that_waited_during_a_call_are_run_together_and_do_not_wait_again(count: int) -> None:
     loop, is_called, is_free, sizes = Loop(), threading.Event(), threading.Event(), list[int]()
 
     def program(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ def test_jobs_that_waited_during_a_call_are_answered_together_and_do_not_wait_ag
         assert is_free.wait(60)
         return inputs
 
-    async def answered() -> None:
+    async def served() -> None:
         batcher = Batcher(program, most=MOST, wait=HOUR, observe=sizes.append)
 
         def ask(number: int) -> asyncio.Task[dict[str, Tensor]]:
@@ -57,7 +57,7 @@ def test_jobs_that_waited_during_a_call_are_answered_together_and_do_not_wait_ag
         await batcher.close()
 
     try:
-        loop.run_until_complete(answered())
+        loop.run_until_complete(served())
     finally:
         loop.close()
     assert sizes == [MOST, count]

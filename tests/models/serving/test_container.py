@@ -55,8 +55,8 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def answered(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict[str, Any]]]:
-    """A package that every user can read, new samples in a file, and the answers of its run for them."""
+def predicted(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict[str, Any]]]:
+    """A package that every user can read, a file with new samples, and the predictions of the package's run for them."""
     assert checkout.train()[0] == 0
     run = checkout.last()[0].parents[1]
     place = tmp_path_factory.mktemp("served")
@@ -65,15 +65,15 @@ def answered(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tu
         if each.is_relative_to(place.parents[1]):
             each.chmod(each.stat().st_mode | (0o055 if each.is_dir() else 0o044))
     np.save(place / "new.npy", np.random.default_rng(3).random((1000, 1, 4, 4), dtype=np.float32))
-    answers = runs.load(str(run)).predict(place / "new.npy", trust=True)
-    return package, place / "new.npy", [each["answer"] for each in answers]
+    predictions = runs.load(str(run)).predict(place / "new.npy", trust=True)
+    return package, place / "new.npy", [each["answer"] for each in predictions]
 
 
 @pytest.fixture(scope="module")
-def container(answered: tuple[Path, Path, list[dict[str, Any]]]) -> Iterator[str]:
+def container(predicted: tuple[Path, Path, list[dict[str, Any]]]) -> Iterator[str]:
     """The name of a container that serves the package."""
-    name = f"reprise-alone-{answered[0].parent.name}"
-    mounts = [f"--volume={CHECKOUT}:/project:ro", f"--volume={answered[0]}:/package:ro"]
+    name = f"reprise-alone-{predicted[0].parent.name}"
+    mounts = [f"--volume={CHECKOUT}:/project:ro", f"--volume={predicted[0]}:/package:ro"]
     limits = ["--network=none", "--read-only", f"--user={_USER}", "--cap-drop=ALL", "--tmpfs=/tmp:mode=1777"]
     words = ["--security-opt=no-new-privileges:true", *limits, *mounts, reprise("image", "build", "cpu")["reference"]]
     docker("run", "--detach", "--name", name, *words, "serve", "/package", "--batch-wait=0")
@@ -84,7 +84,7 @@ def container(answered: tuple[Path, Path, list[dict[str, Any]]]) -> Iterator[str
 
 
 def asked(container: str, path: str, body: bytes = b"", kind: str = "application/octet-stream") -> Any:
-    """Return the JSON that the server answers to a program in its own network namespace."""
+    """Return the JSON of the server's response to a program in the server's network namespace."""
     command = ["docker", "exec", "--interactive", container, "python", "-I", "-c", _ASK, path, kind]
     done = subprocess.run(command, input=body, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -96,14 +96,14 @@ def is_ready(container: str) -> bool:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
-def test_a_server_without_network_and_store_answers_as_the_run(
-    answered: tuple[Path, Path, list[dict[str, Any]]], container: str
+def test_a_server_without_network_or_store_predicts_as_the_run(
+    predicted: tuple[Path, Path, list[dict[str, Any]]], container: str
 ) -> None:
     end = monotonic() + _START
     while not is_ready(container):
         assert monotonic() < end, docker("logs", container)
         sleep(0.2)
-    package, file, expected = answered
+    package, file, expected = predicted
     found = asked(container, "/predict", file.read_bytes())
     assert found["predictions"] == expected
     name, values = found_name(package), np.load(file)[:64]

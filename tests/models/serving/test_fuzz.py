@@ -1,4 +1,4 @@
-"""Thousands of damaged and odd requests: each gets an answer or a clean error, and memory stays flat."""
+"""Thousands of damaged and odd requests: each gets a prediction or a clean error, and memory stays flat."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def resident() -> int:
 
 
 @pytest.mark.parametrize("kind", ["arrays", "pictures", "table", "tensors"])
-def test_any_request_gets_an_answer_or_a_clean_error(models: dict[str, PackagedModel], kind: str) -> None:
+def test_any_request_gets_a_prediction_or_a_clean_error(models: dict[str, PackagedModel], kind: str) -> None:
     source, sizes = random.Random(20261130), []  # noqa: S311 - the same requests each time
     documents, files = seeds(kind)
     with running(models[kind], Limits(max_body=1 << 20)) as server:
@@ -102,10 +102,10 @@ def test_any_request_gets_an_answer_or_a_clean_error(models: dict[str, PackagedM
             path = source.choice(("/predict", "/predict", server.infer))
             connection.request("POST", path, body, {"content-type": source.choice(TYPES)})
             response = connection.getresponse()
-            answer = json.loads(response.read())
-            assert response.status == 200 or 400 <= response.status < 500, (number, body, answer, server.lines)
-            assert response.status == 200 or (answer["error"] and answer["hint"]), (number, body, answer)
-            assert "/tmp" not in answer.get("error", ""), (number, body, answer)  # noqa: S108 - no path of the server
+            content = json.loads(response.read())
+            assert response.status == 200 or 400 <= response.status < 500, (number, body, content, server.lines)
+            assert response.status == 200 or (content["error"] and content["hint"]), (number, body, content)
+            assert "/tmp" not in content.get("error", ""), (number, body, content)  # noqa: S108 - no path of the server
             if number >= REQUESTS // 2:
                 sizes.append(resident())
         connection.close()

@@ -1,4 +1,4 @@
-"""Hostile clients of the real command: each gets a clean error, the memory stays flat, and the server answers others."""
+"""Hostile clients of the real command: each gets a clean error, the memory stays flat, and other clients are served."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def statuses(port: int, sent: bytes, count: int) -> list[int]:
     """Send bytes and return the statuses of the responses, until there are as many as expected or the connection ends."""
     found: list[int] = []
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        with suppress(BrokenPipeError, ConnectionResetError):  # an answer can come before the end of the request
+        with suppress(BrokenPipeError, ConnectionResetError):  # a response can come before the end of the request
             client.sendall(sent)
         read = b""
         with suppress(ConnectionResetError):
@@ -136,7 +136,7 @@ def test_each_hostile_request_gets_a_clean_error_and_memory_stays_flat(packages:
         assert process.stderr.read().splitlines()[:-1] == []  # the last line says that the server stopped
 
 
-def test_a_client_that_reads_no_answer_does_not_fill_the_memory(packages: dict[str, Path]) -> None:
+def test_a_client_that_reads_no_response_does_not_fill_the_memory(packages: dict[str, Path]) -> None:
     with command(packages["arrays"]) as (process, port, _), ExitStack() as opened:
         assert predicted(port) == 200
         before = resident_kb(process.pid)
@@ -148,7 +148,7 @@ def test_a_client_that_reads_no_answer_does_not_fill_the_memory(packages: dict[s
         assert predicted(port) == 200
 
 
-def test_slow_clients_are_closed_and_others_answered_meanwhile(packages: dict[str, Path]) -> None:
+def test_slow_clients_are_closed_and_others_served_meanwhile(packages: dict[str, Path]) -> None:
     """Each client sends a byte of its headers every half second, so that a limit for silence alone would never end."""
     with command(packages["arrays"]) as (process, port, _), ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]

@@ -1,4 +1,4 @@
-"""The page of a server in a real browser: it answers, and loads nothing from elsewhere."""
+"""The page of a server in a real browser shows predictions, and loads nothing from another server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium"),
 ]
 TOKEN: Final = "a-token-of-16-characters"  # noqa: S105
-ANSWER: Final = "document.getElementById('answer').innerText"
+PREDICTION: Final = "document.getElementById('prediction').innerText"
 DRAW: Final = """(() => {
   const canvas = document.getElementById('drawing'), box = canvas.getBoundingClientRect();
   canvas.setPointerCapture = () => {};
@@ -56,16 +56,16 @@ def shown(browser: Page, expression: str) -> str:
 
 
 def tried(browser: Page, server: Running, action: str, *, ready: str, dark: bool = False) -> str:
-    """Open the page, do something, and return the answer that it shows."""
+    """Open the page, run the action, and return the prediction that the page shows."""
     address = f"http://127.0.0.1:{server.port}/"
     browser.open(address, width=390, dark=dark)
     shown(browser, f"document.querySelector('{ready}') !== null")
     browser.value(action)
-    answer = shown(browser, ANSWER)
+    text = shown(browser, PREDICTION)
     assert all(url.startswith((address, f"blob:{address}")) for url in browser.requests)
     assert browser.complaints == []
     assert browser.value("document.documentElement.scrollWidth") == 390
-    return answer
+    return text
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -96,7 +96,7 @@ def test_a_json_field_takes_tensors_and_shows_errors(browser: Page, tensors: Run
     send = "document.querySelector('#input button.main').click()"
     assert "output" in tried(browser, tensors, send, ready="#json")
     browser.value("document.getElementById('json').value = '{'; " + send)
-    assert "is not valid JSON" in shown(browser, f"{ANSWER}.includes('JSON') && {ANSWER}")
+    assert "is not valid JSON" in shown(browser, f"{PREDICTION}.includes('JSON') && {PREDICTION}")
 
 
 def test_a_server_with_a_token_asks_for_it(browser: Page, models: dict[str, PackagedModel]) -> None:

@@ -82,9 +82,9 @@ def test_each_endpoint_is_described_with_its_statuses(models: dict[str, Packaged
         for path, operations in paths.items():
             for method, operation in operations.items():
                 assert operation["summary"]
-                answer = server.send(method.upper(), path, b"{}" if method == "post" else None)
-                described = operation["responses"][str(answer.status)]["content"]
-                assert answer.headers["content-type"].partition(";")[0] in described
+                response = server.send(method.upper(), path, b"{}" if method == "post" else None)
+                described = operation["responses"][str(response.status)]["content"]
+                assert response.headers["content-type"].partition(";")[0] in described
 
 
 def test_the_document_names_the_token_of_a_server_that_has_one(packages: dict[str, Path]) -> None:

@@ -94,8 +94,8 @@ def test_sigterm_under_load_loses_no_accepted_request(packages: dict[str, Path])
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_a_stream_of_requests_gets_answers_or_a_refused_connection(packages: dict[str, Path]) -> None:
-    """Clients that send one request after the other, each on a new connection, see whole answers until the server stops."""
+def test_a_stream_of_requests_gets_responses_or_a_refused_connection(packages: dict[str, Path]) -> None:
+    """Clients that send one request after another, each on a new connection, get complete responses until the server stops."""
     statuses: list[int] = []
     broken: list[str] = []
 
@@ -130,7 +130,7 @@ def test_the_start_names_the_package_and_says_that_its_certificate_does_not_hold
     with command(package) as (_, _, lines):
         assert lines[0].startswith(f"reprise: package {package.name}, sha256:")
         assert lines[1] == (
-            "reprise: the package has no valid certificate, it may not answer as the run measured: "
+            "reprise: the package has no valid certificate, its predictions may differ from the run's: "
             "output of test sample 3 differs by 0.5 of the largest value"
         )
 

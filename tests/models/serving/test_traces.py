@@ -78,7 +78,7 @@ def test_a_collector_gets_a_span_for_each_request_in_the_trace_of_its_client(pac
     assert status == 200
 
 
-def test_a_collector_that_is_down_delays_no_answer_and_the_end_by_seconds(packages: dict[str, Path]) -> None:
+def test_a_collector_that_is_down_delays_no_response_and_the_end_by_seconds(packages: dict[str, Path]) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     with command(packages["arrays"], environ=environ) as (process, port, _):
         predict(port)

@@ -1,4 +1,4 @@
-"""The application of a server: its endpoints, answered by one package."""
+"""The application of a server: its endpoints for one package."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _DECODERS: Final = 2
-"""Threads that decode large bodies and write large answers."""
+"""Threads that decode large bodies and encode large responses."""
 _FEW_VALUES: Final = 4096
-"""An answer with at most as many numbers is written in about a millisecond."""
+"""A response with at most this many numbers is encoded in about a millisecond."""
 _JSON: Final = "application/json"
 _TELEMETRY: Final[TelemetryConfig] = {
     "tracing": True,
@@ -66,13 +66,13 @@ class Service:
 
     @property
     def batcher(self) -> Batcher:
-        """What answers batches, while the server runs."""
+        """The batcher, which exists while the server runs."""
         assert self._batcher is not None  # noqa: S101 - `running` makes it before the first request
         return self._batcher
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Start the batches, and end them when all requests are answered."""
+        """Create the batcher, and close it after all requests have got a response."""
         limits = self.limits
         self._batcher = Batcher(
             self.model.outputs, most=limits.max_batch, wait=limits.batch_wait, observe=self.metrics.add_batch
@@ -84,18 +84,18 @@ class Service:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def predict(self, request: Request) -> Response:
-        """Answer the samples of a picture, a table, arrays or JSON, as `reprise predict --json` does."""
+        """Predict the samples of a picture, a table, arrays or JSON, as `reprise predict --json` does."""
         body, media = await request.body(), request.headers.get("content-type", "")
         decode = partial(batches_of, self.model, body, content_type=media, limits=self.limits)
         batches = await self._done(decode, is_quick=is_quick(body, self._kind, content_type=media))
-        return await self._answered(batches, self._predictions)
+        return await self._response(batches, self._predictions)
 
     async def infer(self, request: Request) -> Response:
-        """Answer the tensors of an inference request of the protocol."""
+        """Predict the tensors of an inference request of the protocol."""
         body = await request.body()
         parsed, batch = await self._done(lambda: self._inference(body), is_quick=is_small(body))
         names = requested_outputs(parsed, self.model.package.outputs)
-        return await self._answered([batch], lambda found: self._protocol(parsed, names, found[0]))
+        return await self._response([batch], lambda found: self._protocol(parsed, names, found[0]))
 
     async def server(self, _: Request) -> Response:
         """The server, as the protocol describes it."""
@@ -117,7 +117,7 @@ class Service:
         return _json({**about, "inputs": inputs, "outputs": outputs})
 
     async def model_ready(self, _: Request) -> Response:
-        """Whether the package answers."""
+        """Whether the package accepts requests."""
         return _json({"name": self.name, "ready": self.is_ready}, status=200 if self.is_ready else 503)
 
     async def package(self, _: Request) -> Response:
@@ -141,23 +141,23 @@ class Service:
         request_id(parsed)
         return parsed, inference_batch(self.model, parsed, limits=self.limits)
 
-    async def _answered(self, batches: Sequence[Batch], answer: Callable[[list[Batch]], object]) -> Response:
-        """Return the response for the outputs of all batches. Raise `RequestError` if the net fails, or answers with no number."""
+    async def _response(self, batches: Sequence[Batch], content: Callable[[list[Batch]], object]) -> Response:
+        """Return the response for the outputs of all batches. Raise `RequestError` if the net fails, or an output is not finite."""
         try:
             found = [await self.batcher.outputs(batches[0])] if len(batches) == 1 else await self._all(batches)
         except DatasetError as fault:
             raise RequestError(422, fault.message, hint=fault.hint or "send other values") from fault
         values = sum(tensor.numel() for each in found for tensor in each.values())
         try:
-            body = await self._done(lambda: json_bytes(answer(found)), is_quick=values <= _FEW_VALUES)
+            body = await self._done(lambda: json_bytes(content(found)), is_quick=values <= _FEW_VALUES)
             return Response(body, media_type=_JSON)
         except ValueError as fault:
-            message = "the net answers with a number that is not finite, which JSON does not have"
+            message = "the prediction has a number that is not finite, which JSON does not support"
             raise RequestError(422, message, hint="send values as in the dataset that it was trained on") from fault
 
     def _predictions(self, found: list[Batch]) -> object:
-        answers = [answer for each in found for answer in self.model.package.answer.answers(each)]
-        return {"package": self.digest, "predictions": answers}
+        form = self.model.package.answer
+        return {"package": self.digest, "predictions": [each for batch in found for each in form.predictions(batch)]}
 
     def _protocol(self, parsed: dict[str, Any], names: list[str], found: Batch) -> object:
         own = {"id": parsed["id"]} if parsed.get("id") is not None else {}
@@ -191,8 +191,8 @@ def make_app(service: Service, *, token: str | None, say: Callable[[str], object
         "/": (PAGE, "text/html", {"content-security-policy": POLICY}),
         "/openapi.json": (json.dumps(_described(service, has_token=token is not None)).encode(), _JSON, {}),
     }
-    for path, answer in shown.items():
-        app.add_route(path, _fixed(*answer))
+    for path, content in shown.items():
+        app.add_route(path, _fixed(*content))
     app.add_exception_handler(HTTPException, _without_route)
     app.add_middleware(
         Guard,
@@ -241,7 +241,7 @@ def _described(service: Service, *, has_token: bool) -> dict[str, Any]:
 
 
 async def _without_route(request: Request, fault: Exception) -> Response:
-    """Answer a path or a method that no endpoint has."""
+    """Return the error for a path or a method that no endpoint has."""
     status = fault.status_code if isinstance(fault, HTTPException) else 500
     path = request.scope["path"][:80]  # `request.url` raises for some values of the header `Host`
     message = f"{path} does not support {request.method}" if status == 405 else f"there is nothing at {path}"  # noqa: PLR2004 - the status
@@ -252,10 +252,10 @@ async def _without_route(request: Request, fault: Exception) -> Response:
 
 
 def _fixed(body: bytes, media: str, headers: dict[str, str]) -> Callable[[Request], Any]:
-    async def answer(_: Request) -> Response:
+    async def respond(_: Request) -> Response:
         return Response(body, headers=headers, media_type=media)
 
-    return answer
+    return respond
 
 
 def _json(content: object, *, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""Requests that arrive within a short time are answered in one call of the program."""
+"""Batches: the samples of requests that arrive within a short time are passed to the program in one call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _PendingSamples:
 
 
 class Batcher:
-    """Answers batches by one program, one at a time; create it in the event loop."""
+    """Runs one program on batches, one batch at a time. Create it in the event loop."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Batcher:
         wait: float,
         observe: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """`program` answers at most `most` samples at once; `observe` gets the number of samples of each call.
+        """`program` gets at most `most` samples in a call; `observe` gets the number of samples of each call.
 
-        A job waits for others for `wait` seconds from its arrival; 0 answers each alone.
+        A job waits at most `wait` seconds from its arrival for others; with 0, each job is its own call.
         """
         self._program, self._most, self._wait, self._observe = program, most, wait, observe
         self._queue: asyncio.Queue[_PendingSamples] = asyncio.Queue()
@@ -96,7 +96,7 @@ class Batcher:
         while True:
             jobs = [each for each in await self._collected() if not each.outputs.done()]
             for form in dict.fromkeys(each.form for each in jobs):
-                await self._answer([each for each in jobs if each.form == form])
+                await self._run([each for each in jobs if each.form == form])
 
     async def _collected(self) -> list[_PendingSamples]:
         """Return the next job, and those that wait already or arrive until its deadline and fit into its batch."""
@@ -121,14 +121,14 @@ class Batcher:
                 return await self._queue.get()
         return None
 
-    async def _answer(self, jobs: Sequence[_PendingSamples]) -> None:
-        """Answer jobs of one form in one call; if it fails, each alone, so that one job cannot fail another."""
+    async def _run(self, jobs: Sequence[_PendingSamples]) -> None:
+        """Run jobs of one form in one call. If the call fails, run each job alone, so that one job cannot fail another."""
         try:
             found = await self._called(jobs)
         except Exception as fault:  # noqa: BLE001 - it belongs to the request, which reports it
             if len(jobs) > 1:
                 for each in jobs:
-                    await self._answer([each])
+                    await self._run([each])
             elif not jobs[0].outputs.done():
                 jobs[0].outputs.set_exception(fault)
             return

@@ -1,4 +1,4 @@
-"""What surrounds each request: its token, its limits of time and number, its metrics, and an answer to every error."""
+"""The middleware around each request: the token, the limits, the metrics, and a response to every error."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b
 
 @dataclass(slots=True)
 class Occupancy:
-    """The number of requests that are received or answered now."""
+    """The number of POST requests in progress."""
 
     requests: int = field(default=0)
 
 
 class Guard:
-    """Calls the application for one request within the limits, and answers every error as JSON."""
+    """Calls the application for each request within the limits, and sends every error as JSON."""
 
     def __init__(
         self,
@@ -55,18 +55,18 @@ class Guard:
         self._token, self._paths, self._say = token, frozenset(paths), say
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; other scopes are the application's."""
+        """Handle an HTTP request. Other scopes are passed to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begin, request = time.perf_counter(), _GuardedRequest(self._limits, receive, send)
         try:
-            await self._answer(scope, request)
+            await self._handle(scope, request)
         finally:
             endpoint = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.add_request(endpoint, request.status or 499, time.perf_counter() - begin)
 
-    async def _answer(self, scope: Scope, request: _GuardedRequest) -> None:
+    async def _handle(self, scope: Scope, request: _GuardedRequest) -> None:
         try:
             async with asyncio.timeout(self._limits.timeout):
                 self._check(scope)
@@ -86,7 +86,7 @@ class Guard:
             await self._app(scope, request.receive, request.send)
             return
         if self._occupancy.requests >= self._limits.concurrency:
-            message = f"the server answers {self._limits.concurrency} requests already"
+            message = f"the server has {self._limits.concurrency} requests in progress, its limit"
             raise RequestError(503, message, hint="try again", headers={"retry-after": "1", "connection": "close"})
         self._occupancy.requests += 1
         try:
@@ -154,7 +154,7 @@ class _GuardedRequest:
         await self._send(message)
 
     async def fail(self, fault: RequestError) -> None:
-        """Answer with an error, unless a part of a response was sent."""
+        """Send an error, unless a part of a response was already sent."""
         if self.status:
             return
         headers: dict[str, str] = {
@@ -173,4 +173,4 @@ class _GuardedRequest:
         seconds = f"{self._limits.timeout:g} s"
         if not self._body.is_complete:
             return RequestError(408, f"the body did not arrive within {seconds}", hint="send fewer samples at once")
-        return RequestError(504, f"the request was not answered within {seconds}", hint="send fewer samples at once")
+        return RequestError(504, f"the response was not ready within {seconds}", hint="send fewer samples at once")

@@ -1,4 +1,4 @@
-"""The limits of a server, and the error that answers a request beyond them."""
+"""The limits of a server, and the errors for requests that exceed them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Limits:
     max_samples: int = 1024
     """Samples of a request."""
     max_batch: int = 64
-    """Samples that the program answers in one call."""
+    """Samples in one call of the program."""
     batch_wait: float = 0.002
-    """Seconds that a request waits for others; 0 answers each request alone."""
+    """Seconds that a request waits for others to share a call; with 0, each request is its own call."""
     timeout: float = 30.0
-    """Seconds for a request: to receive its body, to answer it, and to send the answer."""
+    """Seconds for a request: to receive its body, to compute the response, and to send it."""
     concurrency: int = 256
-    """Requests that are received or answered at the same time."""
+    """POST requests in progress at the same time."""
 
 
 class RequestError(Exception):
-    """A request that is answered with an error."""
+    """A request whose response is an error."""
 
     def __init__(self, status: int, message: str, *, hint: str, headers: Mapping[str, str] | None = None) -> None:
         """Store the HTTP status, the message, the hint and further headers of the response."""

@@ -24,7 +24,7 @@ _LONGEST: Final = 60.0
 def served_locally(
     model: PackagedModel, limits: Limits, *, token: str | None = None, say: Callable[[str], object]
 ) -> Iterator[Server]:
-    """Yield a server that answers at `server.port` of 127.0.0.1, and stop it at the end. Raise `PackageError` if it does not start."""
+    """Yield a server that listens on `server.port` of 127.0.0.1, and stop it at the end. Raise `PackageError` if it does not start."""
     with bound_socket("127.0.0.1", 0) as bound:
         server = Server(model, limits, token=token, say=say)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server", daemon=True)

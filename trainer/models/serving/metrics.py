@@ -35,7 +35,7 @@ class Metrics:
         self._gauges: list[Gauge] = []
 
     def add_request(self, endpoint: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
+        """Count a request that has ended."""
         self._requests.labels(endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)
 

@@ -40,38 +40,38 @@ let about = null, turn = 0;
 
 async function ask(path, options = {}) {
   const response = await fetch(path, {...options, headers: headers(options.headers ?? {})});
-  const answer = await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.error), {hint: answer.hint, status: response.status});
-  return answer;
+  const content = await response.json();
+  if (!response.ok) throw Object.assign(new Error(content.error), {hint: content.hint, status: response.status});
+  return content;
 }
 
-function show(answer) {
-  const out = at('answer');
+function show(prediction) {
+  const out = at('prediction');
   out.replaceChildren();
-  const scores = answer.scores ?? answer.shares;
-  const title = answer.class ?? answer.labels?.join(', ');
+  const scores = prediction.scores ?? prediction.shares;
+  const title = prediction.class ?? prediction.labels?.join(', ');
   if (title !== undefined) out.append(make('h2', title || 'no label'));
   for (const [name, score] of Object.entries(scores ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 10)) {
     const bar = make('div', '', {className: 'bar'});
     bar.append(make('span', name, {title: name}), make('progress', '', {value: score, max: 1}), make('b', score.toFixed(3)));
     out.append(bar);
   }
-  if (!scores) out.append(make('pre', JSON.stringify(answer, null, 1).slice(0, 20000)));
+  if (!scores) out.append(make('pre', JSON.stringify(prediction, null, 1).slice(0, 20000)));
 }
 
 function fail(fault) {
   at('result').hidden = false;
-  at('answer').replaceChildren(make('p', fault.message, {className: 'bad'}), make('p', fault.hint ?? '', {className: 'quiet'}));
+  at('prediction').replaceChildren(make('p', fault.message, {className: 'bad'}), make('p', fault.hint ?? '', {className: 'quiet'}));
 }
 
 async function send(body, type) {
   const mine = ++turn, begin = performance.now();
   try {
-    const answer = await ask('/predict', {method: 'POST', body, headers: {'content-type': type}});
+    const {predictions} = await ask('/predict', {method: 'POST', body, headers: {'content-type': type}});
     if (mine !== turn) return;
     at('result').hidden = false;
-    show(answer.predictions[0]);
-    const more = answer.predictions.length > 1 ? `, the first of ${answer.predictions.length} answers` : '';
+    show(predictions[0]);
+    const more = predictions.length > 1 ? `, the first of ${predictions.length} predictions` : '';
     at('took').textContent = `${(performance.now() - begin).toFixed(0)} ms${more}`;
   } catch (fault) { if (mine === turn) { at('took').textContent = ''; fail(fault); } }
 }
@@ -199,8 +199,8 @@ async function start() {
     about = package_;
     at('name').textContent = document.title = model.info.title;
     at('digest').textContent = model.info.version;
-    at('certificate').textContent = certificate.holds ? 'The certificate holds: the package answers as its run measured.'
-      : 'The package has no valid certificate: it may not answer as its run measured.';
+    at('certificate').textContent = certificate.holds ? 'The certificate holds: the predictions match those of the run.'
+      : 'The package has no valid certificate: its predictions may differ from those of the run.';
     at('certificate').className = certificate.holds ? 'quiet' : 'bad';
     build();
   } catch (fault) {
@@ -224,7 +224,7 @@ PAGE: Final = f"""<!doctype html>
 <section id="login" hidden><form id="enter"><label>Token <input id="token" type="password" autocomplete="off"></label>
 <div class="row"><button class="main">Continue</button></div></form></section>
 <section id="input" hidden></section>
-<section id="result" hidden aria-live="polite"><div id="answer"></div><p class="quiet" id="took"></p></section>
+<section id="result" hidden aria-live="polite"><div id="prediction"></div><p class="quiet" id="took"></p></section>
 <script>{_SCRIPT}</script>
 </body>
 </html>

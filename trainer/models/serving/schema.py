@@ -31,8 +31,8 @@ _REASONS: Final = {
     422: "The body does not fit the package",
     431: "The headers are too large",
     500: "The server failed; its log has the number in the message",
-    503: "The server answers too many requests; Retry-After gives the delay",
-    504: "The request was not answered in time",
+    503: "The server has too many requests in progress; Retry-After gives the delay",
+    504: "The response was not ready in time",
 }
 _WHOLE: Final = {
     "uint8": (0, 2**8 - 1),
@@ -56,8 +56,8 @@ def predict_operation(model: PackagedModel, limits: Limits) -> Schema:
         case _:
             pass
     content["application/json"] = {"schema": forms[0] if len(forms) == 1 else {"oneOf": forms}}
-    answers = _object({"package": {"type": "string"}, "predictions": {"type": "array", "items": _answer(package)}})
-    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answers)}
+    found = _object({"package": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(package)}})
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(found)}
 
 
 def infer_operation(package: Package, limits: Limits) -> Schema:
@@ -69,10 +69,10 @@ def infer_operation(package: Package, limits: Limits) -> Schema:
     )
     outputs = {"type": "array", "items": _any_of([_tensor(each, limits) for each in package.outputs])}
     names = {name: {"type": "string"} for name in ("model_name", "model_version", "id")}
-    answer = _object({**names, "outputs": outputs}, required=("model_name", "outputs"))
+    response = _object({**names, "outputs": outputs}, required=("model_name", "outputs"))
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
-        "responses": _responses(answer),
+        "responses": _responses(response),
     }
 
 
@@ -82,7 +82,7 @@ def get_operations(package: Package) -> dict[str, Schema]:
     tensor = {"name": text, "datatype": text, "shape": {"type": "array", "items": {"type": "integer"}}}
     tensors = {"type": "array", "items": _object(tensor)}
     described = {"name": name, "versions": {"type": "array", "items": text}, "platform": text}
-    answers = {
+    schemas = {
         "server": _object({"name": text, "version": text, "extensions": {"type": "array", "items": text}}),
         "live": _object({"live": flag}),
         "ready": _object({"ready": flag}),
@@ -90,9 +90,9 @@ def get_operations(package: Package) -> dict[str, Schema]:
         "model_ready": _object({"name": name, "ready": flag}),
         **{each: {"type": "object"} for each in ("package", "certificate", "record")},
     }
-    found = {each: {"responses": _responses(answer)} for each, answer in answers.items()}
+    found = {each: {"responses": _responses(schema)} for each, schema in schemas.items()}
     for each in ("ready", "model_ready"):
-        found[each]["responses"]["503"] = _response("The server stops", answers[each])
+        found[each]["responses"]["503"] = _response("The server is stopping", schemas[each])
     measured = {**_responses({}), "200": {"description": "The metrics", "content": {"text/plain": {"schema": text}}}}
     return {**found, "measured": {"responses": measured}}
 
@@ -106,9 +106,9 @@ def document(package: Package, paths: Schema, *, has_token: bool) -> Schema:
     return found
 
 
-def _responses(answer: Schema) -> Schema:
+def _responses(schema: Schema) -> Schema:
     errors = {str(status): _response(reason, _ERROR) for status, reason in _REASONS.items()}
-    return {"200": _response("The answer", answer), **errors}
+    return {"200": _response("The response", schema), **errors}
 
 
 def _response(description: str, schema: Schema) -> Schema:
@@ -130,7 +130,7 @@ def _row(model: PackagedModel) -> Schema:
     return {"type": "object", "properties": columns, "required": [*columns]}
 
 
-def _answer(package: Package) -> Schema:
+def _prediction(package: Package) -> Schema:
     scores = _object({name: {"type": "number"} for name in package.answer.names})
     outputs = {each.name: _nested(each) for each in package.outputs}
     match package.answer.kind:

@@ -56,7 +56,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Answers requests until SIGTERM or Ctrl-C; then answers the accepted ones, and ends. `run(sockets=[...])` starts it."""
+    """Serves requests until SIGTERM or Ctrl-C, then completes the accepted requests and stops. `run(sockets=[...])` starts the server."""
 
     def __init__(
         self, model: PackagedModel, limits: Limits, *, token: str | None, say: Callable[[str], object]
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer the accepted requests."""
+        """Complete the accepted requests, and print a line."""
         await super().shutdown(sockets=sockets)
         self._say(f"stopped serving {self.service.name}")
 
@@ -132,7 +132,7 @@ class _LimitedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, with JSON as all errors. If part of a response was sent already, close the connection."""
+        """Send status 400 with JSON for data that is not HTTP. If part of a response was already sent, close the connection."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return

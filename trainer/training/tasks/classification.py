@@ -18,11 +18,11 @@ from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import PictureRow, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
-from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
 from trainer.training.tasks.metrics import OutputRows
 from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float, whole
+from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class Classifier(Task):
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
 
-    def answer_form(self) -> AnswerForm:
+    def prediction_form(self) -> PredictionForm:
         """Return the form of predictions: the most probable class and the softmax of the scores; for maps, the class at each place."""
-        return AnswerForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
+        return PredictionForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
         """Return AUC, with the reason, if a split has samples of one class only."""

@@ -12,9 +12,9 @@ from trainer.base.errors import DatasetError
 from trainer.settings.ledger import configured
 from trainer.training.figures.charts import roc
 from trainer.training.settings import MultiLabelSettings
-from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.metrics import MeanAveragePrecision, OutputRows
 from trainer.training.tasks.outputs import described, odd_sigmoid, require_float
+from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ class MultiLabelClassifier(Task):
         """Return the probabilities, float, and the targets, int64, `[batch, labels]` each."""
         return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
 
-    def answer_form(self) -> AnswerForm:
+    def prediction_form(self) -> PredictionForm:
         """Return the form of predictions: the labels with a probability above one half, as in the metrics, and all probabilities."""
         named = self.class_names
         names = [named[at] if at < len(named) else str(at) for at in range(label_count())]
-        return AnswerForm(kind="labels", names=tuple(names))
+        return PredictionForm(kind="labels", names=tuple(names))
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return a buffer for scores and targets, if there are few labels."""

@@ -23,7 +23,6 @@ from trainer.training.optimization.optimizers import make_optimizer, make_schedu
 from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
 from trainer.training.readers.samples import BYTES, Alphabet
-from trainer.training.tasks.answers import AnswerForm
 from trainer.training.tasks.metrics import MeanLoss
 from trainer.training.tasks.outputs import (
     called,
@@ -34,6 +33,7 @@ from trainer.training.tasks.outputs import (
     nothing_measured,
     wrong_loss,
 )
+from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.split_metrics import NO_NUMBER, computed, noting
 
 if TYPE_CHECKING:
@@ -174,9 +174,9 @@ class Task(L.LightningModule):
         """Return the number of elements over which the loss averages: the weight of the batch in the mean loss of a split."""
         return len(wanted)
 
-    def answer_form(self) -> AnswerForm:
+    def prediction_form(self) -> PredictionForm:
         """Return how the outputs of `forward` become the predictions that `reprise predict` and a model package return."""
-        return AnswerForm()
+        return PredictionForm()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return the buffers that `record_outputs` fills."""

@@ -1,4 +1,4 @@
-"""How the outputs of a net become the answer for a sample: data, so that a model package states it without the experiment's code."""
+"""How a net's outputs become predictions. The form is data, so a model package needs no code of the experiment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SCORES_NDIM: Final = 2
 """Axes of scores of samples: batch and classes; maps have more."""
 
 
-class AnswerForm(Document):
-    """How the outputs of a net become answers."""
+class PredictionForm(Document):
+    """How a net's outputs become predictions."""
 
     kind: Literal["class", "labels", "values"] = "values"
     """`class`: one of several classes, by scores `[batch, classes, ...]`; `labels`: any of several labels; `values`: the numbers."""
@@ -43,8 +43,8 @@ class AnswerForm(Document):
             return {OUTPUT: predicted, CLASSES: predicted.argmax(1)}
         return {OUTPUT: predicted, SCORES: predicted.float().softmax(1)}
 
-    def answers(self, outputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-        """Return the answer for each sample of named outputs, as a mapping that JSON can hold."""
+    def predictions(self, outputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+        """Return the prediction for each sample of named outputs, as a mapping of JSON values. A number may be NaN or infinite."""
         match self.kind:
             case "class" if SCORES in outputs:
                 return [self._class(row) for row in outputs[SCORES].tolist()]

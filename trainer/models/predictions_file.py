@@ -1,10 +1,10 @@
-"""Answers for many files in a file of JSON lines, which a killed command continues.
+"""Predictions for many files in a file of JSON lines. If the command is killed, the same command completes the file.
 
-    answers.jsonl.<digest>.partial   the lines so far; the digest is that of the model and of the files to answer
-    answers.jsonl                    the same, once all files were answered
+    predictions.jsonl.<digest>.partial   the lines so far; the digest covers the model, and the names and sizes of the files
+    predictions.jsonl                    the complete file, renamed from the partial file
 
-A line is `{"file": ..., "row": ..., "answer": ...}`; or `{"file": ..., "error": ...}` for a file that cannot be read as the dataset, with a
-`row` for a sample whose answer is not finite, which JSON does not have.
+A line is `{"file": ..., "row": ..., "answer": ...}`, or `{"file": ..., "error": ...}` for a file that cannot be read as the dataset. For a
+sample whose prediction has NaN or an infinity, which JSON cannot hold, the line has `row` and `error`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from trainer.models.prediction import Model, Prediction
 
 _SHORT: Final = 12
-NOT_FINITE: Final = "the net answers with a number that is not finite, which JSON does not have"
+NOT_FINITE: Final = "the prediction has a number that is not finite, which JSON does not support"
 
 
 @dataclass(slots=True)
-class AnswersFile:
-    """The answers of one model for a list of files, each named once."""
+class PredictionsFile:
+    """The predictions of one model for a list of files without duplicates."""
 
     path: Path
     model: str
     """The digest of the package, or the identity of the run."""
     files: Sequence[Path]
-    answered: int = 0
-    """Samples that were answered, with those of an earlier command."""
+    predicted: int = 0
+    """Samples with a prediction, including those that an earlier command wrote."""
     continued: int = 0
-    """Samples that an earlier command answered."""
+    """Samples with a prediction that an earlier command wrote."""
     faulty: int = 0
-    """Files that cannot be read as the dataset, and samples whose answer is not finite."""
+    """Lines with an error: files that cannot be read as the dataset, and samples whose prediction is not finite."""
 
     def require_new(self) -> None:
         """Raise `UsageError` if the file exists."""
@@ -53,9 +53,9 @@ class AnswersFile:
             raise UsageError(f"{self.path} exists", hint=f"choose another name, or remove it: rm {self.path}")
 
     def write(self, model: Model, *, report: Callable[[], object]) -> None:
-        """Answer all files, after those that an earlier command answered; call `report` after each sample.
+        """Write the lines that the partial file does not have, then rename it to `path`. Call `report` after each line.
 
-        Raise `DocumentError` if the lines of an earlier command are damaged.
+        Raise `DocumentError` if the partial file is damaged.
         """
         partial = self._partial()
         with disk_faults(partial), partial.open("a+b") as out:
@@ -87,7 +87,7 @@ class AnswersFile:
         except ValueError:
             self.faulty += 1
             return json.dumps({**about, "error": NOT_FINITE}).encode()
-        self.answered += 1
+        self.predicted += 1
         return line.encode()
 
     def _resume(self, out: BinaryIO, partial: Path) -> tuple[int, int]:
@@ -103,17 +103,15 @@ class AnswersFile:
                 found = json.loads(line)
                 number = numbers[found["file"]]
             except (ValueError, KeyError, TypeError) as fault:
-                raise DocumentError(
-                    f"{partial} is damaged", hint=f"remove it, and all is answered again: rm {partial}"
-                ) from fault
+                raise DocumentError(f"{partial} is damaged", hint=f"remove it to start again: rm {partial}") from fault
             first, rows = (number, rows + 1) if number == first else (number, 1)
             if "error" not in found:
-                self.answered += 1
+                self.predicted += 1
                 continue
             self.faulty += 1
             if "row" not in found:
                 first, rows = number + 1, 0
-        self.continued = self.answered
+        self.continued = self.predicted
         out.truncate(complete)
         return first, rows
 
