@@ -124,7 +124,7 @@ def test_a_net_for_one_number_of_samples_is_rejected() -> None:
             return self.layer(x.mean(1).reshape(4, 3))
 
     inputs = (torch.rand(4, 6, 3),)
-    with pytest.raises(PackageError, match=r"takes 4 samples only"):
+    with pytest.raises(PackageError, match=r"takes only 4 samples"):
         require_any_count(export_net(Fixed().eval(), inputs, CLASSES, variable=[set()]).module(), inputs)
 
 

@@ -164,5 +164,5 @@ def test_weights_that_no_file_of_onnx_holds_are_rejected_before_the_export() -> 
         def forward(self, x: Tensor) -> Tensor:
             return x + self.weight[0, 0]
 
-    with pytest.raises(PackageError, match=r"the weights have 2\.5 GB; a file of ONNX has at most 2\.1 GB"):
+    with pytest.raises(PackageError, match=r"the weights have 2\.5 GB; an ONNX file has at most 2\.1 GB"):
         graph_of(Large(), {"x": torch.rand(4, 3)})

@@ -35,7 +35,7 @@ def arrays_in(
     expected: str,
     content: io.BytesIO | None = None,
 ) -> dict[str, Array]:
-    """Return an array `[samples, ...]` for each field from a file, or from its `content`. Raise `DatasetError` if they do not fit."""
+    """Return an array `[samples, ...]` for each field from a file, or from its `content`. Raise `DatasetError` if an array does not fit."""
     found = _loaded(file, fields, expected=expected, content=content)
     if missing := next((name for name in fields if name not in found), None):
         raise DatasetError(f"{file} has no array {missing!r}", hint=did_you_mean(missing, found))
@@ -64,7 +64,7 @@ def _loaded(file: Path, fields: Sequence[str], *, expected: str, content: io.Byt
 
 
 def _checked(values: Array, name: str, declared: Typed | None, *, file: Path) -> Array:
-    """Return samples `[n, *shape]`; one sample without the first axis is one row. Raise `DatasetError` for another type or shape."""
+    """Return samples `[n, *shape]`; an array of the declared shape is one sample. Raise `DatasetError` for another type or shape."""
     values = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
     found = f"{values.dtype} [{', '.join(map(str, values.shape))}]"
     if declared is None:
@@ -81,7 +81,7 @@ def _checked(values: Array, name: str, declared: Typed | None, *, file: Path) ->
 
 
 def require_no_picture(body: BinaryIO, name: str, *, expected: str, dataset: str, declared: Typed | None) -> None:
-    """Raise `DatasetError` for a picture: neither the range of the dataset's values nor which color is the largest is recorded."""
+    """Raise `DatasetError` if the body is a picture: how the dataset's arrays were made from pictures is not recorded."""
     try:
         with Image.open(body) as image:
             found = f"a picture ({image.format}, {image.height}x{image.width}, {image.mode})"
@@ -92,7 +92,7 @@ def require_no_picture(body: BinaryIO, name: str, *, expected: str, dataset: str
 
 
 def _conversion(name: str, dataset: str, shape: Sequence[int | str]) -> str:
-    """Return the hint that converts a picture into an array `[1, *shape]`, whose values the user has to adapt."""
+    """Return the hint to save an array. For the shape of a picture, it has code that converts a picture to values from 0 to 1."""
     advice = f"save it as a .npy file with the range and the colors of the dataset: reprise data show {dataset}"
     match shape:
         case (int(height), int(width)):

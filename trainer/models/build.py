@@ -1,4 +1,4 @@
-"""Make a model package from a run: export its net, keep golden samples, and test the package on the run's test split."""
+"""Build a model package from a run: export its net, keep golden samples, and test the package on the run's test split."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from trainer.training.saved_net import SavedNet
 
 OnnxChoice = Literal["auto", "required", "off"]
-"""Whether a package gets an ONNX graph: if the net allows it, or an error if not, or never."""
+"""Whether a package gets an ONNX graph: if the net allows it (`auto`), always, or an error (`required`), or never (`off`)."""
 SAMPLES: Final = 16
 """Golden samples of a package, at most."""
 _LONGEST: Final = 1000
@@ -79,7 +79,7 @@ class BuiltPackage:
 
     @property
     def opened(self) -> PackageFolder:
-        """The package as it is when it is opened; its path is its name."""
+        """The package as if it was read from a folder. The path of the folder is the package's name."""
         path = Path(self.package.name)
         return PackageFolder(path=path, package=self.package, certificate=self.certificate, files=self.files)
 
@@ -95,8 +95,8 @@ def build_package(
 ) -> BuiltPackage:
     """Export the net of a run whose code this process may execute, and test the package on the run's test split.
 
-    `build_id` is that of the image of this process. Raise what `saved_test` raises, and `PackageError` if the net cannot be packaged, or
-    has no ONNX graph although it is required.
+    `build_id` identifies the image of this process. Raise what `saved_test` raises, and `PackageError` if the net cannot be packaged, or a
+    required ONNX graph cannot be made.
     """
     with saved_test(record, folder, datasets) as tested:
         net = tested.saved.net
@@ -151,7 +151,7 @@ class _PackageParts:
     tensors: dict[str, Tensor]
 
     def package(self, record: Record, certificate: ParityCertificate, *, files: dict[str, bytes]) -> BuiltPackage:
-        """Return the package of a run with these files and its own."""
+        """Return the package of a run with its parts, `certificate` and further `files`."""
         files = {
             PROGRAM: self.program,
             **files,
@@ -180,7 +180,7 @@ class _PackageParts:
 def _graph(
     exported: torch.export.ExportedProgram, parts: _PackageParts, choice: OnnxChoice
 ) -> tuple[OnnxGraph | None, str | None]:
-    """Return the ONNX graph of a program, or why it has none; neither if none is requested. Raise `PackageError` if it is required."""
+    """Return the ONNX graph, or why there is no graph; neither for `off`. Raise `PackageError` if a required graph cannot be made."""
     if choice == "off":
         return None, None
     inputs, outputs = parts.golden.joined()
@@ -228,7 +228,7 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
 def _read_by(
     record: Record, folder: Path, saved: SavedNet, *, count: int
 ) -> tuple[Dataset | None, tuple[str, ...], dict[int, set[int]]]:
-    """Return the dataset whose reader reads the net's inputs, their names, and the axes of each whose length the dataset lets vary."""
+    """Return the dataset that reads the net's inputs, their names, and the axes of each input whose length the dataset lets vary."""
     dataset, fields = inputs_of(saved, record, folder, count=count)
     if dataset is None:
         return None, fields, {}

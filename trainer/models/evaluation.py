@@ -39,9 +39,9 @@ TOLERANCE: Final = 1e-4
 
 @contextmanager
 def saved_test(record: Record, folder: Path, datasets: Sequence[FetchedDataset]) -> Iterator[TestSplit]:
-    """Yield the test of a run whose code this process may execute, in a process with the variables of the run's determinism level.
+    """Yield the test of a run, whose code is executed. The process must have the environment variables of the run's determinism level.
 
-    `datasets` are those of the run that have samples. Raise what `load_saved` raises, and `PackageError` if the run has no test.
+    `datasets` are the run's datasets with samples. Raise what `load_saved` raises, and `PackageError` if the run has no test.
     """
     quieten()
     saved = load_saved(record, folder, folders=DatasetFolders(datasets))
@@ -51,7 +51,7 @@ def saved_test(record: Record, folder: Path, datasets: Sequence[FetchedDataset])
 
 
 def compared_metrics(record: Record, found: Mapping[str, float]) -> tuple[MetricComparison, ...]:
-    """Compare the metrics of the test that the run measured with those that a new test gives."""
+    """Compare the test metrics that the run measured with those of a new test, `found`."""
     tolerances = record.outcome.tolerances
     compared = []
     for name, measured in measured_on_test(record).items():
@@ -68,7 +68,7 @@ def _is_near(measured: Any, value: Any, tolerance: float | None) -> bool:
 
 
 class DatasetFolders(Mapping[str, Path]):
-    """The folders of datasets by name; a folder is made when it is used."""
+    """The folders of datasets by name. A folder is created on access."""
 
     def __init__(self, datasets: Sequence[FetchedDataset]) -> None:
         self._files = {each.declared.name: each.files for each in datasets}
@@ -87,7 +87,7 @@ class TestSplit:
     """The test of a run's net, as the run tested it."""
 
     def __init__(self, saved: SavedNet, datasets: Sequence[FetchedDataset], scratch: Path) -> None:
-        """Open the samples of a task, or the data of a plain module; raise `PackageError` if it has no test."""
+        """Open the samples of a task, or the data of a plain module. Raise `PackageError` if the net has no test."""
         self.saved, self._scratch = saved, scratch
         self._data: L.LightningDataModule | None
         net, experiment = saved.net, saved.experiment

@@ -1,7 +1,7 @@
 """Export a run's net as a program, and watch its calls: what a test passes to `forward`, and how a program's outputs differ.
 
-A test calls `forward` of the net. `watched` replaces it in a block, so that it works for every task and for a plain LightningModule,
-however they split their batches.
+A test calls `forward` of the net. `watched` replaces `forward` in a block, which works for every task and for a plain LightningModule,
+however it splits its batches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Inputs = tuple[Tensor, ...]
 Outputs = dict[str, Tensor]
-_ADVICE: Final = "reprise check EXPERIMENT shows what of `forward` cannot be exported"
+_ADVICE: Final = "reprise check EXPERIMENT shows which part of `forward` cannot be exported"
 
 
 class NamedOutputNet(nn.Module):
@@ -65,7 +65,7 @@ def watched(net: L.LightningModule, call: Callable[[Callable[..., Any], Inputs],
     try:
         yield
     finally:
-        del net.forward  # the class's own again
+        del net.forward  # restores the method of the class
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class GoldenSamples:
         return sum(len(each[0]) for each in self.inputs)
 
     def call(self, forward: Callable[..., Any], inputs: Inputs) -> Any:
-        """Call the net, and keep the samples until there are `most`; those of another shape than the first are left out."""
+        """Call the net and keep its samples, up to `most`. Samples of another shape than the first are not kept."""
         copies = tuple(each.clone() for each in inputs)
         predicted = forward(*inputs)
         outputs, room = self.form.outputs(predicted), self.most - self.count
@@ -120,7 +120,7 @@ class GoldenSamples:
 
 @dataclass(slots=True)
 class ParityCheck:
-    """Compares the outputs of a program with those of the net, call by call, and lets the test measure the program's."""
+    """Compares the outputs of a program with those of the net in each call. The test measures the program's outputs."""
 
     form: PredictionForm
     program: Callable[..., Outputs]
@@ -131,7 +131,7 @@ class ParityCheck:
     sample: int | None = None
 
     def call(self, forward: Callable[..., Any], inputs: Inputs) -> Any:
-        """Call both; return what the net returned, with the values of the program. Raise `PackageError` if the program fails."""
+        """Call the program and the net. Return the net's result with the program's values. Raise `PackageError` if the program fails."""
         try:
             found = self.program(*(each.clone() for each in inputs))
         except Exception as fault:
@@ -177,7 +177,7 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 def difference(expected: Tensor, found: Tensor) -> tuple[float, int]:
     """Return the largest difference, relative to the largest absolute value that was expected, and the number of its sample.
 
-    Infinite differences are the largest float: JSON has no infinity.
+    An infinite difference is returned as the largest float, because JSON does not support infinity.
     """
     if expected.shape != found.shape:
         return torch.finfo(torch.float64).max, 0
@@ -217,12 +217,12 @@ def export_net(
             raise PackageError(message, hint=_ADVICE) from fault
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # it names files of this machine
+            node.meta.pop("stack_trace", None)  # it has paths of this machine
     return program
 
 
 def varying_axes(program: torch.export.ExportedProgram, names: Sequence[str]) -> dict[str, set[int]]:
-    """Return the axes of each output whose length depends on the inputs, counted with the axis of samples, which is left out.
+    """Return the axes of each output whose length depends on the inputs, except axis 0, the axis of samples.
 
     `names` are the outputs in the program's order.
     """
@@ -235,13 +235,13 @@ def varying_axes(program: torch.export.ExportedProgram, names: Sequence[str]) ->
 
 
 def require_any_count(program: Callable[..., Outputs], inputs: Inputs) -> None:
-    """Raise `PackageError` if a program does not accept one sample."""
+    """Raise `PackageError` if a program does not accept a single sample."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program(*(each[:1].clone() for each in inputs))
     except Exception as fault:
-        message = f"the exported net takes {len(inputs[0])} samples only: {type(fault).__name__}{first_line(fault)}"
+        message = f"the exported net takes only {len(inputs[0])} samples: {type(fault).__name__}{first_line(fault)}"
         raise PackageError(message, hint="do not use the number of samples in forward, such as view(32, -1)") from fault
 
 
@@ -255,7 +255,7 @@ def spec_of(name: str, value: Tensor, *, variable: Collection[int] = (), has_ran
     ]
     kind = str(value.dtype).removeprefix("torch.")
     if kind in {"bfloat16", "complex64", "complex128"}:
-        message = f"{name} is {kind}; expected numbers that JSON and NumPy have"
+        message = f"{name} is {kind}; expected a type that JSON and NumPy support"
         raise PackageError(message, hint="convert it in forward: `.float()`")
     return TensorSpec.model_validate(
         {"name": name, "dtype": kind, "shape": shape, "range": range_of(value) if has_range else None}
@@ -263,7 +263,7 @@ def spec_of(name: str, value: Tensor, *, variable: Collection[int] = (), has_ran
 
 
 def range_of(value: Tensor) -> tuple[float, float] | None:
-    """Return the smallest and the largest value of a tensor; `None` if there is none, or one is not finite."""
+    """Return the smallest and the largest value of a tensor; `None` if the tensor is empty, or a value is not finite."""
     if not value.numel() or not bool(value.isfinite().all()):
         return None
     return float(value.min()), float(value.max())

@@ -1,7 +1,7 @@
-"""The golden inputs of a package as files that a user could have: pictures, a table, or an array.
+"""The golden inputs of a package as files that a user could have: pictures, a table, or arrays.
 
-A reader decodes files and converts their values, which cannot be inverted in general. So each file is read again here, and used only if
-the result has the bits of the golden inputs.
+A reader's decoding and conversion cannot be inverted in general. So each file is read back here, and is used only if the result is
+bit-identical to the golden inputs.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class GoldenFile:
     name: str
     body: bytes
     samples: slice
-    """The numbers of its samples."""
+    """Its samples among the golden samples."""
 
 
 def golden_files(reader: InputReader, inputs: Mapping[str, Tensor]) -> list[GoldenFile]:
-    """Return files that `reader` reads to `inputs`, with the same bits. Raise `PackageError` with the reason if there are none."""
+    """Return files that `reader` reads as `inputs`, bit-identical. Raise `PackageError` with the reason if no such files can be written."""
     kind = reader.kind
     match kind:
         case ImagesReader():
@@ -59,7 +59,7 @@ def golden_files(reader: InputReader, inputs: Mapping[str, Tensor]) -> list[Gold
         case None | ArraysReader():
             files = [_arrays(inputs)]
         case _:
-            raise _no_files(f"the reader {kind.kind} reads no files for predictions")
+            raise _no_files(f"the reader {kind.kind} does not support predictions for files")
     if not files:
         raise _no_files(f"no file holds the inputs {', '.join(inputs)}")
     for each in files:
@@ -72,7 +72,7 @@ def _arrays(inputs: Mapping[str, Tensor]) -> GoldenFile:
     if len(arrays) == 1:
         np.save(body, next(iter(arrays.values())))
         return GoldenFile(name="samples.npy", body=body.getvalue(), samples=slice(None))
-    np.savez(body, **arrays)  # type: ignore[arg-type] # its other parameter is not one of the inputs
+    np.savez(body, **arrays)  # type: ignore[arg-type] # mypy matches the arrays with the parameter `allow_pickle`
     return GoldenFile(name="samples.npz", body=body.getvalue(), samples=slice(None))
 
 
@@ -85,11 +85,11 @@ def _require_same(reader: InputReader, file: GoldenFile, inputs: Mapping[str, Te
         found = torch.cat([each[name] for each in batches])
         wanted = expected[file.samples]
         if (found.dtype, found.shape) != (wanted.dtype, wanted.shape) or not same_bits(wanted, found):
-            raise _no_files(f"{name} that is written as {file.name} has other bits when it is read again")
+            raise _no_files(f"{name} is not bit-identical after it is written to {file.name} and read back")
 
 
 def _read(reader: InputReader, file: GoldenFile) -> Iterator[Batch]:
-    if file.name.endswith(".npz"):  # no request can be one
+    if file.name.endswith(".npz"):  # the body of a request cannot be a .npz file
         with tempfile.TemporaryDirectory(prefix="reprise-golden-") as folder:
             path = Path(folder) / file.name
             path.write_bytes(file.body)
@@ -104,7 +104,7 @@ def _pictures(images: Tensor) -> Iterator[GoldenFile]:
         values = image.permute(1, 2, 0)
         whole = values if image.dtype == torch.uint8 else (values.double() * 255).round().clamp(0, 255).to(torch.uint8)
         if (mode := _MODES.get(image.shape[0])) is None:
-            raise _no_files(f"pictures have no {image.shape[0]} channels")
+            raise _no_files(f"a PNG picture cannot have {image.shape[0]} channels")
         body = io.BytesIO()
         Image.fromarray(whole.numpy().squeeze(2) if mode == "L" else whole.numpy(), mode=mode).save(body, "PNG")
         yield GoldenFile(name=f"{number}.png", body=body.getvalue(), samples=slice(number, number + 1))
@@ -125,7 +125,7 @@ def _table(reader: InputReader, table: TableReader, inputs: Mapping[str, Tensor]
 
 
 def _columns(table: TableReader, field: str, values: Tensor, source: SourceTable) -> Iterator[tuple[str, list[str]]]:
-    """Yield the columns of a field as texts that are read to its values `[samples]` or `[samples, columns]`."""
+    """Yield each column of a field with its cells as text. A reader reads them as `values`, `[samples]` or `[samples, columns]`."""
     column = table.fields[field]
     matrix = values.reshape(len(values), -1).tolist()
     indicated, count = table.indicated(column), len(column.names)

@@ -1,7 +1,7 @@
 """Read a user's files as a dataset is read, without targets: the inputs of a net.
 
-The reader's preprocessing applies: decoding and resizing of pictures; of a table its dialect, its categories and the values that replace
-missing ones. A net whose inputs are not the fields of a dataset takes arrays.
+The reader's preprocessing applies: decoding and resizing for pictures; the dialect, the categories and the replacements of missing values
+for a table. A net whose inputs are not the fields of a dataset takes arrays.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 BATCH: Final = 64
 """The most samples of a batch."""
 FAILURES: Final = (RuntimeError, AssertionError, IndexError, ValueError, TypeError)
-"""What a net raises for values that do not fit it."""
+"""Exceptions that a net raises for values that it does not support."""
 _IN_PYTHON: Final = "in Python: runs.load(RUN).net() returns the net"
 
 
@@ -54,15 +54,15 @@ class InputReader:
     """Reads the input fields of a net from files."""
 
     dataset: Dataset | None
-    """The dataset whose reader reads the files; `None` if the net's inputs are not the fields of one: then files hold arrays."""
+    """The dataset whose reader reads the files. `None` if the net's inputs are not the fields of a dataset: then files hold arrays."""
     fields: tuple[str, ...]
     """The fields that the net takes."""
     specs: Mapping[str, Typed] = field(default_factory=dict)
-    """Types and shapes of the fields, if they are known besides the dataset's declaration."""
+    """Types and shapes of fields. They take precedence over the dataset's declaration."""
 
     @property
     def kind(self) -> Reader | None:
-        """The dataset's reader."""
+        """The dataset's reader; `None` without a dataset."""
         return self.dataset.reader if self.dataset else None
 
     @property
@@ -82,7 +82,7 @@ class InputReader:
                 return ()
 
     def of_file(self, file: Path) -> Iterator[Batch]:
-        """Yield the samples of a file in batches of the input fields. Raise `DatasetError` if it cannot be read as the dataset."""
+        """Yield the samples of a file in batches of the input fields. Raise `DatasetError` if the file cannot be read as the dataset."""
         if not file.is_file():
             raise DatasetError(f"{file} is not a file", hint=f"list the files: ls {shlex.quote(str(file.parent))}")
         try:
@@ -112,12 +112,12 @@ class InputReader:
 
     @property
     def suffix(self) -> str:
-        """The suffix of a file whose content has the dataset's format: pictures are recognized by their content."""
+        """The suffix of files in the format of the dataset's table. Without a table, it is `.png` for all formats of pictures."""
         source = self.dataset.source_table if self.dataset else None
         return ".png" if source is None else next(suffix for suffix, each in FORMATS.items() if each == source.format)
 
     def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
-        """Yield rows of a table, a mapping from columns to JSON values each, in batches. Raise `DatasetError` with the row's number."""
+        """Yield rows of a table, each a mapping from columns to JSON values, in batches. Raise `DatasetError` if a row does not fit."""
         if not isinstance(reader := self.kind, TableReader):
             hint = f"its reader is {reader.kind}" if reader else "send tensors"
             raise DatasetError(f"{self.title} does not take rows of a table", hint=hint)
@@ -133,7 +133,7 @@ class InputReader:
 
     @property
     def _expected(self) -> str:
-        """What is expected instead of a file that is no array."""
+        """The expected input, for errors about files that are not arrays."""
         if self.dataset is None:
             return f"the net takes arrays: {listed(str(self._declared(name) or name) for name in self.fields)}"
         declared = self._declared(self.fields[0])
@@ -155,7 +155,7 @@ class InputReader:
                 source = self._source()
                 yield from self._table(reader, columns_of(file, source), source, file)
             case reader:
-                message = f"{self.title} has the reader {reader.kind}, for which there are no predictions of files"
+                message = f"{self.title} has the reader {reader.kind}, which does not support predictions for files"
                 raise DatasetError(message, hint=_IN_PYTHON)
 
     def _source(self) -> SourceTable:
@@ -198,7 +198,7 @@ class InputReader:
                 yield from _in_batches(open_samples(draft, FolderFiles(Path(folder), ["rows.parquet"])))
 
     def _arrays(self, file: Path, content: io.BytesIO | None = None) -> Iterator[Batch]:
-        """Yield the samples of arrays; `content` is that of the file if it is not on the disk."""
+        """Yield the samples of arrays in batches; `content` is the file's content if the file is not on the disk."""
         declared = {name: each for name in self.fields if (each := self._declared(name)) is not None}
         arrays = arrays_in(file, self.fields, declared, expected=self._expected, content=content)
         for first in range(0, len(next(iter(arrays.values()))), BATCH):
@@ -225,7 +225,7 @@ def _in_batches(samples: Samples) -> Iterator[Batch]:
 
 @contextmanager
 def _about(file: Path, name: str) -> Iterator[None]:
-    """Name the user's file in an error about the file that was made for the reader."""
+    """Replace the name of a temporary file in an error of the block with the user's file."""
     try:
         yield
     except DatasetError as fault:

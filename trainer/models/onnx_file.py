@@ -1,6 +1,6 @@
-"""The program of a package as a graph of ONNX, which other runtimes read: made, cleaned, and tested in onnxruntime.
+"""The program of a package as an ONNX graph, which other runtimes read: exported, cleaned, and tested in onnxruntime.
 
-The graph has no text about the machine and the source that made it, so that the same program gives the same bytes everywhere.
+The graph has no text about the machine or the source that it was made from, so equal programs have equal bytes on every machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.predictions import PredictionForm
 
 MOST: Final = (1 << 31) - (1 << 20)
-"""Bytes of a graph with its weights: a file of ONNX, a protobuf message, has less than 2 GiB."""
+"""The most bytes of a graph with its weights: an ONNX file, a protobuf message, has less than 2 GiB."""
 _TEXTS: Final = {"doc_string", "metadata_props"}
 """Fields in which an exporter writes lines of source and stack traces."""
 _ADVICE: Final = "model.pt2 holds the same net: --onnx off makes the package without a graph"
@@ -60,7 +60,7 @@ class GoldenBatch:
         return "two samples", tuple(torch.cat([each, each]) for each in self.inputs)
 
     def other_lengths(self) -> Iterator[tuple[str, Inputs]]:
-        """Yield samples with other lengths of the axes whose length varies, with their name for messages; none if no length varies."""
+        """Yield samples with other lengths of the axes whose length varies, with their name for messages, if there are such axes."""
         axes = [[axis for axis, length in enumerate(each.shape, start=1) if length == "any"] for each in self.specs]
         lengths = [value.shape[axis] for value, own in zip(self.inputs, axes, strict=True) for axis in own]
         if lengths and min(lengths) > 1:
@@ -119,7 +119,7 @@ def _require_small(program: torch.export.ExportedProgram) -> None:
     tensors = [each for each in (*program.state_dict.values(), *program.constants.values()) if torch.is_tensor(each)]
     size = sum(each.numel() * each.element_size() for each in tensors)
     if size > MOST:
-        message = f"no ONNX graph: the weights have {size / 1e9:.1f} GB; a file of ONNX has at most {MOST / 1e9:.1f} GB"
+        message = f"no ONNX graph: the weights have {size / 1e9:.1f} GB; an ONNX file has at most {MOST / 1e9:.1f} GB"
         raise PackageError(message, hint=_ADVICE)
 
 
@@ -133,14 +133,14 @@ def _require_stateless(decomposed: torch.export.ExportedProgram | None) -> None:
 
 
 def _graph(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[bytes, int]:
-    """Return the graph with these names, without texts about its origin, and the version of its operators."""
+    """Return the graph with the names of `inputs` and `outputs`, without texts about its origin, and the version of its operators."""
     from onnx_ir.passes.common import NameFixPass
 
     made = torch.onnx.export(program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False)
     if made is None:
-        raise PackageError("no ONNX graph: torch.onnx.export returned none", hint=_ADVICE)
+        raise PackageError("no ONNX graph: torch.onnx.export returned no program", hint=_ADVICE)
     _require_stateless(made.exported_program)
-    NameFixPass()(made.model)  # a value inside of the graph may have the name of an input
+    NameFixPass()(made.model)  # a value inside the graph may have the name of an input
     message: Any = made.model_proto
     _clean(message)
     opset = next(each.version for each in message.opset_import if not each.domain)
@@ -209,7 +209,7 @@ class _OnnxSession:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors, which it raises too
+        options.log_severity_level = 3  # only errors, which it also raises
         options.intra_op_num_threads = 1  # the result does not depend on the number of cores
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self.version: str = onnxruntime.__version__
@@ -234,7 +234,7 @@ def _copies(inputs: Inputs) -> Inputs:
 
 
 def _cause(fault: BaseException) -> BaseException:
-    """Return the exception that began a chain: the exporter's own message is the same for all."""
+    """Return the first exception of a chain: the exporter's own message is the same for all causes."""
     while fault.__cause__ is not None:
         fault = fault.__cause__
     return fault
@@ -242,7 +242,7 @@ def _cause(fault: BaseException) -> BaseException:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Show no notes of the exporter in the block: its faults are raised."""
+    """Disable the exporter's log in the block. Its errors are raised as exceptions."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [each.level for each in loggers]
     for each in loggers:

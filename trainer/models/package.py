@@ -69,7 +69,7 @@ class TensorSpec(Typed):
 
     name: OneLine
     range: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The smallest and the largest value of an input in the golden samples, which the page of a server draws with."""
+    """The smallest and the largest value of an input in the golden samples, to which a server's page scales a drawing."""
 
     def __str__(self) -> str:
         """Return the form of messages: `image float32 [1, 8, 8]`."""
@@ -102,7 +102,7 @@ class Package(SavedDocument):
     identity: Digest
     """The identity of the run."""
     dataset: Dataset | None
-    """The dataset that the net was trained on, whose reader reads new files; `None` if the net's inputs are not the fields of one."""
+    """The dataset that the net was trained on, whose reader reads new files; `None` if the net's inputs are not its fields."""
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     answer: PredictionForm
@@ -173,16 +173,16 @@ class OnnxParity(Document):
 
 
 class WayParity(Document):
-    """The outputs of a package for its golden samples in one way to use it."""
+    """The outputs of a package for its golden samples, in one way to use the package."""
 
     way: Literal["python", "batch", "http", "v2"]
     """The loaded program (`python`), `reprise predict` on files (`batch`), a server's `/predict` (`http`), its protocol (`v2`)."""
     holds: bool
-    """Whether the outputs are within the tolerance, with the bits of the program for the same batches; or this way was not tested."""
+    """Whether the outputs are within the tolerance and bit-identical to the program's. It is true if this way was not tested."""
     measured: OutputComparison | None = None
-    """Compared with the outputs of the run's net in its test; `None` if there are no outputs."""
+    """The comparison with the outputs of the run's net in its test; `None` if there are no outputs."""
     program: OutputComparison | None = None
-    """Compared with the loaded program for the same batches: every bit is equal; `None` for `python`, or if there are no outputs."""
+    """The comparison with the loaded program for the same batches; `None` for `python`, or if there are no outputs."""
     fault: OneLine | None = None
     """Why the golden samples could not be tested."""
     untested: OneLine | None = None
@@ -200,21 +200,21 @@ class ParityCertificate(SavedDocument):
     tolerance: Annotated[FiniteFloat, Field(ge=0)]
     """The largest relative difference that counts as equal."""
     test: OutputComparison
-    """On all samples of the test split."""
+    """The comparison of the outputs for all samples of the test split."""
     metrics: tuple[MetricComparison, ...]
     onnx: OnnxParity | None = Field(default=None, exclude_if=lambda value: value is None)
     """The outputs of the ONNX graph; `None` if the package has no graph."""
     onnx_omitted: OneLine | None = Field(default=None, exclude_if=lambda value: value is None)
     """Why the package has no ONNX graph; `None` if it has a graph, or if none was requested."""
     ways: tuple[WayParity, ...] = Field(default=(), exclude_if=lambda ways: not ways)
-    """On the golden samples, in each way to use the package; empty in certificates of earlier versions."""
+    """The comparisons for the golden samples, in each way to use the package. Certificates of earlier versions have no comparisons."""
     build_id: Digest | None
-    """The image in which it was tested; `None` outside of an image."""
+    """The build id of the image in which the package was tested; `None` outside of a container."""
     device: OneLine
     torch: OneLine
     when: AwareDatetime
     reprise: OneLine
-    """The version of Reprise that tested it."""
+    """The version of Reprise that tested the package."""
 
     def check(self, where: str) -> None:
         """Raise `DocumentError` if the certificate claims more than its comparisons show."""
@@ -227,7 +227,7 @@ class ParityCertificate(SavedDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageFolder:
-    """An opened package, whose files are the listed ones."""
+    """A package that was read: its files have the listed digests."""
 
     path: Path
     package: Package
@@ -235,13 +235,13 @@ class PackageFolder:
     files: Mapping[str, bytes]
     """The content of each file, by name."""
     signature: bytes | None = None
-    """The signed envelope, unverified; `None` if there is none."""
+    """The signed envelope, unverified; `None` if the package is not signed."""
 
 
 def open_package(path: Path) -> PackageFolder:
     """Read a package and compare each file with its digest.
 
-    Raise `DocumentError`, and `DigestMismatchError` that names the file that was altered.
+    Raise `DocumentError` if a file is missing or invalid, and `DigestMismatchError` with the name of an altered file.
     """
     with reading(path), Root.at(path) as root:
         package = _document(root)
@@ -252,7 +252,7 @@ def open_package(path: Path) -> PackageFolder:
 
 
 def require_certificate(files: Mapping[str, bytes], where: str) -> ParityCertificate:
-    """Return the certificate among the files of a package. Raise `DocumentError` if it is about another program."""
+    """Return the certificate among the files of a package. Raise `DocumentError` if it is for other files."""
     certificate = ParityCertificate.read(files[CERTIFICATE], f"{where}: {CERTIFICATE}")
     if certificate.program != digest_of_bytes(files[PROGRAM]):
         raise DocumentError(f"{where}: {CERTIFICATE} is about another program: {certificate.program}", hint=_FETCH)
@@ -263,7 +263,10 @@ def require_certificate(files: Mapping[str, bytes], where: str) -> ParityCertifi
 
 
 def write_package(package: Package, files: Mapping[str, bytes], *, runs: Path, signature: bytes | None = None) -> Path:
-    """Write a package into the folder of packages in `runs`, the document last; return its folder. Raise `MachineError`."""
+    """Write a package into the folder of packages in `runs`, the document last, and return its folder.
+
+    Raise `MachineError` if the folder cannot be written.
+    """
     name, text = f"{FOLDER}/{package.name}", package.to_json()
     own = {} if signature is None else {SIGNATURE: signature}
     with disk_faults(runs / name), Root.at(runs, make=True) as root, root.below(name, make=True) as folder:
@@ -295,7 +298,7 @@ def checksum_line(text: bytes) -> bytes:
 
 
 def _document(root: Root) -> Package:
-    """Return the document of an opened package. Raise `DigestMismatchError` if it does not have the digest beside it."""
+    """Return the document of a package. Raise `DigestMismatchError` if `package.sha256` does not have its digest."""
     path = root.path / PACKAGE
     text = root.read(PACKAGE, most=MOST_DOCUMENT)
     expected = root.read(CHECKSUM, most=_MOST_CHECKSUM) if root.has_file(CHECKSUM) else b""
@@ -307,7 +310,7 @@ def _document(root: Root) -> Package:
 
 
 def parsed_package(text: bytes, where: str) -> Package:
-    """Return the package of a document. Raise `DocumentError`."""
+    """Parse the document of a package. Raise `DocumentError` if the text is invalid or not canonical."""
     package = Package.read(text, where)
     if text != package.to_json():
         raise DocumentError(f"{where} is not in its canonical form", hint=_FETCH)

@@ -2,10 +2,10 @@
 
     artifactType  application/vnd.reprise.package.v1+json
     config        the empty document of OCI 1.1
-    layers        package.json, package.sha256 and the files that it lists, each with its name as `org.opencontainers.image.title`; and
-                  package.dsse.json, if the package is signed
+    layers        package.json, package.sha256, the files that package.json lists, and package.dsse.json if the package is signed; each
+                  with its name as `org.opencontainers.image.title`
 
-Programs that fetch artifacts by these titles give the folder of the package.
+A program that writes the layers to files with these titles creates the folder of the package.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class Manifest(Document):
     annotations: dict[str, str]
 
     def to_json(self) -> bytes:
-        """Serialize; equal packages give equal bytes."""
+        """Serialize the manifest. Equal packages have equal bytes."""
         return canonical(self.model_dump(mode="json", by_alias=True))
 
     def layer(self, title: str) -> Layer:
-        """Return the layer of a file. Raise `DocumentError` unless exactly one has its name."""
+        """Return the layer of the file `title`. Raise `DocumentError` unless exactly one layer has this title."""
         found = [each for each in self.layers if each.title == title]
         if len(found) != 1:
             raise DocumentError(f"the artifact has {len(found)} layers named {title}; expected one", hint=_AGAIN)
@@ -114,7 +114,7 @@ def manifest_of(opened: PackageFolder, *, license_name: str | None) -> tuple[Man
 
 
 def push_artifact(opened: PackageFolder, registry: Registry, *, tag: str, license_name: str | None = None) -> str:
-    """Push a package, and return the digest of its manifest; blobs that the registry has are not sent again. Raise `StoreError`."""
+    """Push a package and return the digest of its manifest. Blobs that the registry has are not sent. Raise `StoreError` if it fails."""
     manifest, files = manifest_of(opened, license_name=license_name)
     for body in (*files.values(), _EMPTY):
         registry.write_blob(body)
@@ -122,9 +122,10 @@ def push_artifact(opened: PackageFolder, registry: Registry, *, tag: str, licens
 
 
 def pull_artifact(registry: Registry, reference: str, *, runs: Path) -> tuple[Path, Package]:
-    """Fetch the package of a tag or of a manifest's digest into `runs`, verified; return its folder and its document.
+    """Fetch the package that `reference`, a tag or the digest of a manifest, names into `runs`. Return its folder and its document.
 
-    Raise `DocumentError` if there is something else, `DigestMismatchError`, `StoreError`.
+    Raise `DocumentError` if the artifact is not a valid package, `DigestMismatchError` if a file does not have the listed digest, and
+    `StoreError` if the registry cannot be read.
     """
     where = f"{registry.label} {reference}"
     manifest = _manifest(registry.read_manifest(reference), where)
@@ -149,7 +150,7 @@ def pull_artifact(registry: Registry, reference: str, *, runs: Path) -> tuple[Pa
 
 
 def default_tag(package: Package) -> str:
-    """Return the tag of a package that gets none: its name."""
+    """Return the default tag of a package: its name, or the end of it if the name is too long for a tag."""
     return package.name.lstrip("-")[-_LONGEST_TAG:].lstrip("-")
 
 

@@ -1,4 +1,4 @@
-"""The signature of a package: its document, which has the digest of each file and so of the certificate, in an envelope beside it."""
+"""The signature of a package: an envelope with the package's document, which has the digest of each other file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def sign_package(path: Path, package: Package, *, key: Path) -> Path:
-    """Write the signed document of a package into its folder; return its path. Raise `CertificateError`, `MachineError`."""
+    """Write the signed document of a package into its folder, and return its path.
+
+    Raise `CertificateError` if the key cannot be read, and `MachineError` if the folder cannot be written.
+    """
     signed = sign(package.to_json(), key=key, kind=SIGNED)
     with disk_faults(path), Root.at(path) as folder:
         folder.write_whole(SIGNATURE, signed)
@@ -25,7 +28,7 @@ def sign_package(path: Path, package: Package, *, key: Path) -> Path:
 
 
 def package_signature(path: Path, package: Package, *, key: Path | None) -> str:
-    """Return the state of a package's signature, which is verified with the public key in the file `key`."""
+    """Return the state of a package's signature as text. It is verified only with a public key in the file `key`."""
     where = path / SIGNATURE
     try:
         with reading(where), Root.at(path) as folder:
@@ -38,7 +41,7 @@ def package_signature(path: Path, package: Package, *, key: Path | None) -> str:
 
 
 def check_signature(text: bytes, package: Package, where: str, *, key: Path | None) -> str:
-    """Return the state of the signature in an envelope. Raise `CertificateError` if it is not valid, or about another package."""
+    """Return the state of the signature in an envelope. Raise `CertificateError` if it is not valid, or is for another package."""
     payload, state = read_signed(text, key=key, where=where, kind=SIGNED)
     if payload != package.to_json():
         found = Package.read(payload, where)

@@ -1,6 +1,6 @@
-"""Model packages in a store: each file as an object of its digest, and the document last, as `packages/<digest>.json`.
+"""Model packages in a store: each file is an object named by its digest. The document, `packages/<digest>.json`, is written last.
 
-The signature of a package, if there is one, is `package-signatures/<digest>.json`.
+The signature of a signed package is `package-signatures/<digest>.json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def push_package(opened: PackageFolder, store: Store) -> None:
-    """Copy a package into a store; what the store has is not sent again. Raise `StoreError`."""
+    """Copy a package to a store. Files that the store has are not sent. Raise `StoreError` if the store fails."""
     for each in opened.package.files:
         key = object_key(each.sha256)
         if not store.holds(key, size=each.bytes, sha256=each.sha256):
@@ -34,9 +34,10 @@ def push_package(opened: PackageFolder, store: Store) -> None:
 
 
 def pull_package(digest: str, store: Store, *, runs: Path) -> Path:
-    """Fetch the package with this digest into `runs`, verified; return its folder.
+    """Fetch the package with a digest into `runs`, and return its folder.
 
-    Raise `DocumentError` if the store has no such package, `DigestMismatchError`, `StoreError`.
+    Raise `DocumentError` if the store does not have the package or it is invalid, `DigestMismatchError` if a file does not have the listed
+    digest, and `StoreError` if the store cannot be read.
     """
     package = stored_package(digest, store)
     files: dict[str, bytes] = {each.path: _read(each, store) for each in package.files}
@@ -57,7 +58,7 @@ def stored_package(digest: str, store: Store) -> Package:
 
 
 def stored_digests(store: Store) -> Iterator[str]:
-    """Yield the digests of the packages in a store, as it lists them."""
+    """Yield the digests of the packages in a store, in the order of the store's listing."""
     for key in store.keys(f"{FOLDER}/"):
         digits = key.removeprefix(f"{FOLDER}/").removesuffix(".json")
         yield f"sha256:{digits}"
@@ -72,7 +73,7 @@ def _signature_key(digest: str) -> str:
 
 
 def _signature(digest: str, store: Store) -> bytes | None:
-    """Return the signature of a package in a store, unverified; `None` if there is none."""
+    """Return the signature of a package in a store, unverified; `None` if the package is not signed."""
     try:
         return read_small(store, _signature_key(digest))
     except ObjectMissingError:

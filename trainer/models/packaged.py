@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
 _MOST_SHAPES: Final = 1024
-"""Shapes of batches that a model remembers."""
+"""The most batch shapes that a model remembers as validated."""
 
 
 class PackagedModel:
@@ -43,12 +43,12 @@ class PackagedModel:
 
     @property
     def reader(self) -> InputReader:
-        """What reads files for the package: as its dataset was read, or arrays if its inputs are not the fields of a dataset."""
+        """The reader of the package's input files. It reads arrays if the inputs are not the fields of a dataset."""
         specs = {each.name: each for each in self.package.inputs}
         return InputReader(dataset=self.package.dataset, fields=tuple(specs), specs=specs)
 
     def checked(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the input tensors `[samples, ...]` in the program's order. Raise `DatasetError` if they do not fit the package."""
+        """Return the input tensors `[samples, ...]` in the program's order. Raise `DatasetError` if a tensor does not fit the package."""
         inputs = {}
         for spec in self.package.inputs:
             if (value := batch.get(spec.name)) is None:
@@ -67,7 +67,7 @@ class PackagedModel:
     def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the named outputs `[samples, ...]` for the input tensors.
 
-        Raise `DatasetError` if they do not fit the package, or if the program fails for their values.
+        Raise `DatasetError` if the tensors do not fit the package, or if the program fails for their values.
         """
         inputs = self.checked(batch)
         try:
@@ -77,7 +77,7 @@ class PackagedModel:
             raise net_failed(f"package {self.package.name}", fault) from fault
 
     def _called(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Call the program. It compares shapes with those of its export, which takes longer than a small net, the first time only."""
+        """Call the program. It validates only shapes that are new: the validation takes longer than a small net."""
         shapes = tuple(each.shape for each in inputs.values())
         self._program.validate_inputs = shapes not in self._shapes  # type: ignore[assignment] # torch has no type for it
         found: dict[str, Tensor] = self._program(*inputs.values())
@@ -107,7 +107,7 @@ class PackagedModel:
 
 
 def golden_samples(opened: PackageFolder) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the golden inputs and outputs by name. Raise `DocumentError` if they are not those that the package describes."""
+    """Return the golden inputs and outputs by name. Raise `DocumentError` if they do not fit the package's document."""
     path, package = opened.path / GOLDEN, opened.package
     try:
         tensors = load(opened.files[GOLDEN])
@@ -123,7 +123,7 @@ def golden_samples(opened: PackageFolder) -> tuple[dict[str, Tensor], dict[str, 
                     f"{path} does not hold {package.golden} samples of {spec}", hint="make the package again"
                 )
         found.append(part)
-    return found[0], found[1]  # type: ignore[return-value] # none is missing
+    return found[0], found[1]  # type: ignore[return-value] # no tensor is missing
 
 
 def _typed(name: str, value: Tensor) -> tuple[str, tuple[Any, ...]]:

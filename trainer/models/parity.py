@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 _LIMITS: Final = Limits(max_body=64 << 20, timeout=600.0)
 _MOST_VALUES: Final = 1 << 19
-"""Values of the tensors of a request, unless one sample has more; a request has at most a million."""
+"""The most values in the tensors of a request, unless one sample has more. A server accepts at most a million."""
 _OK: Final = 200
 """The HTTP status of a response without an error."""
 _LONGEST: Final = 500
-"""Characters of a reason in the certificate."""
+"""The most characters of a reason in the certificate."""
 
 
 class _UntestedError(Exception):
@@ -83,7 +83,7 @@ class _WayOutputs:
 
 
 class _Golden:
-    """The golden samples of a package, and how they are sent."""
+    """The golden samples of a package, and methods that send them."""
 
     def __init__(self, model: PackagedModel) -> None:
         self._model, self._form, self._count = model, model.package.answer, model.package.golden

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _TASKS: Final = "trainer.training.tasks."
 _MOST_VALUES: Final = 1 << 26
-"""The most values of a batch of pictures, unless one picture has more: 256 MB in float32."""
+"""The most values of a batch of pictures, unless one picture has more: 256 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """A file that cannot be read as the dataset, from some sample on."""
+    """A file that cannot be read as the dataset. Predictions for its first samples may precede it."""
 
     file: str
     fault: DatasetError
@@ -136,7 +136,7 @@ def _predicted(model: Model, waiting: Sequence[tuple[Path, Batch]]) -> Iterator[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunModel:
-    """A run's net, and what reads its inputs."""
+    """A run's net, and the reader of its inputs."""
 
     net: L.LightningModule
     reader: InputReader
@@ -161,7 +161,7 @@ class RunModel:
 def load_model(record: Record, folder: Path) -> RunModel:
     """Load a run's net and the declaration of its dataset from its frozen source.
 
-    Raise what `load_saved` raises, `RunError`, and `ExperimentError` for a net whose `forward` takes no tensors by position.
+    Raise what `load_saved` and `declared_in` raise, and `ExperimentError` for a net whose `forward` takes no tensors by position.
     """
     saved = load_saved(record, folder)
     net, resolved = saved.net, saved.resolved
@@ -178,10 +178,10 @@ def load_model(record: Record, folder: Path) -> RunModel:
 def inputs_of(
     saved: SavedNet, record: Record, folder: Path, *, count: int | None = None
 ) -> tuple[Dataset | None, tuple[str, ...]]:
-    """Return the dataset whose reader reads a net's inputs, and the names of the inputs: `count` of them, if that is known.
+    """Return the dataset whose reader reads a net's inputs, and the names of the inputs. `count` is the number of inputs, if it is known.
 
-    The inputs of a task are its fields, those of a plain module the parameters of `forward`, if they have the names of fields. Otherwise
-    there is no dataset. Raise `ExperimentError` for a `forward` without parameters.
+    The inputs of a task are its fields; the inputs of a plain module are the parameters of `forward`. The dataset is `None` if a name is
+    not that of a field. Raise `ExperimentError` for a `forward` without parameters.
     """
     net = saved.net
     names = input_fields(net) if isinstance(net, Task) else ()
@@ -193,13 +193,16 @@ def inputs_of(
 
 
 def input_fields(net: Task) -> tuple[str, ...]:
-    """Return the fields that the net takes; none if it, or its task, makes its inputs of them."""
+    """Return the fields that the net takes. There are no fields if the net overrides `split_batch` or `samples`."""
     own = (type(net).split_batch, type(net).samples)
     return net.given_fields() if all(each.__module__.startswith(_TASKS) for each in own) else ()
 
 
 def parameters_of(net: L.LightningModule, *, count: int | None = None) -> tuple[str, ...]:
-    """Return the names of the tensors that `forward` takes: the first `count` parameters, or those without a default."""
+    """Return the names of the tensors that `forward` takes: the first `count` parameters, or those without a default.
+
+    Raise `ExperimentError` if there is no such parameter.
+    """
     parameters = inspect.signature(net.forward).parameters.values()
     named = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
     found = (
@@ -220,7 +223,7 @@ def trained_on(record: Record, folder: Path) -> Dataset:
 
 
 def declared_in(record: Record, folder: Path, name: str) -> Dataset:
-    """Return the declaration of a dataset from a run's frozen source. Raise `RunError` if it is not the data that the run used."""
+    """Return the declaration of a dataset from a run's frozen source. Raise `RunError` if it declares other data."""
     dataset = load_dataset(name, root=folder / COPY)
     if dataset.content != record.ingredients.datasets[name].content:
         message = f"the source of run {record.run} declares {dataset.title}, which is not the data that it used"

@@ -60,7 +60,9 @@ class PredictionsFile:
         partial = self._partial()
         with disk_faults(partial), partial.open("a+b") as out:
             first, rows = self._resume(out, partial)
-            begin = first - first % BATCH if model.reader.is_one_sample else first  # the batches of the earlier command
+            begin = (
+                first - first % BATCH if model.reader.is_one_sample else first
+            )  # begin with a batch of the earlier command
             file = ""
             for each in islice(results(model, self.files[begin:]), first - begin + rows, None):
                 out.write(self._line(each) + b"\n")
@@ -91,7 +93,7 @@ class PredictionsFile:
         return line.encode()
 
     def _resume(self, out: BinaryIO, partial: Path) -> tuple[int, int]:
-        """Return the number of the file to continue with, and how many of its samples have lines; cut off an incomplete line."""
+        """Return the index of the next file, and the number of its samples that have lines. Truncate an incomplete last line."""
         out.seek(0)
         numbers = {str(file): number for number, file in enumerate(self.files)}
         first = rows = complete = 0
@@ -117,7 +119,10 @@ class PredictionsFile:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that paths name, each once: of a folder, all files below it except hidden ones, sorted. Raise `DatasetError`."""
+    """Return the files that `paths` name, without duplicates. A folder stands for its files at any depth, sorted, except hidden files.
+
+    Raise `DatasetError` for a path that is neither a file nor a folder with files.
+    """
     found: list[Path] = []
     for each in paths:
         below = [each] if each.is_file() else sorted(_visible(each))

@@ -1,8 +1,8 @@
-"""An exported program as a file, read without running code of the file.
+"""An exported program as a file, read without running code from the file.
 
 `torch.export.load` unpickles parts of an archive, loads libraries from it, and evaluates expressions of shapes. So `read_program` accepts
-only what an exported net needs: tensors as raw bytes, operators of torch from a list, and expressions of sizes. It gives torch a new
-archive with these parts alone.
+only what an exported net needs: tensors as raw bytes, operators of torch from a list, and expressions of sizes. It passes torch a
+new archive with only these parts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DAMAGED: Final = "fetch the package again, or ask its author for a new copy"
 
 
 def read_program(data: bytes, *, where: str) -> torch.export.ExportedProgram:
-    """Return the program in an archive of `torch.export.save`. Raise `DocumentError` if it has a part that could run code."""
+    """Return the program in an archive of `torch.export.save`. Raise `DocumentError` if a part could run code, or is damaged."""
     try:
         return torch.export.load(io.BytesIO(_rebuilt(data, where)))
     except RepriseError:
@@ -82,7 +82,7 @@ def _parts(source: zipfile.ZipFile, where: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _require_raw(body: bytes, *, prefix: str, where: str) -> None:
-    """Raise `DocumentError` if a list of tensors names one that is pickled, or another file."""
+    """Raise `DocumentError` if a list of tensors has a pickled tensor, or a tensor in an unexpected file."""
     content = json_value(body, where=where, most=_MOST_PROGRAM)
     listed = content.get("config") if isinstance(content, dict) else None
     if not isinstance(listed, dict):
@@ -115,13 +115,13 @@ def _require_program(body: bytes, *, where: str) -> None:
 
 def _require_part(key: str, value: Any, where: str) -> None:
     if key == "target" and not (isinstance(value, str) and _OPERATOR.fullmatch(value)):
-        raise _rejected(where, f"the operator {value!a}")
+        raise _rejected(where, f"it has the operator {value!a}")
     if key == "expr_str" and not (isinstance(value, str) and _EXPRESSION.fullmatch(value)):
-        raise _rejected(where, f"the expression {value!a}")
+        raise _rejected(where, f"it has the expression {value!a}")
     if key in {"in_spec", "out_spec"} and isinstance(value, str) and value:
         for found in _types(json_value(value, where=where, most=_MOST_PROGRAM)):
             if found not in _CONTAINERS:
-                raise _rejected(where, f"the container {found!a}")
+                raise _rejected(where, f"it has the container {found!a}")
 
 
 def _types(value: Any) -> Iterator[Any]:

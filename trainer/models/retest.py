@@ -37,7 +37,7 @@ def retest(
 ) -> Retested:
     """Test the net of a run, or the program of its package, on the run's test split.
 
-    Raise what `saved_test` raises, and `PackageError` if the package is not that of the run.
+    Raise what `saved_test` raises, and `PackageError` if the package was made from a run with another identity.
     """
     if package is not None and package.package.identity != record.identity:
         message = f"package {package.package.name} is of a run with identity {package.package.identity}"

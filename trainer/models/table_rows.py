@@ -30,7 +30,7 @@ def rows_as_texts(
     *,
     needed: Sequence[str],
 ) -> tuple[list[str], TextBlock]:
-    """Return the names of the columns of rows, and their cells. Raise `DatasetError` for a row without a needed column."""
+    """Return the column names of rows, and their cells. Raise `DatasetError` for a row without a needed column."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     for number, row in enumerate(rows):
         if lacking := next((name for name in needed if name in names and name not in row), None):
@@ -44,9 +44,9 @@ def rows_as_texts(
 def with_empty_missing(
     blocks: Iterable[TextBlock], names: Sequence[str | None], source: SourceTable, treatments: Mapping[str, Treatment]
 ) -> Iterator[TextBlock]:
-    """Yield blocks whose missing values are empty texts: the usual spellings and those of the published file, as in a new version of it.
+    """Yield blocks whose missing values, in the usual spellings and those of the published file, are empty texts.
 
-    `names` are those of the columns; `None` for one that is not read.
+    `names` has the name of each column, or `None` for a column that is not read.
     """
     for block in blocks:
         columns = [
@@ -64,7 +64,7 @@ def _with_empty(
 
 
 def _spellings(source: SourceTable, column: SourceColumn | None) -> frozenset[str]:
-    """Return the spellings of a missing value in a column, in lower case; a column of text of a format with types has few."""
+    """Return the spellings of a missing value in a column, in lower case. A text column of a typed format has only declared spellings."""
     is_text = source.format != "csv" and column is not None and column.type == "text"
     usual = frozenset({""}) if is_text else MISSING
     return usual.union(each.lower() for each in source.missing) - {each.strip().lower() for each in source.values}
@@ -80,7 +80,7 @@ class _Written:
     source: SourceTable
 
     def text(self, value: Any, row: int) -> str:
-        """Return a value as the text of a cell; 2.0 is 2 in a column of whole numbers. Raise `DatasetError` for a list or an object."""
+        """Return a value as the text of a cell. In a column of whole numbers, 2.0 is `2`. Raise `DatasetError` for a list or an object."""
         if value is None:
             return ""
         if isinstance(value, str):
@@ -95,7 +95,7 @@ class _Written:
         return self._category(value, str(value).lower() if isinstance(value, bool) else plain)
 
     def _category(self, value: float, plain: str) -> str:
-        """Return the category that spells a number or a boolean, if there is exactly one; else the usual spelling."""
+        """Return the category that spells a number or a boolean, if exactly one category does; else `plain`."""
         if self.treatment is None or plain in self.treatment.values:
             return plain
         found = self._booleans if isinstance(value, bool) else self._numbers

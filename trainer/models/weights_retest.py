@@ -1,10 +1,10 @@
-"""Retests of saved weights: what `reprise retest` measured, beside the run or the package, signed if a key is given.
+"""Retests of saved weights: results of `reprise retest` in the folder of the run or the package, signed if a key is given.
 
     retests/weights-<date>-<digits>.evidence.json   the metrics and outputs, `Evidence`
     retests/weights-<date>-<digits>.json            the retest, format `reprise.retest/1`, with the digest of the evidence
     retests/weights-<date>-<digits>.dsse.json       or its signed envelope
 
-A retest may be written by another user. So each is compared with its evidence, with the run or package beside it, and with its signature.
+A retest may be written by another user. So each retest is compared with its evidence, its signature, and the run or package of its folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 TEST: Final = "test_"
-"""The beginning of the names of metrics of the test split."""
+"""The prefix of the names of test metrics."""
 SIGNED: Final = "application/vnd.reprise.retest+json"
 """The type of a signed retest."""
 _NAME: Final = re.compile(r"(weights-[0-9]{8}t[0-9]{6}-[0-9a-f]{8})(\.dsse)?\.json")
@@ -55,7 +55,7 @@ class Evidence(SavedDocument):
     verdict: VerdictLevel
     metrics: tuple[MetricComparison, ...]
     outputs: OutputComparison | None = None
-    """Of a package, compared with those of the run's net; `None` for a run."""
+    """The outputs of a package, compared with those of the run's net; `None` for a run."""
 
     def check(self, where: str) -> None:
         """Raise `CertificateError` if the verdict is not that of the metrics."""
@@ -80,7 +80,7 @@ def measured_on_test(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetestSubject:
-    """What a retest beside it has to be about: a run, or a package of a run."""
+    """A run or a package, and the values that a retest of it must state."""
 
     run: str
     identity: str
@@ -90,18 +90,18 @@ class RetestSubject:
 
     @classmethod
     def of_run(cls, record: Record) -> RetestSubject:
-        """Return a run."""
+        """Return the subject for the retests of a run."""
         return cls(run=record.run, identity=record.identity, package=None, metrics=measured_on_test(record))
 
     @classmethod
     def of_package(cls, package: Package) -> RetestSubject:
-        """Return a package."""
+        """Return the subject for the retests of a package."""
         return cls(run=package.run, identity=package.identity, package=package.digest, metrics=package.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRetest:
-    """A file of a retest, and the state of its signature; or the fault that shows that it is none, or that it was changed."""
+    """A file of a retest: the retest and the state of its signature, or the fault of an invalid or altered file."""
 
     name: str
     retest: Retest | None = None
@@ -112,9 +112,10 @@ class FoundRetest:
 def save_weights_retest(
     folder: Path, retest: Retest, evidence: Evidence, *, key: Path | None, opened: Callable[[Path], Root] = run_root
 ) -> Path:
-    """Write a retest and its evidence into the folder of a run or a package, signed with a private key in the file `key`.
+    """Write a retest and its evidence into the folder of a run or a package, and return the retest's path.
 
-    Raise `CertificateError` for a key that cannot be read, and `MachineError`.
+    The retest is signed if `key` is a file with a private key. Raise `CertificateError` if the key cannot be read, and `MachineError` if
+    the folder cannot be written.
     """
     text = retest.to_json()
     name = f"weights-{retest.when:%Y%m%dt%H%M%S}-{digest_of_bytes(text).removeprefix('sha256:')[:8]}"
@@ -124,7 +125,7 @@ def save_weights_retest(
 
 
 def sign_weights_retest(path: Path, *, key: Path, opened: Callable[[Path], Root] = run_root) -> Path:
-    """Replace an unsigned retest by a signed one; return its path. Raise `CertificateError`, `MachineError`."""
+    """Replace an unsigned retest with a signed envelope, and return its path. Raise `CertificateError` if the key cannot be read."""
     with opened(path.parents[1]) as root, root.below(FOLDER) as folder:
         signed = sign(folder.read(path.name, most=_LARGEST), key=key, kind=SIGNED)
         name = f"{path.name.removesuffix('.json')}.dsse.json"
@@ -137,7 +138,7 @@ def sign_weights_retest(path: Path, *, key: Path, opened: Callable[[Path], Root]
 def weights_retests(
     folder: Path, subject: RetestSubject, *, key: Path | None, opened: Callable[[Path], Root] = run_root
 ) -> list[FoundRetest]:
-    """Return the retests of saved weights in the folder of a run or a package, each verified; faults are in the result."""
+    """Return the retests of saved weights in the folder of a run or a package, each verified. A fault is part of the result."""
     found: list[FoundRetest] = []
     ignored: dict[str, str] = {}
     evidence = dict(
@@ -170,7 +171,7 @@ def checked_retest(
 ) -> tuple[Retest, str]:
     """Return a retest and the state of its signature.
 
-    Raise `CertificateError` if it was changed, is signed by another key, contradicts its evidence, or is not about `subject`.
+    Raise `CertificateError` if the retest was altered, is signed by another key, contradicts its evidence, or is not about `subject`.
     """
     payload, signature = read_signed(text, key=key, where=where, kind=SIGNED)
     retest = Retest.read(payload, where)
@@ -205,11 +206,11 @@ def _check_subject(retest: Retest, subject: RetestSubject, where: str) -> None:
     found = (retest.original.run, retest.original.identity, retest.package)
     if found != (subject.run, subject.identity, subject.package):
         about = f"package {retest.package}" if retest.package else f"run {retest.original.run}"
-        raise CertificateError(f"{where} is about {about}, not about what is beside it", hint=_DISTRUST)
+        raise CertificateError(f"{where} is about {about}, not about the run or package in its folder", hint=_DISTRUST)
 
 
 def payload_kind(text: bytes, *, where: str) -> str:
-    """Return the media type that a document or its envelope states; that of a certificate, if it states none. Raise `DocumentError`."""
+    """Return the media type of a document, from its envelope or its format. Raise `DocumentError` if it is not JSON."""
     content = json_value(text, where=where)
     stated = content if isinstance(content, dict) else {}
     if is_envelope(text):

@@ -48,16 +48,16 @@ _TELEMETRY: Final[TelemetryConfig] = {
     "operation_spans": False,
     "auto_configure": True,
 }
-"""A span for each request, sent to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Without it a server sends nothing anywhere."""
+"""A span for each request, sent to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names. Without it, the server sends nothing."""
 
 
 class Service:
-    """A package in use by a server."""
+    """A package that a server serves: the endpoints and their state."""
 
     def __init__(self, model: PackagedModel, limits: Limits) -> None:
         self.model, self.limits, self.metrics, self.occupancy = model, limits, Metrics(), Occupancy()
         self.is_ready = False
-        self.name, self.digest = model.package.name, model.package.digest  # a digest is computed whenever it is read
+        self.name, self.digest = model.package.name, model.package.digest  # each access computes the digest
         self._kind = kind_of(model)
         self._pool = ThreadPoolExecutor(max_workers=_DECODERS, thread_name_prefix="decode")
         self._batcher: Batcher | None = None
@@ -168,7 +168,7 @@ class Service:
         return await asyncio.gather(*(self.batcher.outputs(each) for each in batches))
 
     async def _done(self, call: Callable[[], T], *, is_quick: bool) -> T:
-        """Call at once what is quick, and anything else in a thread: passing a call to a thread takes longer than decoding a small body."""
+        """Run a quick call directly, another call in a thread: passing a call to a thread takes longer than decoding a small body."""
         return call() if is_quick else await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
@@ -183,7 +183,7 @@ def make_app(service: Service, *, token: str | None, say: Callable[[str], object
         telemetry=_TELEMETRY,
     )
     gets, posts = _gets(service), _posts(service)
-    for path, call in posts.items():  # first: paths are compared in this order
+    for path, call in posts.items():  # before the others: the first route that matches is used
         app.add_route(path, call, methods=["POST"])
     for path, call in gets.items():
         app.add_route(path, call)
@@ -226,7 +226,7 @@ def _posts(service: Service) -> dict[str, Endpoint]:
 
 
 def _described(service: Service, *, has_token: bool) -> dict[str, Any]:
-    """Return the OpenAPI document; the first sentence about an endpoint is that of its method."""
+    """Return the OpenAPI document. The summary of an endpoint is the docstring of its method."""
     operations = get_operations(service.model.package) | {
         "predict": predict_operation(service.model, service.limits),
         "infer": infer_operation(service.model.package, service.limits),
@@ -244,7 +244,7 @@ async def _without_route(request: Request, fault: Exception) -> Response:
     """Return the error for a path or a method that no endpoint has."""
     status = fault.status_code if isinstance(fault, HTTPException) else 500
     path = request.scope["path"][:80]  # `request.url` raises for some values of the header `Host`
-    message = f"{path} does not support {request.method}" if status == 405 else f"there is nothing at {path}"  # noqa: PLR2004 - the status
+    message = f"{path} does not support {request.method}" if status == 405 else f"{path} does not exist"  # noqa: PLR2004 - an HTTP status
     headers = dict(fault.headers or {}) if isinstance(fault, HTTPException) else {}
     return Response(
         json_bytes({"error": message, "hint": "/openapi.json lists the endpoints"}), status, headers, media_type=_JSON

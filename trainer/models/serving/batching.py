@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, "Tensor"]
 """Named tensors `[samples, ...]`."""
 _QUICK_SECONDS: Final = 0.001
-"""A call of the program that is expected to take less does not get a thread, whose start and end would take as long."""
+"""A call that is expected to take less time runs in the event loop: passing it to a thread would take as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +30,12 @@ class _PendingSamples:
     inputs: Tensors
     count: int
     deadline: float
-    """The time of the loop until which it waits for others."""
+    """The time of the event loop until which the samples wait for others."""
     outputs: asyncio.Future[Tensors]
 
     @property
     def form(self) -> tuple[object, ...]:
-        """Jobs of equal form can be one batch."""
+        """The names, types and shapes of the inputs. Jobs of equal form can share a batch."""
         return tuple((name, each.dtype, *each.shape[1:]) for name, each in self.inputs.items())
 
 
@@ -57,7 +57,7 @@ class Batcher:
         self._program, self._most, self._wait, self._observe = program, most, wait, observe
         self._queue: asyncio.Queue[_PendingSamples] = asyncio.Queue()
         self._next: _PendingSamples | None = None
-        self._pace = math.inf  # seconds of a processor for each number of the inputs in the last call
+        self._pace = math.inf  # CPU seconds for each value of the inputs in the last call
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._worker = asyncio.create_task(self._work())
 
@@ -67,7 +67,7 @@ class Batcher:
         return self._queue.qsize() + (self._next is not None)
 
     async def outputs(self, inputs: Tensors) -> Tensors:
-        """Return the outputs `[samples, ...]` for inputs that fit the program. Raise what the program raises for them alone."""
+        """Return the outputs `[samples, ...]` for inputs that fit the program. Raise what the program raises for them."""
         count = len(next(iter(inputs.values())))
         if count <= self._most:
             return await self._add(inputs).outputs
@@ -79,7 +79,7 @@ class Batcher:
         return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
     async def close(self) -> None:
-        """End the thread; jobs that wait are canceled."""
+        """Stop the worker and its thread. Jobs that still wait get no outputs."""
         self._worker.cancel()
         with suppress(asyncio.CancelledError):
             await self._worker
@@ -99,7 +99,7 @@ class Batcher:
                 await self._run([each for each in jobs if each.form == form])
 
     async def _collected(self) -> list[_PendingSamples]:
-        """Return the next job, and those that wait already or arrive until its deadline and fit into its batch."""
+        """Return the next job, and the jobs that fit into its batch and already wait or arrive before its deadline."""
         first, self._next = self._next or await self._queue.get(), None
         jobs, count = [first], first.count
         while self._wait > 0 and count < self._most and (job := await self._another(first.deadline)):
@@ -111,7 +111,7 @@ class Batcher:
         return jobs
 
     async def _another(self, deadline: float) -> _PendingSamples | None:
-        """Return a job that waits already, or one that arrives until a time of the loop."""
+        """Return a job that already waits or arrives before `deadline`, a time of the event loop; `None` if there is no such job."""
         if not self._queue.empty():
             return self._queue.get_nowait()
         if asyncio.get_running_loop().time() >= deadline:
@@ -125,7 +125,7 @@ class Batcher:
         """Run jobs of one form in one call. If the call fails, run each job alone, so that one job cannot fail another."""
         try:
             found = await self._called(jobs)
-        except Exception as fault:  # noqa: BLE001 - it belongs to the request, which reports it
+        except Exception as fault:  # noqa: BLE001 - passed on to the request, which reports it
             if len(jobs) > 1:
                 for each in jobs:
                     await self._run([each])
@@ -146,11 +146,11 @@ class Batcher:
         numbers = sum(each.numel() for each in inputs.values())
         if self._pace * numbers > _QUICK_SECONDS:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, inputs, numbers)
-        await asyncio.sleep(0)  # other tasks of the loop run between two calls
+        await asyncio.sleep(0)  # let other tasks of the event loop run between two calls
         return self._timed(inputs, numbers)
 
     def _timed(self, inputs: Tensors, numbers: int) -> Tensors:
-        begin = time.thread_time()  # not the clock on the wall: the machine may be busy
+        begin = time.thread_time()  # CPU time, since other processes may use the processor
         found = self._program(inputs)
         self._pace = (time.thread_time() - begin) / max(numbers, 1)
         return found

@@ -35,7 +35,7 @@ _FORMS: dict[Kind, str] = {
 
 
 def kind_of(model: PackagedModel) -> Kind:
-    """Return what the package's net is asked about."""
+    """Return the kind of input that the package takes."""
     match model.package.dataset and model.package.dataset.reader:
         case ImagesReader():
             return "picture"
@@ -53,7 +53,7 @@ def is_small(body: bytes) -> bool:
 
 
 def is_quick(body: bytes, kind: Kind, *, content_type: str) -> bool:
-    """Return whether a body of `/predict` is decoded in about a millisecond: a table is not, nor is a picture, whatever its bytes."""
+    """Return whether a body of `/predict` is decoded in about a millisecond: never a table or an encoded picture."""
     return is_small(body) and (
         kind in {"arrays", "tensors"} or (kind == "picture" and _is_json(body, kind, content_type))
     )
@@ -74,7 +74,7 @@ def batches_of(model: PackagedModel, body: bytes, *, content_type: str, limits: 
 
 
 def inference_batch(model: PackagedModel, request: Mapping[str, Any], *, limits: Limits) -> Batch:
-    """Return the samples of an inference request of the protocol. Raise `RequestError`."""
+    """Return the samples of an inference request of the protocol. Raise `RequestError` if they do not fit the package."""
     try:
         return _counted([_tensors(model, protocol_inputs(request, model.package.inputs))], limits)[0]
     except DatasetError as fault:
@@ -125,7 +125,7 @@ def _tensors(model: PackagedModel, arrays: Mapping[str, Array]) -> Batch:
 
 
 def _counted(batches: Iterable[Batch], limits: Limits) -> list[Batch]:
-    """Return the batches. Raise `RequestError` if they have no or too many samples."""
+    """Return the batches. Raise `RequestError` if they have no samples or too many."""
     found, count = [], 0
     for batch in batches:
         count += len(next(iter(batch.values())))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from trainer.models.serving.metrics import Metrics
 
 OPEN: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
-"""Paths that need no token: health, and the page, which has nothing of the package in itself."""
+"""Paths that need no token: health, and the page, which has no data of the package."""
 _DISCARD_SECONDS: Final = 1.0
-"""Seconds for the rest of a rejected body."""
+"""Seconds to read the rest of a rejected body."""
 _HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -50,7 +50,7 @@ class Guard:
         paths: Iterable[str],
         say: Callable[[str], object],
     ) -> None:
-        """`paths` are the endpoints that metrics name; `say` prints a line."""
+        """`paths` are the endpoints that the metrics count separately; `say` prints a line."""
         self._app, self._limits, self._metrics, self._occupancy = app, limits, metrics, occupancy
         self._token, self._paths, self._say = token, frozenset(paths), say
 
@@ -110,7 +110,7 @@ class Guard:
         number = secrets.token_hex(4)
         self._say(f"error {number}: unexpected {type(fault).__name__}: {' '.join(str(fault).split())[:300]}")
         message = f"the server failed; its log has the error {number}"
-        return RequestError(500, message, hint="tell this number to the server's operator")
+        return RequestError(500, message, hint="report this number to the server's operator")
 
 
 class _DisconnectedError(Exception):
@@ -118,7 +118,7 @@ class _DisconnectedError(Exception):
 
 
 class _GuardedRequest:
-    """The two directions of a request: its body is counted, and the status of its response is known."""
+    """A request whose body is counted and whose response's status is noted."""
 
     def __init__(self, limits: Limits, receive: Receive, send: Send) -> None:
         self._limits, self._receive, self._send = limits, receive, send
@@ -126,7 +126,7 @@ class _GuardedRequest:
         self.status = 0
 
     async def receive(self) -> Message:
-        """Return the next part of the body. Raise `RequestError` for a body that is too large."""
+        """Return the next part of the body. Raise `RequestError` if the body is too large."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             if not self.status:
@@ -163,7 +163,7 @@ class _GuardedRequest:
             **fault.headers,
         }
         if not self._body.is_complete:
-            headers["connection"] = "close"  # what the client still sends is not read
+            headers["connection"] = "close"  # the rest of the body is not read
         pairs: list[Any] = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": fault.status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": fault.body})

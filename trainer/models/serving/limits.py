@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 MOST_HEADER: Final = 32 << 10
-"""Bytes of the headers of a request."""
+"""The most bytes of a request's headers."""
 _MOST_WHOLE: Final = 2**64
-"""JSON of a request can hold each value of int64."""
+"""The largest integer in the JSON of a request, so that every value of int64 is accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server accepts."""
+    """The limits of a server."""
 
     max_body: int = 16 << 20
-    """Bytes of a request's body."""
+    """The most bytes of a request's body."""
     max_samples: int = 1024
-    """Samples of a request."""
+    """The most samples of a request."""
     max_batch: int = 64
-    """Samples in one call of the program."""
+    """The most samples in one call of the program."""
     batch_wait: float = 0.002
     """Seconds that a request waits for others to share a call; with 0, each request is its own call."""
     timeout: float = 30.0
     """Seconds for a request: to receive its body, to compute the response, and to send it."""
     concurrency: int = 256
-    """POST requests in progress at the same time."""
+    """The most POST requests in progress at the same time."""
 
 
 class RequestError(Exception):
@@ -69,13 +69,13 @@ class BodySize:
 
 
 def check_headers(headers: Headers, *, most: int) -> None:
-    """Raise `RequestError` for headers that are too large, and for those of a body that is encoded or too large."""
+    """Raise `RequestError` if the headers are too large, or if they state a compressed body or a body that is too large."""
     if (size := sum(len(name) + len(value) for name, value in headers.raw)) > MOST_HEADER:
         message = f"the headers have {size:,} bytes; expected at most {MOST_HEADER:,}"
         raise RequestError(431, message, hint="send fewer headers", headers={"connection": "close"})
     for encoding in headers.getlist("content-encoding"):
         if encoding.strip().lower() not in {"", "identity"}:
-            message = f"the body has the content encoding {encoding[:40]!r}; expected none"
+            message = f"the body has the content encoding {encoding[:40]!r}; expected no encoding"
             raise RequestError(415, message, hint="send the body as it is, without compression")
     length = headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and (len(length) > len(str(most)) or int(length) > most):

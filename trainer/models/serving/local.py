@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _POLL: Final = 0.01
 _LONGEST: Final = 60.0
-"""Seconds for the start, and for the end."""
+"""Seconds to wait for the server's start, and for its end."""
 
 
 @contextmanager

@@ -44,11 +44,11 @@ class Metrics:
         self._batches.observe(samples)
 
     def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is read when the metrics are."""
+        """Add a gauge. Its value is read each time the metrics are."""
         gauge = Gauge(name, description, registry=self._registry)
         gauge.set_function(value)
         self._gauges.append(gauge)
 
     def text(self) -> bytes:
-        """Return all metrics."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The page of a server on which a package can be tried. It loads nothing from elsewhere, and reads the package from `/package`."""
+"""The web page of a server, to try a package. It loads nothing from other servers, and reads the package from `/package`."""
 
 from __future__ import annotations
 

@@ -116,9 +116,9 @@ def _response(description: str, schema: Schema) -> Schema:
 
 
 def _row(model: PackagedModel) -> Schema:
-    """Return the schema of a row: its columns that the net's inputs are read from."""
+    """Return the schema of a row: the columns from which the net's inputs are read."""
     dataset = model.package.dataset
-    assert dataset is not None  # noqa: S101 - it is a table
+    assert dataset is not None  # noqa: S101 - the caller checked that the package takes a table
     assert isinstance(dataset.reader, TableReader)  # noqa: S101
     inputs = {each.name for each in model.package.inputs}
     columns: dict[str, Schema] = {}

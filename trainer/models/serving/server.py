@@ -29,13 +29,16 @@ _HEADER_SECONDS: Final = 10
 _IDLE_SECONDS: Final = 15
 """Seconds without a request after which a connection is closed."""
 _LINGER_SECONDS: Final = 1.0
-"""Seconds in which the rest of what is not HTTP is read: closing a connection with unread bytes loses the response."""
+"""Seconds to read the rest of data that is not HTTP: closing a connection with unread bytes loses the response."""
 _EXTRA: Final = 5
-"""Seconds beyond the limit of a request, after which a server ends that got SIGTERM."""
+"""Seconds that a server waits after SIGTERM, in addition to the time limit of a request."""
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket with an address of this machine, which does not listen yet. Raise `PortTakenError`, `UsageError`."""
+    """Return a socket that listens on an address of this machine.
+
+    Raise `PortTakenError` if the port is in use, and `UsageError` if the address is not valid or the port is not allowed.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
@@ -67,12 +70,12 @@ class Server(uvicorn.Server):
         super().__init__(_config(make_app(self.service, token=token, say=say), limits))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and print the addresses."""
+        """Start the server, and print its address."""
         await super().startup(sockets=sockets)
         for each in sockets or []:
             host, port = each.getsockname()[:2]
             self.port = port
-            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address that a browser can open
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound: it is shown as an address that a browser can open
             self._say(f"serving {self.service.name} at http://{f'[{shown}]' if ':' in shown else shown}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -101,12 +104,12 @@ def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(limits.timeout) + _EXTRA,
-        h11_max_incomplete_event_size=MOST_HEADER,  # of those that do not arrive at once
+        h11_max_incomplete_event_size=MOST_HEADER,  # for headers that arrive in several parts
     )
 
 
 class _LimitedConnection(H11Protocol):
-    """A connection whose client has to send the headers of a request in time."""
+    """A connection that is closed if its client does not send the headers of a request in time."""
 
     _deadline: asyncio.TimerHandle | None = None
     _is_ended = False
@@ -117,7 +120,7 @@ class _LimitedConnection(H11Protocol):
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on, and wait for headers between requests. What follows on an error is not read."""
+        """Process received data, and start to wait for headers between requests. Data after an error is ignored."""
         if self._is_ended:
             return
         if self._is_idle and self._deadline is None:
@@ -127,7 +130,7 @@ class _LimitedConnection(H11Protocol):
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting for headers."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -148,7 +151,7 @@ class _LimitedConnection(H11Protocol):
         self._end()
 
     def _end(self) -> None:
-        """Tell the client and the application that nothing follows, and read the rest for a moment."""
+        """End the response and the application's request, and close the connection after its data was read for a moment."""
         self._is_ended = True
         if not self._is_idle:
             self.cycle.disconnected = True
@@ -170,7 +173,7 @@ class _LimitedConnection(H11Protocol):
 
 
 class _JoinedWrites:
-    """A transport that sends what is written in one turn of the loop at once: the head of a response and its body are one packet."""
+    """A transport that joins the writes of an iteration of the event loop: the head and body of a response are one packet."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
@@ -181,18 +184,18 @@ class _JoinedWrites:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data at the end of this turn."""
+        """Send data at the end of this iteration of the event loop."""
         if not self._parts:
             self._loop.call_soon(self._send)
         self._parts.append(data)
 
     def write_eof(self) -> None:
-        """Send what was written, and the end."""
+        """Send the pending data, and close the writing end."""
         self._send()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Send what was written, and close."""
+        """Send the pending data, and close the connection."""
         self._send()
         self._transport.close()
 

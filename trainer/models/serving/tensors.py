@@ -2,8 +2,8 @@
 
     {"name": "image", "shape": [2, 1, 4, 4], "datatype": "FP32", "data": [0.0, 0.5, ...]}
 
-`data` holds the values in row-major order, flat or nested. Every value has to be one of its type: no conversion changes it, except that a
-number is rounded to the nearest one of a float type.
+`data` holds the values in row-major order, flat or nested. Every value must be of the tensor's type: values are not converted, except that
+a number is rounded to the nearest value of a float type.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DATATYPES: Final = {
     "float32": "FP32",
     "float64": "FP64",
 }
-"""The names of the protocol for the types of a package."""
+"""The protocol's names for the types of a package."""
 _KEYS: Final = frozenset({"name", "shape", "datatype", "data", "parameters"})
 _REQUEST_KEYS: Final = frozenset({"id", "inputs", "outputs", "parameters"})
 _LONGEST_ID: Final = 200
@@ -42,13 +42,13 @@ _DESCRIBED: Final = "/openapi.json describes the request"
 
 
 def nested_array(value: Any, spec: TensorSpec, *, where: str) -> Array:
-    """Return nested lists as an array `[samples, ...]` of a spec's type. Raise `RequestError`; the shape is not compared with the spec."""
+    """Return nested lists as an array `[samples, ...]` of a spec's type. Raise `RequestError` for invalid values, not for the shape."""
     flat, shape = _flattened(value, where=where)
     return _typed(flat, spec, where=where).reshape(shape)
 
 
 def named_arrays(value: Any, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """Return the arrays of `{name: nested lists}`. Raise `RequestError`."""
+    """Return the arrays of `{name: nested lists}`. Raise `RequestError` for an unknown name or invalid values."""
     if not isinstance(value, dict):
         raise _invalid(f"inputs is a {_kind(value)}; expected an object with {listed(each.name for each in specs)}")
     known = {each.name: each for each in specs}
@@ -56,7 +56,7 @@ def named_arrays(value: Any, specs: Sequence[TensorSpec]) -> dict[str, Array]:
 
 
 def protocol_inputs(request: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """Return the arrays of an inference request of the protocol. Raise `RequestError`."""
+    """Return the arrays of an inference request of the protocol. Raise `RequestError` for an invalid request."""
     if unknown := next((key for key in request if key not in _REQUEST_KEYS), None):
         raise RequestError(422, f"unknown key {short(unknown)!r}", hint=did_you_mean(unknown, _REQUEST_KEYS))
     inputs, known = request.get("inputs"), {each.name: each for each in specs}
@@ -72,7 +72,7 @@ def protocol_inputs(request: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
 
 
 def requested_outputs(request: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[str]:
-    """Return the names of the outputs that an inference request asks for: all, if it names none. Raise `RequestError`."""
+    """Return the names of the outputs that an inference request selects, by default all. Raise `RequestError` for an unknown name."""
     names, wanted = [each.name for each in specs], request.get("outputs")
     if wanted is None or wanted == []:
         return names
@@ -86,7 +86,7 @@ def requested_outputs(request: Mapping[str, Any], specs: Sequence[TensorSpec]) -
 
 
 def request_id(request: Mapping[str, Any]) -> str | None:
-    """Return the id of an inference request. Raise `RequestError`."""
+    """Return the id of an inference request. Raise `RequestError` if it is not a string or is too long."""
     value = request.get("id")
     if value is not None and (not isinstance(value, str) or len(value) > _LONGEST_ID):
         raise _invalid(f"id is not a string of at most {_LONGEST_ID} characters")
