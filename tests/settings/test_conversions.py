@@ -187,7 +187,7 @@ def test_a_number_that_rounds_to_zero_is_rejected(tmp_path: Path, text: str) -> 
     with pytest.raises(SettingError, match="expected a number or a string, found"):
         given(float | str, f"--x={text}")
     (tmp_path / "s.toml").write_text("x = 1e-400\n")
-    with pytest.raises(DocumentError, match="the number 1e-400 is too near to 0"):
+    with pytest.raises(DocumentError, match="the number 1e-400 is too close to 0"):
         given(float, file=tmp_path / "s.toml")
 
 

@@ -45,9 +45,9 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
         ("    from pathlib import Path\n    x: int = 3", "mine.py:8: Path is imported in the class Settings"),
         (
             "    x: nn.Module | None = None",
-            r"mine.py:8: setting x has the type nn.Module \| None, of which no document",
+            r"mine.py:8: setting x has the type nn.Module \| None, which a document cannot represent",
         ),
-        ("    x: list[nn.Module] = []", r"mine.py:8: setting x has the type list\[nn.Module\], of which no document"),
+        ("    x: list[nn.Module] = []", r"mine.py:8: setting x has the type list\[nn.Module\], which a document cannot represent"),
         ("    x: Missing = 3", "mine.py:8: setting x has the type Missing, which is not defined"),
         ("    x: list[Missing] = []", r"mine.py:8: setting x has the type list\[Missing\], which is not defined"),
     ],

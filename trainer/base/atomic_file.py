@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
-    """Replace the content of `path` with `data` atomically. Raise `DiskFullError`, `NotWritableError`, `MachineError`."""
+    """Replace the content of `path` with `data` atomically. Raise `MachineError` if it cannot be written."""
     with disk_faults(path), Root.at(path.parent) as folder:
         folder.write_whole(path.name, data, mode=mode)
 

@@ -74,14 +74,14 @@ class UnderflowError(ValueError):
 
 
 def read_number(text: str) -> float:
-    """Parse a number with a point or an exponent. Raise `UnderflowError`.
+    """Parse a number with a point or an exponent. Raise `UnderflowError` if a nonzero number would be 0.
 
     >>> read_number("1e-4")
     0.0001
     """
     value = float(text)
     if value == 0 and re.search("[1-9]", re.split("[eE]", text)[0]):
-        raise UnderflowError(f"the number {text} is too near to 0")
+        raise UnderflowError(f"the number {text} is too close to 0")
     return value
 
 
@@ -129,21 +129,21 @@ def read_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
 
 
 def read_json_below(root: Root, path: str, model: type[M], *, most: int = LARGEST) -> M:
-    """Read a file below a run or a cache as `model`. Raise `DocumentError`, as `read_json` does, and `UnsafePathError`."""
+    """Read a file below a run or a cache as `model`. Raise `DocumentError`, as `read_json` does, or `UnsafePathError`."""
     where = root.path / path
     with reading(where):
         return parse_json(root.read(path, most=most), model, where=str(where), most=most)
 
 
 def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> M:
-    """Parse JSON text as `model`; `where` names its origin in messages."""
+    """Parse JSON text as `model`; `where` names its origin in messages. Raise `DocumentError` if the text is invalid."""
     return typed(json_value(text, where=where, most=most, whole=whole), model, where=where)
 
 
 def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> Any:
     """Parse JSON text of at most `most` bytes: UTF-8, unique keys, finite numbers, integers up to `whole`.
 
-    Raise `DocumentError`.
+    Raise `DocumentError` if the text is too long, is not JSON, or has another key or value.
     """
     if len(text) > most:
         raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint=_OTHER_FILE)
@@ -261,7 +261,7 @@ def _holders_in(holder: Any, whole: int) -> list[Any]:
 
 
 def _nested_in(values: list[Any]) -> list[Any] | None:
-    """Return the nested containers of a list of lists or of finite numbers with a point, as tensors are written; of other lists `None`."""
+    """Return the nested containers of a list of lists, or of a list of finite floats, as in tensors; `None` for another list."""
     kinds = set(map(type, values))
     if kinds == {list}:
         return values

@@ -118,7 +118,7 @@ def _own(checkout: Path) -> tuple[CheckoutFiles | None, dict[str, str]]:
 
 
 def changed_paths(checkout: Path, *below: str) -> list[str] | None:
-    """Return the files below these folders that differ from the commit, including untracked files; `None` if git fails."""
+    """Return the files in the folders `below` that differ from the commit, including untracked files; `None` if git fails."""
     output = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
     return None if output is None else sorted(entry[3:] for entry in output.split("\0") if entry)
 

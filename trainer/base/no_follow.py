@@ -73,9 +73,9 @@ def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
 
 
 def require_names(handle: int, path: Path, *, most: int = 1) -> None:
-    """Raise `UnsafePathError` if a file has more than `most` hard links, since it is then also in another folder."""
+    """Raise `UnsafePathError` if a file has more than `most` hard links: such a file can also be in another folder."""
     if (names := os.fstat(handle).st_nlink) > most:
-        message = f"{shown(path)} has {names} hard links; expected one"
+        message = f"{shown(path)} has {names} hard links; expected at most {most}"
         raise UnsafePathError(message, hint=f"remove this link: rm {shlex.quote(str(path))}")
 
 
@@ -108,7 +108,7 @@ def remove(folder: int, name: str) -> None:
                 entered.append(
                     (found, name, left)
                 )  # first, so that the descriptor is closed if the folder cannot be listed
-                left += os.listdir(found)  # noqa: PTH208 - of a descriptor
+                left += os.listdir(found)  # noqa: PTH208 - pathlib cannot list a descriptor
         except OSError as fault:
             faults.append(fault)
     if faults:

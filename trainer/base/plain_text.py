@@ -82,7 +82,7 @@ def read_open(file: FileIO, path: Path, *, most: int) -> bytes:
 def read_python(path: Path) -> str:
     """Read a Python file as Python does: by its byte order mark or coding line, else as UTF-8.
 
-    Raise `OSError`, `SyntaxError`, `UnicodeDecodeError`.
+    Raise `OSError` if the file cannot be read, and `SyntaxError` or `UnicodeDecodeError` if it cannot be decoded.
     """
     with tokenize.open(path) as file:
         return file.read()

@@ -28,7 +28,7 @@ class Silent:
         """Ignore the line."""
 
     def begin(self, title: str, total: int) -> None:
-        """Ignore the begin."""
+        """Ignore the transfer."""
 
     def advance(self, size: int) -> None:
         """Ignore the bytes."""

@@ -49,7 +49,7 @@ class Redactor:
                 self.add(name, value)
 
     def redact(self, text: str) -> str:
-        """Return the text without the values.
+        """Return the text with the values replaced by names.
 
         >>> redactor = Redactor()
         >>> redactor.add("TOKEN", "s3cr3t-value")
@@ -121,4 +121,4 @@ def _inner(encode: Callable[[bytes], bytes], data: bytes, before: int) -> str:
 
 
 REDACTOR: Final = Redactor()
-"""The redactor of this process: secrets are registered when they are read, and texts leave from many places."""
+"""The redactor of this process. Secrets are registered when they are read."""

@@ -1,4 +1,4 @@
-"""Opening files of a run by path, below the run's folder and never through a link.
+"""Open files of a run by path, below the run's folder and never through a link.
 
 runs/<id>/attempts/<n>/…    opened below runs/<id>
 runs/<id>/source.tar.gz     opened below runs/<id>
@@ -26,14 +26,14 @@ SWEEPS: Final = "sweeps"
 
 
 def attempt_root(attempt: Path) -> Root:
-    """Open an attempt's folder, `runs/<id>/attempts/<n>`. Raise `OSError`, `UnsafePathError`."""
+    """Open an attempt's folder, `runs/<id>/attempts/<n>`. Raise `OSError` or `UnsafePathError` if it cannot be opened."""
     attempt = attempt.absolute()
     with run_root(attempt.parents[1]) as run:
         return run.below(f"{attempt.parent.name}/{attempt.name}")
 
 
 def folder_of(path: Path, *, make: bool = False) -> Root:
-    """Open the folder of a run's file; `make` creates it if missing. Raise `OSError`, `UnsafePathError`."""
+    """Open the folder of a run's file; `make` creates it if missing. Raise `OSError` or `UnsafePathError` if it cannot be opened."""
     path = path.absolute()
     depth = max(_depth(path), int(make))
     if depth == 0:
@@ -43,18 +43,21 @@ def folder_of(path: Path, *, make: bool = False) -> Root:
 
 
 def open_run_file(path: Path) -> BinaryIO:
-    """Open a file of a run for reading. Raise `OSError`, `UnsafePathError` if it is not a regular file of the run."""
+    """Open a file of a run for reading. Raise `OSError` if it cannot be read, `UnsafePathError` if it is not a regular file of the run."""
     return os.fdopen(_handle(path), "rb")
 
 
 def read_run_file(path: Path, *, most: int = LARGEST) -> bytes:
-    """Return the bytes of a run's file. Raise `DocumentError` if it cannot be read or has more than `most` bytes, `UnsafePathError`."""
+    """Return the bytes of a run's file.
+
+    Raise `DocumentError` if it cannot be read or has more than `most` bytes, and `UnsafePathError` if it is not a regular file of the run.
+    """
     with reading(path), FileIO(_handle(path)) as file:
         return read_open(file, path, most=most)
 
 
 def read_run_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
-    """Read a document of a run as `model`. Raise `DocumentError`, `UnsafePathError`."""
+    """Read a document of a run as `model`. Raise `DocumentError` if it is invalid, and as `read_run_file` does."""
     return parse_json(read_run_file(path, most=most), model, where=str(path), most=most)
 
 

@@ -40,12 +40,12 @@ class Root:
     __slots__ = ("_handle", "_owners", "path")
 
     def __init__(self, path: Path, handle: int, owners: frozenset[int] | None) -> None:
-        """Take ownership of a folder's descriptor. Files of `owners` may be written to; None: all that the system permits."""
+        """Take ownership of a folder's descriptor. Only files of `owners` may be written to; `None` permits all owners."""
         self.path, self._handle, self._owners = path, handle, owners
 
     @classmethod
     def at(cls, path: Path, *, make: bool = False) -> Self:
-        """Open the folder at `path`; `make` creates it and its parents if missing. Raise `OSError`."""
+        """Open the folder at `path`; `make` creates it and its parents if missing. Raise `OSError` if it cannot be opened."""
         if make:
             path.mkdir(parents=True, exist_ok=True)
         return cls(path, *_with_owners(os.open(path, no_follow.FOLDER_FLAGS)))
@@ -127,7 +127,10 @@ class Root:
         return os.fdopen(self.handle(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
     def handle(self, path: str, flags: int, *, mode: int = 0o666) -> int:
-        """Return the descriptor of a regular file. An existing file that is opened for writing must have one link and a trusted owner."""
+        """Open a regular file and return its descriptor.
+
+        An existing file that is opened for writing must have a single hard link and a trusted owner.
+        """
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         with self.parent_of(path, writes=writes) as (folder, name):
             found = no_follow.open_file(folder, name, flags, self.path / path, mode=mode)
@@ -204,7 +207,7 @@ class Root:
             os.unlink(name, dir_fd=folder)
 
     def remove_tree(self, path: str) -> None:
-        """Remove a folder with all removable content, read-only folders included; of a link only the link. A missing path is ignored.
+        """Remove a folder with all removable content, including read-only folders, or a link, not its target. Ignore a missing path.
 
         Raise the first error that prevented a removal.
         """
@@ -299,7 +302,10 @@ class Root:
 
 
 def run_root(folder: Path) -> Root:
-    """Open the folder of a run; a link in the runs folder is rejected. The run's owner is trusted below it. Raise `OSError`."""
+    """Open the folder of a run. The run's owner is trusted below it.
+
+    Raise `OSError` if the folder cannot be opened, and `UnsafePathError` if it is a link.
+    """
     folder = folder.absolute()
     with Root.at(folder.parent) as runs, runs.below(folder.name) as run:
         return run.as_root()

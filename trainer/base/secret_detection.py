@@ -1,9 +1,9 @@
 """Detect files that look like secrets, by path or by content.
 
-It detects the usual file names of keys and passwords, the formats of common keys, and random values that are assigned to the name of a
-secret. It prevents the usual accidents, and stores nothing.
+The detection covers the usual file names of keys and passwords, the formats of common keys, and random values that are assigned to the name
+of a secret. It prevents common accidents, and stores nothing.
 
-The services document these formats. Measured against detect-secrets 1.5 on this repository's 800 files: 0.2 s instead of
+The services document the formats of their keys. Measured against detect-secrets 1.5 on this repository's 800 files: 0.2 s instead of
 26 s, and it also finds the keys of Google, Hugging Face, Anthropic and Weights & Biases.
 """
 
@@ -146,7 +146,7 @@ _CODE: Final = re.compile(
 
 
 def secret_by_name(path: str) -> str | None:
-    """Return why a file of this path looks like a secret; None if it does not.
+    """Return why a file at `path` looks like a secret; None if it does not.
 
     >>> secret_by_name(".env"), secret_by_name(".env.example"), secret_by_name("id_map.py")
     ('its name is that of a secret', None, None)
@@ -158,7 +158,7 @@ def secret_by_name(path: str) -> str | None:
 
 
 def secret_by_content(data: bytes) -> str | None:
-    """Return why these bytes look like a secret; None if they do not. UTF-16 is supported.
+    """Return why `data` looks like a secret; None if it does not. UTF-16 is supported.
 
     >>> secret_by_content(b"learning_rate = 0.1")
     """

@@ -81,7 +81,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = nearest(name, names)
     if close:
         return f"did you mean {' or '.join(map(short, close))}?"
-    return f"known: {listed(names)}" if names else "none is known"
+    return f"known: {listed(names)}" if names else "no names are known"
 
 
 def _in_another_form(name: str, names: Iterable[str]) -> str | None:

@@ -1,6 +1,6 @@
 """The header of a safetensors file: the position, dtype and shape of each tensor, read without torch.
 
-Files that the safetensors library rejects are rejected, since a file may come from an untrusted source: invalid headers, offsets outside of
+Files that the safetensors library rejects are rejected, since a file may come from an untrusted source: invalid headers, offsets outside
 the file, overlapping tensors, gaps between tensors.
 
 Format: 8 bytes, the header's length, little-endian; the header, JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`; the data.
@@ -66,7 +66,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the positions of the tensors in an open safetensors file, and its metadata. Raise `DocumentError`."""
+    """Read the positions of the tensors in an open safetensors file, and its metadata. Raise `DocumentError` if the file is invalid."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
@@ -113,7 +113,7 @@ def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: in
             _reject(path, f"tensor {name!a} {how}: it begins at byte {tensor.start}, expected {reached}")
         reached = tensor.stop
     if reached != stop:
-        _reject(path, f"{stop - reached} bytes after its last tensor belong to none")
+        _reject(path, f"{stop - reached} bytes after its last tensor belong to no tensor")
 
 
 def _reject(path: Path, message: str) -> Never:

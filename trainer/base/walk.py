@@ -22,7 +22,7 @@ ENDINGS: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", ".swp", ".partial",
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """Yield the relative paths below `folder` in no order; links are not followed."""
+    """Yield the relative paths below `folder` in arbitrary order; links are not followed."""
     for here, folders, files in os.walk(folder):
         below = os.path.relpath(here, folder)
         top = below == "."

@@ -65,7 +65,7 @@ def document_of(value: Any) -> Any:
 
 
 def holds_set(value: Any) -> bool:
-    """Return whether a value contains a set at any depth; a set has no order, a document's list has one."""
+    """Return whether a value contains a set at any depth. A set has no order, unlike a document's list."""
     table = fields_of(value) or value
     inner = table.values() if isinstance(table, dict) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, set | frozenset) or any(holds_set(each) for each in inner)

@@ -111,7 +111,7 @@ def unnamable(name: str, reason: str, *, place: str) -> ExperimentError:
 def require_names(
     bases: tuple[type, ...], namespace: Mapping[str, Any], known: Collection[str], frame: FrameType
 ) -> None:
-    """Raise `ExperimentError`, with file and line, for a setting name that is not allowed; `known` are the package's own names."""
+    """Raise `ExperimentError`, with file and line, for a setting name that is not allowed; `known` are the names in the bases."""
     attributes = {*dir(bases[0])} - {*known} if bases else set[str]()
     for name in _declared(namespace):
         if name not in known and (reason := name_fault(name, attributes=attributes)):
@@ -144,7 +144,9 @@ def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
             message = f"{_location_of(name, frame)}: setting {name} has an alias; a setting has one name everywhere"
             raise ExperimentError(message, hint="remove the alias, or give the setting that name")
         if info.exclude:
-            message = f"{_location_of(name, frame)}: setting {name} is excluded from documents, so that no record would have it"
+            message = (
+                f"{_location_of(name, frame)}: setting {name} is excluded from documents, so no record would have it"
+            )
             raise ExperimentError(message, hint="remove exclude=True; a field of type SecretStr is never recorded")
 
 
@@ -155,7 +157,9 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
             TypeAdapter(resolved(kind, {**frame.f_globals, **frame.f_locals}))
         except PydanticSchemaGenerationError:
             text = kind if isinstance(kind, str) else type_text(kind)
-            message = f"{_location_of(name, frame)}: setting {name} has the type {text}, of which no document can hold a value"
+            message = (
+                f"{_location_of(name, frame)}: setting {name} has the type {text}, which a document cannot represent"
+            )
             return ExperimentError(message, hint=f"declare {name} as a string, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - not the fault that is being located
             continue
@@ -196,7 +200,7 @@ def _location_of(name: str, frame: FrameType) -> str:
 
 
 def _find_line(name: str, file: str, first: int) -> str:
-    """Return the file and line that declares a name, searching from line `first`; `first` itself if there is no such line."""
+    """Return the file and line that declares a name, searching from line `first`; line `first` if no line declares it."""
     pattern = re.compile(rf"\s+{re.escape(name)}\s*[:=]|\s+(import|from)\b.*\b{re.escape(name)}\b")
     for line in range(first, first + _LINES):
         if pattern.match(linecache.getline(file, line)):

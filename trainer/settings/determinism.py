@@ -52,7 +52,7 @@ _CAPS: Final = {
 
 
 def threads_at(level: Level, requested: int | None) -> int:
-    """Return the number of threads per operation. Raise `SettingError` if `portable` is requested with more than one."""
+    """Return the number of threads per operation. Raise `SettingError` if more than 1 is requested for `portable`."""
     if level is Level.PORTABLE and requested not in {None, 1}:
         raise SettingError(
             f"threads is {requested} at determinism portable; expected 1",
@@ -81,7 +81,7 @@ def capabilities(level: Level) -> dict[str, str]:
 
 
 def differing(expected: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Return one line for each variable of this process that differs from its expected value.
+    """Return a line for each variable in `environ` that differs from its expected value.
 
     >>> differing({"TZ": "UTC"}, {"TZ": "CET"})
     ["TZ: expected 'UTC', found 'CET'"]

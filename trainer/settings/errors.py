@@ -52,7 +52,7 @@ _BOUNDS: Final = {
     "timezone_aware": "a date and time with its time zone, as 2026-01-31T08:00:00Z",
     "path_not_file": "the path of a file that exists",
     "path_not_directory": "the path of a folder that exists",
-    "path_exists": "a path where nothing is yet",
+    "path_exists": "a path that does not exist",
 }
 """Message templates for bounds."""
 _CHANGED: Final = {
@@ -145,7 +145,7 @@ def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> Exp
     declaration = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
     if similar := nearest(name, known, most=1):
         message = f"{place}: there is no setting {name} to override, and a new setting needs a type"
-        return ExperimentError(message, hint=f"did you mean {similar[0]}? A new one would be `{declaration}`")
+        return ExperimentError(message, hint=f"did you mean {similar[0]}? Declare a new setting as `{declaration}`")
     return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{declaration}`")
 
 
@@ -197,7 +197,7 @@ def unrecorded(name: str, reason: str, hint: str, *, phrase: str | None) -> Sett
 
 
 def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
-    """Return the error for a value that changes when it is read from its record: `again` is that value, `None` if it is rejected."""
+    """Return the error for a value that changes when it is read from its record to `again`, or is rejected if `again` is `None`."""
     original = f"{_cut(repr(value))} ({type(value).__name__})"
     if again is None:
         message = f"setting {name}: the record has {_as_typed(recorded)} for {original}, and a rerun would reject it"
@@ -220,7 +220,7 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
 def misfit(
     faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, phrase: str | None
 ) -> SettingError:
-    """Return the error for a value that a setting rejects: `found` as given, `phrase` its origin, `None` for the experiment's default."""
+    """Return the error for a value that a setting rejects. `phrase` is the value's origin, `None` for the experiment's default."""
     meaning = " ".join((info.description or "").split())
     about = f"{name}: {meaning}" if meaning else None
     if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and phrase is None:
@@ -238,7 +238,7 @@ def misfit(
 
 
 def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, str]:
-    """Return what was expected and what was found, from the first that applies: a conversion, a bound, a validator's message, the type."""
+    """Return what was expected and found, from the first fault that is a conversion, a bound, a validator's message or a wrong type."""
     for fault in faults:
         if texts := _CHANGED.get(fault["type"]):
             return texts[0] or expected(info.annotation), texts[1].format(_as_typed(fault["input"]))

@@ -44,9 +44,9 @@ else:
 _PACKAGE: Final = ("trainer.settings.fields", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
-"""Environment variable with the run that this run retests: the settings are then read from that run's record."""
+"""Environment variable with the run that this run retests. The settings are then read from the record of the retested run."""
 PURPOSE: Final = "REPRISE_PURPOSE"
-"""Environment variable that a command that trains by itself sets to its name: `certify`, `noise`."""
+"""Environment variable with the name of the command that started this training, if it is `certify` or `noise`."""
 CONFINED: Final = "REPRISE_CONFINED"
 """Environment variable set in an untrusted container: the launcher asked for trust before start; the container cannot reach the register.
 """
@@ -161,7 +161,7 @@ class _Inheriting(ModelMetaclass):
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
         ours = str(namespace.get("__module__")).startswith(_PACKAGE)
-        # Validators of the package's own classes are built at first use: a command line needs one of the eight classes.
+        # Validators of the package's own classes are built on first use: a command line needs one of the eight classes.
         options.setdefault("defer_build", ours)
         try:
             made: Any = super().__new__(mcs, name, bases, namespace, **options)
@@ -180,7 +180,7 @@ class _Inheriting(ModelMetaclass):
 def _docstrings(frame: FrameType, name: str) -> dict[str, str]:
     """Return the strings below the fields of the class `name` that this frame defines.
 
-    Pydantic's own option tokenizes each class in Python, which takes longer than all else that a command line needs of its settings.
+    Pydantic's own option tokenizes each class in Python, which takes longer than everything else that a command line does with settings.
     """
     return {
         field: cleandoc(text)
@@ -209,9 +209,9 @@ def _class_body(lines: list[str], name: str, line: int) -> list[ast.stmt]:
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
-    """What the launcher must know before it starts the training process; the base of all settings.
+    """Settings that the launcher needs before it starts the training process; the base class of all settings.
 
-    Instances are frozen. Each attribute access is reported to the ledger, with the place of the code that reads.
+    Instances are frozen. Each attribute access is reported to the ledger, with the location of the code.
     """
 
     model_config = SettingsConfigDict(
@@ -224,7 +224,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     )
 
     determinism: Annotated[Level, Role.LAUNCH] = Level.MACHINE
-    """Where a rerun gives identical bits: `off` (nowhere), `machine` (same hardware and image), `portable` (any x86-64 CPU; slower)."""
+    """Where a rerun is bit-identical: `off` (nowhere), `machine` (same hardware and image), `portable` (any x86-64 CPU; slower)."""
     threads: Annotated[PositiveInt | None, Role.LAUNCH] = None
     """CPU threads per operation (default: 2; 1 with `--determinism portable`). Changes the bits of a result."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.LAUNCH] = "auto"
@@ -232,11 +232,11 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     devices: Annotated[PositiveInt, Role.LAUNCH] = 1
     """Number of devices, each with its own process, on all machines together. With a given `--shards` it does not change a result."""
     shards: Annotated[PositiveInt | None, Role.LAUNCH] = None
-    """Parts of each batch with their own seeds, summed in one order (default: one for each device). Changes the bits of a result."""
+    """Parts of each batch with their own seeds, summed in a fixed order (default: one for each device). Changes the bits of a result."""
     strategy: Annotated[Literal["fsdp"] | None, Role.LAUNCH] = None
-    """`fsdp`: each device keeps a part of the parameters (default: each has all). The result then depends on the number of devices."""
+    """`fsdp`: each device keeps a part of the parameters (default: all parameters). The result then depends on the number of devices."""
     environment: Annotated[str | None, Role.LAUNCH] = None
-    """Environment to run in (default: this image's; on the host, the one in .env)."""
+    """Environment to run in (default: that of the image; on the host, that of `.env`)."""
 
     _reader: Callable[[SettingAccess], None] | None = PrivateAttr(default=None)
     _earlier: dict[SettingAccess, None] = PrivateAttr(default_factory=dict)
@@ -311,7 +311,7 @@ def author_of(settings: type[LaunchSettings], name: str) -> Origin:
 
 
 def is_package_default(settings: type[LaunchSettings], name: str) -> bool:
-    """Return whether a setting has the type and the default that a class of this package gives it."""
+    """Return whether a setting has the type and the default of a class of this package."""
     return _declaring_classes(settings, name)[0].__module__.startswith(_PACKAGE)
 
 

@@ -36,7 +36,7 @@ def option(name: str) -> str:
 
 
 def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = None) -> str | None:
-    """Return how to type a value: the value found, in the form of the type; else an example, if the form is not obvious."""
+    """Return how to type a value: `found` in the form of the type, or an example if the form is not obvious; `None` if it is."""
     may_be_none = type(None) in members(info.annotation)
     if is_flag(info) and origin is Origin.COMMAND_LINE:
         return f"write {option(name)} or {option(f'no_{name}')}{f' or {option(name)} none' if may_be_none else ''}"

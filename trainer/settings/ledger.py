@@ -144,7 +144,7 @@ class Ledger:
         return self._settings.value_of(name)
 
     def unbound(self) -> list[str]:
-        """Return the settings that were given, and that nothing has been bound to or has read so far."""
+        """Return the given settings that so far no function is bound to and no code has read."""
         used = self._used() | self._neutral
         return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
 
@@ -154,7 +154,7 @@ class Ledger:
         return [*(name for name in self._notes.book(_BOUND) if name not in read), *self.idle()]
 
     def idle(self) -> list[str]:
-        """Return the experiment's own settings that nothing has been bound to or has read so far."""
+        """Return the experiment's own settings that so far no function is bound to and no code has read."""
         used, kind = self._used(), type(self._settings)
         return [name for name in self._origins if is_new(kind, name) and name not in used]
 
@@ -274,7 +274,7 @@ def configured(target: Any) -> Any:
 
 
 def call_configured(target: Callable[..., R], *args: object, **kwargs: object) -> R:
-    """Call a configured function and let the ledger fill the omitted parameters: a type checker cannot know that they are filled."""
+    """Call a configured function whose omitted parameters the ledger fills, which a type checker would report as missing."""
     return target(*args, **kwargs)
 
 

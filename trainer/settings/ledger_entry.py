@@ -8,7 +8,7 @@ from trainer.base.document import Document
 
 
 class LedgerEntry(Document):
-    """One setting: its value's origin, who was bound to it, who read it."""
+    """A setting: its value, the origin of the value, the functions bound to it, and the code that read it."""
 
     value: JsonValue
     origin: str

@@ -107,7 +107,7 @@ def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
 
 
 def settings_names(argv: Sequence[str]) -> list[str | None]:
-    """Return the values of `--settings` on a command line, in order; `None` for one without a value.
+    """Return the values of `--settings` on a command line, in order; `None` for an option without a value.
 
     >>> settings_names(["--settings", "base.toml", "--seed", "1", "--settings=models/large"])
     ['base.toml', 'models/large']
@@ -171,7 +171,7 @@ def given_settings(origins: Origins) -> dict[str, Any]:
 def resolve(settings: type[S], origins: Origins, *, ignore_unknown: bool = False) -> Resolved[S]:
     """Create frozen settings from all origins. Raise `SettingError` that lists every wrong setting with its origin.
 
-    `ignore_unknown` ignores names that `settings` does not have: the launcher does not know the experiment's own settings.
+    `ignore_unknown` ignores names that `settings` does not have, for the launcher, which does not import the experiment.
     """
     complete(settings)
     read = [
@@ -332,7 +332,7 @@ def _is_default(made: LaunchSettings, name: str) -> bool:
     info = type(made).__pydantic_fields__[name]
     if info.is_required() or is_secret(info):
         return False
-    with suppress(ValueError):  # a default without a form in a document
+    with suppress(ValueError):  # a default that a document cannot represent
         default = one_form(info.get_default(call_default_factory=True))
         return bool(document_of(default) == document_of(made.value_of(name)))
     return False

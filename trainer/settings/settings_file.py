@@ -1,6 +1,6 @@
 """Settings files: find them by path or by the name of a group, read their values, and write resolved settings as such a file.
 
-TOML has no null value. A key that is written as an option has a string as on the command line: `"--patience" = "none"`.
+TOML has no null value. A key that is written as an option has a string that is parsed as on the command line: `"--patience" = "none"`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NULL_TEXTS: Final = ("none", "null", "NONE", "NULL")
 
 
 class TypedText(str):
-    """A text in a settings file that has the same value as on the command line."""
+    """A text in a settings file that is parsed as on the command line."""
 
     __slots__ = ()
 
@@ -63,7 +63,7 @@ def find_settings_files(names: Sequence[str | None], *, root: Path, here: Path) 
 
 
 def _is_group(name: str, *, root: Path) -> bool:
-    """Return whether a name names a group: it has no point, or such a group exists, for example `models/v1.5`."""
+    """Return whether `name` is that of a group: it has no dot, or the group exists, such as `models/v1.5`."""
     if _GROUP.fullmatch(name):
         return True
     return not (name.endswith(".toml") or path_fault(name)) and (root / GROUPS / f"{name}.toml").is_file()
@@ -102,7 +102,7 @@ def copy_names(files: Sequence[Path], *, checkout: Path) -> dict[str, Path]:
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:
-    """Return the values of a settings file; `-` and `_` in names are equivalent. Raise `DocumentError`.
+    """Return the values of a settings file; `-` and `_` in names are equivalent. Raise `DocumentError` if the file is not valid.
 
     The value of a key with leading dashes, such as `"--patience" = "none"`, is a `TypedText`.
     """
@@ -146,7 +146,7 @@ def _as_typed(key: str, value: Any, *, where: str) -> TypedText:
 
 
 def assignment(name: str, value: Any, *, null: str = "null") -> str:
-    """Return the line of a settings file that gives a setting this JSON value; `null` is a text that means none for the setting.
+    """Return the line of a settings file that sets `name` to a JSON value; `null` is a text that is null for the setting.
 
     >>> assignment("sizes", [8, 1e-05]), assignment("patience", None, null="none")
     ('sizes = [8, 1e-05]', '"--patience" = "none"')
@@ -158,7 +158,7 @@ def assignment(name: str, value: Any, *, null: str = "null") -> str:
 
 
 def settings_text(resolved: Resolved[Any]) -> str:
-    """Return all settings as a settings file that gives each its value, with the origin behind each; no secrets.
+    """Return all settings except secrets as a settings file, with the origin of each value in a comment.
 
     Resolving this text without other sources gives equal settings.
     """
@@ -179,7 +179,7 @@ def _origin(resolved: Resolved[Any], name: str) -> str:
 
 
 def _null_text(info: FieldInfo) -> str:
-    """Return a text that means none for a setting: `none`, or another spelling if that is one of the setting's own texts."""
+    """Return a text that is null for a setting: `none`, or another spelling if `none` is one of the setting's own texts."""
     for text in _NULL_TEXTS:
         with suppress(MisfitError):
             if typed_text(info, text) is None:

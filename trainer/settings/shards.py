@@ -1,4 +1,4 @@
-"""Shards: the parts of every batch whose gradients are summed in one order, however many devices compute them.
+"""Shards: the parts of each batch, whose gradients are summed in a fixed order on any number of devices.
 
 With the strategy `fsdp` each device has one shard and a part of the parameters, and the number of devices is an input of the run.
 """
@@ -25,7 +25,7 @@ def shards_of(shards: int | None, *, devices: int) -> int:
 
 
 def require_shards(shards: int | None, *, devices: int, strategy: str | None = None) -> None:
-    """Raise `SettingError` unless the shards are a power of two, and the same number for each device: one with the strategy `fsdp`."""
+    """Raise `SettingError` unless the shards are a power of two that the devices share equally; one for each device with `fsdp`."""
     if strategy == FSDP:
         _require_one_each(shards, devices=devices)
     if shards is None:

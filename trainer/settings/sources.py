@@ -18,7 +18,10 @@ _LIKE_PREFIX: Final = re.compile(r"REPRISE[_-]?SETTING(S?[_-]|)", re.IGNORECASE)
 
 
 def of_words(settings: type[LaunchSettings], options: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the values of a command line; `None` for an option that needs a value and has none."""
+    """Return the values of a command line; `None` for an option whose value is missing.
+
+    Raise `UsageError` if a flag and its negation are both given.
+    """
     fields = settings.__pydantic_fields__
     values: dict[str, str | None] = {}
     for name, text in options.items():

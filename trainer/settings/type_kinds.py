@@ -134,7 +134,7 @@ class _SingleValueType(NamedTuple):
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Return the types of a union, and each value of a `Literal`; `None` only if it is the only one."""
+    """Return the types of a union, and each value of a `Literal`; the type `None` only if the union has no other type."""
     kinds = [kind for kind in members(annotation) if kind is not NoneType] or [NoneType]
     return [
         each

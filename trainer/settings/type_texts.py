@@ -34,7 +34,7 @@ _TYPE_TEXTS: Final[tuple[tuple[type, str, str, str], ...]] = (
     (UUID, "a UUID", "UUIDs", "12345678-1234-5678-1234-567812345678"),
     (AnyUrl, "a URL", "URLs", "https://example.org"),
 )
-"""A type, its singular, its plural, and an example of its text; the first match counts."""
+"""A type, its singular, its plural, and an example of its text; the first match is used."""
 _SPECIAL_TYPES: Final[dict[Any, tuple[str, ...]]] = {
     NoneType: ("none",),
     bool: ("true", "false"),
@@ -57,7 +57,7 @@ def expected(annotation: Any) -> str:
 
 
 def example(annotation: Any) -> str | None:
-    """Return an example of this type as it is typed on a command line; `None` if there is none.
+    """Return an example of this type as it is typed on a command line; `None` if the type has no example.
 
     >>> example(list[int]), example(tuple[float, float]), example(dict[str, int]), example(int | None)
     ('[8, 16]', '[0.5, 0.25]', '{"a": 8}', '8')

@@ -1,9 +1,9 @@
 """Convert a text or a document's value to a setting's type.
 
 A value from a document (TOML, JSON, a record) is checked strictly: a number is not a string, `true` is not a number, 1 is not a
-boolean; an int is accepted as a float. The validator can change a value without an error: 2.0 for `Literal[2]`, or an empty string for a
-path: a setting must have exactly the value that was typed, so each such conversion is a fault. `trainer.settings.texts` parses texts of the
-command line and of the environment.
+boolean; an int is accepted as a float. The validator can change a value without an error, such as 2.0 for `Literal[2]`, or an empty string
+for a path. A setting must have exactly the value that was typed, so each such conversion is a fault. `trainer.settings.texts` parses texts
+of the command line and of the environment.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def fault(kind: str, value: object, *path: int | str) -> ErrorDetails:
 
 
 def conversions(annotation: Any, value: Any, result: Any) -> Iterator[ErrorDetails]:
-    """Yield a fault for each part of `value` that the type changed; `result` is the validator's."""
+    """Yield a fault for each part of `value` that the type changed; `result` is the validator's result."""
     is_unchanged = type(value) is type(result) and not isinstance(value, list | Mapping) and value == result
     if not is_unchanged:
         yield from _changes(value, result, (), kinds={*_kinds(annotation)})
@@ -174,7 +174,7 @@ def is_flag(info: FieldInfo | None) -> bool:
 
 
 def typed_text(info: FieldInfo, text: str, *, checks_type: bool = True) -> Any:
-    """Return the value of a text for this setting. Raise `MisfitError`.
+    """Return the value of a text for this setting. Raise `MisfitError` if the setting's type accepts no value of the text.
 
     Set `checks_type` to false for a setting whose own validator runs before type conversion: it receives the text.
     """
@@ -190,7 +190,7 @@ def typed_text(info: FieldInfo, text: str, *, checks_type: bool = True) -> Any:
 
 
 def typed_value(info: FieldInfo, value: Any) -> Any:
-    """Return a document's value if the setting's type accepts it. Raise `MisfitError`."""
+    """Return a document's value for this setting. Raise `MisfitError` if the setting's type does not accept it."""
     if isinstance(value, RepeatedKeyError):
         raise MisfitError([fault(REPEATED_KEY, value.key)])
     validator = _validator(_ValidatorKey(info)).__pydantic_validator__
@@ -223,9 +223,9 @@ def typed_as(info: FieldInfo, value: Any) -> str | None:
 
 
 def typed_default(info: FieldInfo) -> None:
-    """Check a setting's default, which can be in any Python form. Raise `MisfitError`."""
+    """Check a setting's default, which can be in any Python form. Raise `MisfitError` if the setting's type does not accept it."""
     if info.validate_default is False or info.default is PydanticUndefined or info.default is None:
-        return  # None: pydantic checks it itself, and nothing else is equal to it
+        return  # a default of None was already validated by pydantic, and no converted value equals None
     try:
         result = (
             _validator(_ValidatorKey(info))
