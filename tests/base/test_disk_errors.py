@@ -1,4 +1,4 @@
-"""Errors of the file system have a hint that fits their cause."""
+"""File system errors have a hint that fits the cause."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_reason_has_its_own_hint(number: int, kind: type, message: str, hin
 
 def test_a_name_that_is_too_long_is_not_reported_as_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OSError, match="too long") as caught:
-        os.stat("x" * 5000)  # noqa: PTH116 - as any library does
+        os.stat("x" * 5000)  # noqa: PTH116 - raises the error as a library would
     code = report(caught.value, as_json=False, debug=False)
     stderr = capsys.readouterr().err
     assert code == UsageError.code
@@ -43,7 +43,7 @@ def test_a_name_that_is_too_long_is_not_reported_as_a_bug(capsys: pytest.Capture
 
 
 def test_an_exception_that_cannot_be_shown_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    class Odd(Exception):  # noqa: N818 - made up
+    class Odd(Exception):  # noqa: N818 - an invented library's exception
         def __str__(self) -> str:
             raise ValueError
 

@@ -104,7 +104,7 @@ def test_toml_at_the_limits_is_read() -> None:
 
 
 def test_a_special_file_is_rejected_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # a socket's address has room for 100 characters
+    monkeypatch.chdir(tmp_path)  # a socket's address has at most about 100 characters
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")

@@ -27,7 +27,7 @@ OTHER = 4321
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Root]:
-    """Return an open folder beside another folder, in which nothing may change."""
+    """Return an open root beside another folder whose content must not change."""
     (tmp_path / "root" / "in").mkdir(parents=True)
     (tmp_path / "outside").mkdir(mode=0o700)
     (tmp_path / "outside" / "file").write_bytes(b"precious")
@@ -221,7 +221,7 @@ def test_a_file_that_vanishes_while_opened_is_reported(root: Root) -> None:
 
 
 def test_a_tree_of_any_depth_is_removed_or_reported(root: Root) -> None:
-    """The depth exceeds Python's recursion limit and the limit of open files."""
+    """The folders are nested more deeply than Python's recursion limit and the limit of open files."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     nest(root, sys.getrecursionlimit() + 200)
     with pytest.raises(OSError, match="Too many open files"), limited(files=200):

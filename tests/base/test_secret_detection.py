@@ -6,8 +6,8 @@ import pytest
 
 from trainer.base.secret_detection import secret_by_content, secret_by_name
 
-# Put together here, so that no file of this repository looks like a secret itself.
-KEY = b"q7Rt2xLm9KpVw3Zs8Yb4" + b"Nc6Hd1Jf5Ga0Te"  # random, of 34 characters
+# Assembled from parts, so that no file of this repository looks like a secret.
+KEY = b"q7Rt2xLm9KpVw3Zs8Yb4" + b"Nc6Hd1Jf5Ga0Te"  # 34 random characters
 SAMPLES = {
     "private key": b"-----BEGIN OPENSSH " + b"PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE",
     "a private key": b'{"private_key": "-----BEGIN ' + b'PRIVATE KEY-----\\nMIIEvQIBADANBg"}',

@@ -1,4 +1,4 @@
-"""Trained models of several kinds: each is trained in a checkout, by the commands that a user types."""
+"""Trained models of several kinds. Each is trained in a checkout with the commands that a user types."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Kind:
     """A kind of model."""
 
     task: str
-    """The class of the task that its net derives from."""
+    """The task class from which the net is derived."""
     prepare: Callable[[Checkout, Path], list[str]]
-    """Prepares data and code, with an empty folder for the data, and returns the words that train it."""
+    """Prepares code and data, the data in an empty folder, and returns the arguments of the training command."""
     like: str = ""
-    """The experiment that its experiment is a copy of."""
+    """The experiment of which a copy is trained."""
 
 
 def _pictures(checkout: Checkout, folder: Path) -> list[str]:
-    draw = random.Random(0)  # noqa: S311 - pictures
+    draw = random.Random(0)  # noqa: S311 - pictures for a test, not for cryptography
     for kind, dark in (("day", 150), ("night", 0)):
         (folder / kind).mkdir()
         for number in range(30):
@@ -47,7 +47,7 @@ def _pictures(checkout: Checkout, folder: Path) -> list[str]:
 
 
 def _table(checkout: Checkout, folder: Path) -> list[str]:
-    draw = random.Random(0)  # noqa: S311 - numbers
+    draw = random.Random(0)  # noqa: S311 - test data, not for cryptography
     lines = ["color,height,width,sold"]
     for number in range(100):
         color, height, width = draw.choice(["red", "green", "blue"]), draw.uniform(1, 9), draw.uniform(1, 9)
@@ -67,7 +67,7 @@ def _sequences(checkout: Checkout, folder: Path) -> list[str]:
 
 
 def _tokens(checkout: Checkout, folder: Path) -> list[str]:
-    draw = random.Random(0)  # noqa: S311 - words
+    draw = random.Random(0)  # noqa: S311 - words for a test, not for cryptography
     lines = [" ".join(draw.choices("abcd", k=1 + number % 6)) for number in range(60)]
     (folder / "words.txt").write_text("\n".join(lines) + "\n")
     (folder / "tokenizer.json").write_bytes(tokenizers.body(tokenizers.words(*"abcd")))
@@ -158,7 +158,7 @@ def _code(checkout: Checkout, name: str, code: str) -> list[str]:
 
 
 def _copy(checkout: Checkout, experiment: str, dataset: str) -> str:
-    """Write an experiment for a dataset as a copy of another."""
+    """Write an experiment for a dataset as a copy of another experiment."""
     name = f"{dataset}_{experiment}"
     done = checkout.reprise("new", name, "--like", experiment, "--dataset", dataset)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Experiments of kinds that no experiment of the repository has, as files."""
+"""The code of experiments for kinds of nets that the repository's experiments do not cover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""1,000 new samples for a model of each kind, in files: of the distribution of its data, and extreme ones."""
+"""1,000 new samples for a model of each kind, in files: samples like its data, and samples with extreme values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT: Final = 1000
 _FORMATS: Final = ("PNG", "BMP", "TIFF", "PPM")
 _LONGEST_LINE: Final = 8
 _EXTREME: Final = (0.0, -0.0, 1.0, -1.0, 1e-40, 1e6, -1e6, 255.0)
-"""Values of whole samples: both zeros, a subnormal number, and numbers far away from all others."""
+"""Values of whole samples: both zeros, a subnormal number, and numbers far from all other values."""
 
 Draw = np.random.Generator
 
@@ -56,7 +56,7 @@ def _table(folder: Path, draw: Draw) -> None:
 
 
 def rows_of(kind: str) -> list[dict[str, Any]] | None:
-    """Return the samples of a table as objects of JSON; None for other kinds."""
+    """Return the samples of a table as JSON objects; None for other kinds."""
     return _rows(_generator(kind)) if kind == "table" else None
 
 

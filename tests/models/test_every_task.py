@@ -1,6 +1,6 @@
 """For each task, a run's net, its package and its server return equal predictions for 1,000 new samples.
 
-Every bit is that of the net for the same batches if the certificate states so for the test of the run; else the tolerance applies.
+The predictions are bit-identical if the certificate states that those of the run's test are; otherwise the tolerance applies.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch]
 EVERY_TIME: Final = ("table", "multi-task")
-"""The kinds of model that each test run trains. The others are campaigns."""
+"""The kinds of model that each test run trains. Other kinds are trained in campaigns."""
 _SIZES: Final = (1, 64, 3, 200, 65)
 """Samples of requests. A server and `predict` divide more than 64 samples into batches of 64."""
 _ALONE: Final = Limits(batch_wait=0, max_body=64 << 20)
@@ -82,7 +82,7 @@ class Trained:
     package: PackagedModel
     files: list[Path]
     parts: list[Batch]
-    """The inputs of samples of equal shape beside each other, as the run reads them."""
+    """The inputs as the run reads them; a part holds consecutive samples of equal shape."""
 
     def requests(self) -> Iterator[Batch]:
         """Yield all samples in order, divided as requests of different sizes."""
@@ -100,7 +100,7 @@ class Trained:
 
     @property
     def tolerance(self) -> float:
-        """The largest difference, relative to the largest number: 0 if the program had the bits of the net in the run's test."""
+        """The largest difference, relative to the largest number: 0 if the program was bit-identical to the net in the run's test."""
         return 0.0 if self.package.opened.certificate.test.identical else TOLERANCE
 
     def require_equal(self, way: str, found: Sequence[Any], expected: Sequence[Any], *, tolerance: float) -> None:
@@ -228,7 +228,7 @@ def test_a_server_predicts_files_as_the_run(trained: Trained, server: Running) -
 
 
 def bodies(trained: Trained) -> Iterator[tuple[Any, Batch]]:
-    """Yield the samples as bodies of a request, a file or an object of JSON each, and their inputs."""
+    """Yield the bodies of requests, each a file or a JSON object, with their inputs."""
     if trained.model.reader.is_one_sample:
         for number, file in enumerate(trained.files):
             yield file.read_bytes(), {name: each[None] for name, each in trained.sample(number).items()}

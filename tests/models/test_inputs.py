@@ -67,7 +67,7 @@ def reader() -> InputReader:
 
 
 def with_source(reader: InputReader, **changes: Any) -> InputReader:
-    """Return a reader of a file with another description; `columns` are added."""
+    """Return a reader of a file with a changed description, to which `columns` are added."""
     assert reader.dataset
     assert reader.dataset.source_table
     columns = {**reader.dataset.source_table.columns, **changes.pop("columns", {})}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 PAGE: Final = (Path(__file__).parents[2] / "docs/how-to/leave.md").read_text(encoding="utf-8")
 EVERY_TIME: Final = "sequences"
-"""The kind of model that each test run packages: its length varies. The others are campaigns."""
+"""The kind of model that each test run packages: its samples vary in length. Other kinds are packaged in campaigns."""
 PLACEHOLDER: Final = "sha256:4f0c..."
 ALONE: Final = """
 import sys
@@ -58,7 +58,7 @@ def block(section: str) -> str:
 
 
 def execute(code: str, folder: Path, *words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a folder, by an interpreter that does not find the checkout."""
+    """Run Python code in a folder, with an interpreter that cannot import from the checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "REPRISE"))}
     return subprocess.run(
         [python, "-I", "-c", code, *words], cwd=folder, env=kept, capture_output=True, text=True, check=False
@@ -104,13 +104,13 @@ def test_a_package_predicts_in_torch_after_its_files_are_checked(package: dict[s
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python with Triton's own description of its configuration."""
+    """The path of a Python with Triton's own schema of its configuration."""
     return make_client(tmp_path_factory.mktemp("triton"), Path(__file__).with_name("triton.txt"))
 
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python with MLflow."""
+    """The path of a Python with MLflow."""
     return make_client(tmp_path_factory.mktemp("mlflow"), REQUIREMENTS)
 
 
@@ -118,7 +118,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_repository_for_triton_describes_the_graph_exactly(
     package: dict[str, Any], triton: str, tmp_path: Path
 ) -> None:
-    """Triton rejects a configuration whose shapes differ from those of the graph, also if a length of one varies."""
+    """Triton rejects a configuration whose shapes differ from those of the graph, even if only a variable length differs."""
     folder = Path(shutil.copytree(package["path"], tmp_path / "package"))
     done = execute(block("Triton"), folder)
     assert done.returncode == 0, done.stderr

@@ -83,7 +83,7 @@ class Net(Classifier):
 
 
 def packaged(checkout: Checkout, run: str, *words: str) -> dict[str, Any]:
-    """Type `reprise package RUN` and return what it prints."""
+    """Run `reprise package RUN`, and return its output."""
     done = checkout.reprise("package", run, "--json", *words)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -99,7 +99,7 @@ def package(checkout: Checkout) -> dict[str, Any]:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    """Samples in a file."""
+    """A file with samples."""
     np.save(tmp_path / "new.npy", np.random.default_rng(3).random((1000, 1, 4, 4), dtype=np.float32))
     return tmp_path / "new.npy"
 

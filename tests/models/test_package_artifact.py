@@ -1,4 +1,4 @@
-"""Packages as artifacts of a real registry, and of one that lies."""
+"""Packages as artifacts in a real registry, and in a registry that returns false content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def opened(tmp_path: Path) -> PackageFolder:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry, Debian's docker-registry."""
+    """The address of a running registry, Debian's docker-registry."""
     with on_free_port(tmp_path_factory.mktemp("registry")) as found:
         yield found
 
@@ -90,7 +90,7 @@ def test_an_image_is_no_package(registry: Registry, tmp_path: Path) -> None:
 
 
 def scripted(opened: PackageFolder, server: ScriptedRegistry, **changes: Any) -> Registry:
-    """Return a registry with a package, whose manifest has other values."""
+    """Return a registry with a package whose manifest has changed values."""
     manifest, files = manifest_of(opened, license_name=None)
     found = json.loads(manifest.to_json()) | changes
     server.answers["GET /v2/team/dots/manifests/1"] = Scripted(body=json.dumps(found).encode())

@@ -34,7 +34,7 @@ DIGEST: Final = "sha256:" + "1" * 64
 
 
 def small_package(*more: str, graph: bytes | None = None) -> tuple[Package, dict[str, bytes]]:
-    """A package whose files are texts, with `more` files; `graph` is the ONNX graph that its certificate is about."""
+    """A package whose files are texts, with `more` files; `graph` is the ONNX graph in its certificate."""
     files = {name: f"the file {name}".encode() for name in (*NAMES, *more)}
     same = OutputComparison(samples=2, identical=True, largest=0.0)
     files["certificate.json"] = ParityCertificate(

@@ -34,7 +34,7 @@ def ways_of(folder: Path) -> dict[str, WayParity]:
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Change parts of the small packages that are made next."""
+    """Change parts of the small packages that are made from now on."""
     usual = small_packages.small
     small = small_packages.Small
 
@@ -95,7 +95,7 @@ def test_predictions_that_depend_on_the_batch_are_found(tmp_path: Path, monkeypa
     assert [way for way, each in found.items() if not each.holds] == ["http"], "a request for each picture"
     certificate = open_package(folder).certificate.model_copy(update={"ways": tuple(found.values()), "holds": False})
     assert mismatch(certificate).startswith("golden samples by http: the largest difference is ")
-    assert mismatch(certificate).endswith(f"in scores of sample {found['http'].measured.sample}")  # type: ignore[union-attr] # it was tested
+    assert mismatch(certificate).endswith(f"in scores of sample {found['http'].measured.sample}")  # type: ignore[union-attr] # this way was tested
 
 
 def test_two_classes_of_one_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

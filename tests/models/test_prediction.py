@@ -51,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PackagedModel:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """150 pictures, of which the 70th and the last are none."""
+    """150 files: pictures, except for number 70, counted from 0, and the last file."""
     folder = tmp_path_factory.mktemp("pictures")
     draw = np.random.default_rng(0)
     for number in range(150):

@@ -1,4 +1,4 @@
-"""Programs of strangers: what could run code is rejected, and nothing of it runs."""
+"""Programs from untrusted users: parts that could run code are rejected, and their code is not run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def saved() -> tuple[Net, bytes]:
 
 
 def changed(data: bytes, change: Callable[[dict[str, bytes]], object]) -> bytes:
-    """Return the archive with other parts."""
+    """Return the archive with changed parts."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         top = source.namelist()[0].partition("/")[0]

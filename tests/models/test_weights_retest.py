@@ -1,4 +1,4 @@
-"""Retests of saved weights: signed or unsigned, and the errors of forged and edited ones."""
+"""Retests of saved weights: signed or unsigned, and the errors for forged and edited retests."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Written:
     retest: Path
 
     def found(self, key: Path | None = None) -> FoundRetest:
-        """Return the only retest, as it is verified."""
+        """Return the only retest, verified."""
         subject = RetestSubject.of_package(self.package)
         (only,) = weights_retests(self.folder, subject, key=key, opened=Root.at)
         return only
 
     def edit(self, change: dict[str, Any], *, path: Path | None = None) -> bytes:
-        """Change values of a document; return its new bytes."""
+        """Change values of a document on the disk, and return its new bytes."""
         path = path or self.retest
         text = json.dumps(json.loads(path.read_bytes()) | change).encode()
         path.write_bytes(text)
@@ -70,7 +70,7 @@ def metric(recomputed: float, *, measured: float = 0.75) -> MetricComparison:
 
 
 def written(runs: Path, *, key: Path | None = None, recomputed: float = 0.75) -> Written:
-    """Write a package and a retest beside it."""
+    """Write a package, and a retest in its folder."""
     package, files = small_package()
     folder = write_package(package, files, runs=runs)
     run = RunIdentity(run=package.run, attempt=1, identity=package.identity)

@@ -47,7 +47,10 @@ def declared(folder: Path, lines: str, *, below: str = "") -> Any:
             "    x: nn.Module | None = None",
             r"mine.py:8: setting x has the type nn.Module \| None, which a document cannot represent",
         ),
-        ("    x: list[nn.Module] = []", r"mine.py:8: setting x has the type list\[nn.Module\], which a document cannot represent"),
+        (
+            "    x: list[nn.Module] = []",
+            r"mine.py:8: setting x has the type list\[nn.Module\], which a document cannot represent",
+        ),
         ("    x: Missing = 3", "mine.py:8: setting x has the type Missing, which is not defined"),
         ("    x: list[Missing] = []", r"mine.py:8: setting x has the type list\[Missing\], which is not defined"),
     ],

@@ -27,7 +27,7 @@ class Base(LaunchSettings):
 
 
 class Experiment(Base):
-    learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
+    learning_rate = 3e-4  # type: ignore[pydantic-field]  # pydantic's mypy plugin does not support an override without an annotation
     progress: bool = False
     width: int = 8
     """Units."""
@@ -59,7 +59,7 @@ def test_an_experiment_cannot_set_what_the_launcher_needs() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        setattr(Experiment(), "width", 9)  # noqa: B010 - the type checker knows it too
+        setattr(Experiment(), "width", 9)  # noqa: B010 - mypy would reject the assignment
 
 
 def test_secrets_are_never_written_and_never_part_of_the_identity() -> None:

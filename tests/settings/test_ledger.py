@@ -1,4 +1,4 @@
-"""The ledger: who is bound to a setting, who reads it, and unused settings."""
+"""The ledger: functions bound to a setting, code that reads it, and unused settings."""
 
 from __future__ import annotations
 

@@ -49,13 +49,13 @@ def test_an_invalid_name_is_rejected_with_its_line_early_and_late(
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    dataset = 'd'\n    {line}\n", encoding="utf-8")
     found = misnamed(file.read_text(encoding="utf-8"))
-    if name != "model_config":  # pydantic defines it
+    if name != "model_config":  # pydantic uses this name itself
         assert found is not None
         assert (found[0], found[2]) == (name, 6)
         assert why in found[1]
     code = compile(file.read_text(encoding="utf-8"), str(file), "exec")
     with pytest.raises(ExperimentError) as caught:
-        exec(code, {"__name__": "mine"})  # noqa: S102 - the experiment
+        exec(code, {"__name__": "mine"})  # noqa: S102 - code of this test
     assert caught.value.message.startswith(f"mine.py:6: no setting can be named {name}: ")
     assert why in caught.value.message
     assert caught.value.hint == f"give {name} another name"
@@ -75,7 +75,7 @@ def test_an_invalid_name_is_rejected_with_its_line_early_and_late(
 def test_names_that_are_not_settings_are_free(line: str) -> None:
     text = f"{HEAD}class Settings(ClassificationSettings):\n    {line}\n"
     assert misnamed(text) is None
-    exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - the experiment
+    exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - code of this test
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_a_one_shot_iterable_is_not_a_setting() -> None:
     text = "from collections.abc import Iterable\nfrom trainer.settings.fields import LaunchSettings\n"
     text += "class Settings(LaunchSettings):\n    x: Iterable[int] = ()\n"
     with pytest.raises(ExperimentError, match="setting x is declared as an iterable, which can be read only once"):
-        exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - the experiment
+        exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - code of this test

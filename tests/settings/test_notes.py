@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # l
 
 
 def forked(notes: Notes, *places: str, end: int = 0) -> int:
-    """Take notes in a forked process that exits or kills itself; return its status."""
+    """Add notes in a forked process that exits or kills itself; return its status."""
     child = os.fork()
     if child == 0:
         for place in places:
@@ -60,7 +60,7 @@ def test_an_incomplete_line_is_skipped() -> None:
 def test_notes_can_be_passed_to_a_spawned_process() -> None:
     notes = Notes()
     notes.add("read", "width", "here")
-    other: Notes = pickle.loads(pickle.dumps(notes))  # noqa: S301 - our own
+    other: Notes = pickle.loads(pickle.dumps(notes))  # noqa: S301 - pickled by this test
     other.add("read", "width", "there")
     assert (other.book("read"), notes.book("read")) == ({"width": ["here", "there"]}, {"width": ["here"]})
 

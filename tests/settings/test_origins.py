@@ -29,15 +29,15 @@ class Base(LaunchSettings):
     limit: int | None = 5
     """A limit."""
     token: SecretStr | None = None
-    """A key for elsewhere."""
+    """The key of another service."""
 
 
 class Settings(Base):
-    learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
+    learning_rate = 3e-4  # type: ignore[pydantic-field]  # pydantic's mypy plugin does not support an override without an annotation
 
 
 def resolve_words(*argv: str, **given_by: str) -> Resolved[Settings]:
-    """Resolve a command line, with environment variables for further words."""
+    """Resolve a command line, and settings from environment variables, given as keyword arguments."""
     environ = {f"REPRISE_SETTING_{name.upper()}": value for name, value in given_by.items()}
     return resolve(Settings, Origins(options=parse_options(argv), environ=environ))
 

@@ -40,7 +40,7 @@ class Settings(LaunchSettings):
     path: Path | None = Path("a")
     exact: Decimal = Decimal("0.1")
     day: date | None = None
-    moment: datetime = datetime(2026, 1, 31, 8)  # noqa: DTZ001 - settings may have no time zone
+    moment: datetime = datetime(2026, 1, 31, 8)  # noqa: DTZ001 - a setting's time may have no time zone
     sizes: list[int] = [8]
     gaps: list[int | None] = []
     names: Sequence[str] = []
@@ -147,7 +147,7 @@ def test_an_error_names_the_file_that_has_it() -> None:
 
 
 def test_a_file_may_give_an_unused_setting_its_default() -> None:
-    """Otherwise the printed settings, of which no run uses all, could not be used as a file."""
+    """Otherwise the printed settings could not be used as a file, because no run uses all settings."""
     assert Ledger(resolve_files("count = 3\nrate = 0.5\n")).unbound() == ["rate"]
     assert Ledger(resolve_files("count = 3\n", words=["--count", "3"])).unbound() == ["count"]
 

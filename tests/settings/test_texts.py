@@ -39,7 +39,7 @@ UNIONS: list[tuple[tuple[Any, ...], str, object]] = [
 
 
 def in_any_order(kinds: tuple[Any, ...]) -> list[FieldInfo]:
-    unions: list[Any] = [Union[order] for order in permutations(kinds)]  # noqa: UP007 - of as many as there are
+    unions: list[Any] = [Union[order] for order in permutations(kinds)]  # noqa: UP007 - a union of a variable number of types
     return [FieldInfo(annotation=union) for union in unions]
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
         (Annotated[float, Field(ge=0, lt=1)], float),
         (int | None, int),
         (int, int | None),
-        (int | None, Optional[float]),  # noqa: UP045 - as in older code
+        (int | None, Optional[float]),  # noqa: UP045 - the form in older code
         (int | str, str),
         (Literal["adamw", "sgd"], str),
         (str, Literal["adamw", "sgd"]),

@@ -50,7 +50,7 @@ class Row(TypedDict):
 
 class Settings(LaunchSettings):
     depth: Literal[1, 2, 3] = 1
-    share: Literal[0.1, 0.5] = 0.1  # type: ignore[valid-type]  # the standard has no numbers with a point here; pydantic has
+    share: Literal[0.1, 0.5] = 0.1  # type: ignore[valid-type]  # typing does not allow floats here; pydantic does
     mixed: Literal[True, "auto", 3] = "auto"
     sizes: Sequence[int] = (8,)
     grid: list[list[int]] = []
@@ -101,7 +101,7 @@ def digest(resolved: Resolved[Any]) -> str:
 
 
 RIGHT: list[tuple[str, str, str, object]] = [
-    # setting, text of the command line, the same in a settings file, value in the record
+    # setting, text on the command line, value in a settings file, value in the record
     ("depth", "2", "2", 2),
     ("share", "0.5", "0.5", 0.5),
     ("share", "5e-1", "0.5", 0.5),

@@ -1,4 +1,4 @@
-"""Packages of small nets, and a server of each."""
+"""Packages of small nets, and a server for each package."""
 
 from __future__ import annotations
 

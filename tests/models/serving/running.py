@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerResponse:
-    """A response."""
+    """The response of a server."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ class Running:
 
     @property
     def infer(self) -> str:
-        """The path of inference."""
+        """The path for inference requests."""
         return f"/v2/models/{self.server.service.name}/infer"
 
     def get(self, path: str, **headers: str) -> ServerResponse:
@@ -56,7 +56,7 @@ class Running:
         return self.send("POST", path, body, **headers)
 
     def send(self, method: str, path: str, body: bytes | None, **headers: str) -> ServerResponse:
-        """Send a request on a connection of its own."""
+        """Send a request on a new connection."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})

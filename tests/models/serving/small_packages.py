@@ -1,4 +1,4 @@
-"""Packages of small nets, each made in a second without a training."""
+"""Packages of small nets, each made in a second without training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST: Final = "sha256:" + "1" * 64
 
 
 class Picture(nn.Module):
-    """Classes of pictures `[batch, 1, size, size]`."""
+    """A net that classifies pictures `[batch, 1, size, size]`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Picture(nn.Module):
 
 
 class Columns(nn.Module):
-    """A number from two numbers and a category."""
+    """A net that computes a number from two numbers and a category."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Columns(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Sums of the vectors of any number of tokens."""
+    """A net that sums the embeddings of any number of tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Small:
 
 
 def small(kind: str) -> Small:
-    """Return a net and its inputs; weights depend on the kind alone."""
+    """Return a net and its inputs; the weights depend only on the kind."""
     torch.manual_seed(7)
     classes = PredictionForm(kind="class", names=("ant", "bee", "cat"))
     match kind:

@@ -33,14 +33,14 @@ SAMPLES = np.random.default_rng(5).random((100, 1, 4, 4), dtype=np.float32)
 
 
 def npy(values: Any) -> bytes:
-    """An array as a file."""
+    """Return the bytes of a .npy file with an array."""
     body = io.BytesIO()
     np.save(body, values)
     return body.getvalue()
 
 
 def picture(kind: str, mode: str = "L") -> bytes:
-    """A picture as a file."""
+    """Return the bytes of a picture file."""
     body = io.BytesIO()
     values = np.random.default_rng(1).integers(0, 255, (20, 30), dtype=np.uint8)
     Image.fromarray(values).convert(mode).save(body, kind)
@@ -48,7 +48,7 @@ def picture(kind: str, mode: str = "L") -> bytes:
 
 
 def tensor(values: Any, **changes: Any) -> dict[str, Any]:
-    """An inference request of the protocol."""
+    """Return an inference request of the protocol."""
     flat = values.reshape(-1).tolist()
     return {"inputs": [{"name": "image", "shape": [*values.shape], "datatype": "FP32", "data": flat, **changes}]}
 
@@ -312,7 +312,7 @@ def test_headers_that_do_not_arrive_close_the_connection(
 
 
 def test_a_slow_net_is_504_and_a_full_queue_503(models: dict[str, PackagedModel]) -> None:
-    limits = Limits(batch_wait=20, timeout=4, concurrency=2)  # a request waits for others longer than it may take
+    limits = Limits(batch_wait=20, timeout=4, concurrency=2)  # a request waits for others longer than its timeout
     with running(models["arrays"], limits) as server, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(server.post, "/predict", npy(SAMPLES[:1])) for _ in range(2)]
         while server.server.service.occupancy.requests < 2:

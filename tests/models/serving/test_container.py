@@ -1,4 +1,4 @@
-"""A package behind HTTP in a container of the image that has nothing else: no network, no store, no key, no writable file."""
+"""A server in a container of the image, with nothing but the package: no network, no store, no key, no writable file."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.long]
 REQUESTS: Final = int(os.environ.get("REPRISE_FUZZ_REQUESTS", "2000"))
 GROWTH: Final = 96 << 20
-"""Bytes that the process may grow after the first half."""
+"""The most bytes by which the process may grow after the first half."""
 ODD: Final[tuple[Any, ...]] = (
     None, True, 0, -1, 1.5, 2**63, 2**70, 1e308, "", "NaN", "\ud83d", [], [[]], {}, [{}], {"name": "image"}, "x" * 1000, [[[[0]]]],
 )  # fmt: skip
@@ -61,7 +61,7 @@ def damaged(source: random.Random, body: bytes) -> bytes:
 
 
 def seeds(kind: str) -> tuple[list[Any], list[bytes]]:
-    """Valid requests of a kind of package: JSON for both endpoints, and files."""
+    """Return valid requests for a kind of package: JSON for both endpoints, and files."""
     match kind:
         case "arrays":
             return [{"inputs": {"image": SAMPLES[:2].tolist()}}, tensor(SAMPLES[:2])], [npy(SAMPLES[:3])]
@@ -83,13 +83,13 @@ def seeds(kind: str) -> tuple[list[Any], list[bytes]]:
 
 
 def resident() -> int:
-    """Bytes of memory of this process, the server included."""
+    """Return the memory of this process, including the server, in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("kind", ["arrays", "pictures", "table", "tensors"])
 def test_any_request_gets_a_prediction_or_a_clean_error(models: dict[str, PackagedModel], kind: str) -> None:
-    source, sizes = random.Random(20261130), []  # noqa: S311 - the same requests each time
+    source, sizes = random.Random(20261130), []  # noqa: S311 - reproducible requests, not for cryptography
     documents, files = seeds(kind)
     with running(models[kind], Limits(max_body=1 << 20)) as server:
         connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -105,7 +105,7 @@ def test_any_request_gets_a_prediction_or_a_clean_error(models: dict[str, Packag
             content = json.loads(response.read())
             assert response.status == 200 or 400 <= response.status < 500, (number, body, content, server.lines)
             assert response.status == 200 or (content["error"] and content["hint"]), (number, body, content)
-            assert "/tmp" not in content.get("error", ""), (number, body, content)  # noqa: S108 - no path of the server
+            assert "/tmp" not in content.get("error", ""), (number, body, content)  # noqa: S108 - searched for in the response, not used as a folder
             if number >= REQUESTS // 2:
                 sizes.append(resident())
         connection.close()

@@ -23,25 +23,25 @@ from tests.models.serving.test_server import SAMPLES, command
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains, pytest.mark.long]
 GROWTH_KB: Final = 48 << 10
-"""Kilobytes that the server may grow after it has met each client once."""
+"""The most kilobytes by which the server may grow after it has served each client once."""
 MOST_BODY: Final = 4 << 20
 ROUNDS: Final = 8
 RESPONSE: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 def post(body: bytes, *headers: str, kind: str = "application/json") -> bytes:
-    """A request for a prediction."""
+    """Return a request for a prediction."""
     lines = ["POST /predict HTTP/1.1", "host: a", f"content-type: {kind}", f"content-length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def get(*headers: str, target: str = "/v2/health/live") -> bytes:
-    """A request without a body."""
+    """Return a request without a body."""
     return "\r\n".join([f"GET {target} HTTP/1.1", "host: a", *headers, "", ""]).encode()
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """A request for a prediction whose body has no length."""
+    """Return a request for a prediction whose body has no stated length."""
     head = b"POST /predict HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in chunks)
 
@@ -106,13 +106,13 @@ def statuses(port: int, sent: bytes, count: int) -> list[int]:
 
 
 def resident_kb(pid: int) -> int:
-    """Kilobytes of memory of a process."""
+    """Return the memory of a process in kilobytes."""
     (found,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
     return int(found)
 
 
 def predicted(port: int) -> int:
-    """The status of a valid request."""
+    """Send a valid request, and return the status of the response."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as client:
         client.request("POST", "/predict", npy(SAMPLES[:1]))
         response = client.getresponse()
@@ -133,7 +133,7 @@ def test_each_hostile_request_gets_a_clean_error_and_memory_stays_flat(packages:
         process.terminate()
         assert process.wait(40) == 0
         assert process.stderr
-        assert process.stderr.read().splitlines()[:-1] == []  # the last line says that the server stopped
+        assert process.stderr.read().splitlines()[:-1] == []  # the last line reports that the server stopped
 
 
 def test_a_client_that_reads_no_response_does_not_fill_the_memory(packages: dict[str, Path]) -> None:
@@ -149,7 +149,7 @@ def test_a_client_that_reads_no_response_does_not_fill_the_memory(packages: dict
 
 
 def test_slow_clients_are_closed_and_others_served_meanwhile(packages: dict[str, Path]) -> None:
-    """Each client sends a byte of its headers every half second, so that a limit for silence alone would never end."""
+    """Each client sends a byte of its headers every half second, so a timeout for silence alone would not close the connection."""
     with command(packages["arrays"]) as (process, port, _), ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
         for each in slow:

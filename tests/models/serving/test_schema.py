@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server: a fuzzer sends what it describes, and what it rules out, to the real command."""
+"""The OpenAPI document of a server: a fuzzer sends valid and invalid requests by the document to the real command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.models.serving.limits import Limits
 
 pytestmark = pytest.mark.torch
 REQUIREMENTS: Final = Path(__file__).with_name("schemathesis.txt")
-"""Schemathesis with all that it needs, by hash. It is in no environment."""
+"""Schemathesis and its dependencies, with hashes. No environment of the repository has it."""
 CHECKS: Final = (
     "not_a_server_error",
     "status_code_conformance",

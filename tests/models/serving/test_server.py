@@ -1,4 +1,4 @@
-"""The command `reprise serve`: what it prints, what it refuses, and how it stops."""
+"""The command `reprise serve`: its output, its errors, and how it stops."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SAMPLES: Final = np.random.default_rng(2).random((64, 1, 4, 4), dtype=np.float32
 def command(
     package: Path, *words: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
-    """Run `reprise serve` in an empty folder without a store; yield the process, its port, and what it printed first."""
+    """Run `reprise serve` in an empty folder without a store; yield the process, its port, and its first lines."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "AWS_", "OTEL_"))
     }
@@ -61,7 +61,7 @@ def command(
 
 
 def ended(package: Path, *words: str) -> tuple[int, str]:
-    """Run `reprise serve` to its end; return the exit code and the errors."""
+    """Run `reprise serve` until it exits, and return the exit code and the error output."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "trainer", "serve", str(package), *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -106,7 +106,7 @@ def test_a_stream_of_requests_gets_responses_or_a_refused_connection(packages: d
                     client.request("POST", "/predict", npy(SAMPLES[:1]))
                     response = client.getresponse()
                 except OSError:
-                    return  # it was not accepted
+                    return  # the server did not accept the connection
                 statuses.append(response.status)
                 if b"predictions" not in response.read():
                     broken.append(str(response.status))

@@ -1,4 +1,4 @@
-"""Tensors in JSON: what one side writes the other reads without a change, and what is no value of a type is rejected."""
+"""Tensors in JSON: a round trip changes no value, and a value that a type does not have is rejected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def values(dtype: str) -> st.SearchStrategy[Any]:
 
 
 def outcome(read: Callable[[], dict[str, Any]]) -> dict[str, Any] | RequestError:
-    """Return what a call returns, or the error of the request."""
+    """Return the result of a call, or the error of the request."""
     try:
         return read()
     except RequestError as fault:

@@ -41,7 +41,7 @@ class Collector(BaseHTTPRequestHandler):
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """Run a collector; yield its address, and what it received."""
+    """Run a collector; yield its address, and the spans that it receives."""
     received: list[tuple[str, bytes]] = []
     handler = type("Receiving", (Collector,), {"received": received})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -53,7 +53,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 
 def predict(port: int) -> None:
-    """Send a request that belongs to a trace, and one to a path that the server does not have."""
+    """Send a request that belongs to a trace, and a request to an unknown path."""
     for path in ("/predict", "/secret?q=1"):
         connection = HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("POST", path, npy(SAMPLES[:1]), {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
