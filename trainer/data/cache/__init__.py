@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 CACHE_LIMIT: Final = "REPRISE_CACHE_LIMIT"
-"""The environment variable with the bound of the cache, such as `20GB`."""
+"""The environment variable with the cache's size limit, such as `20GB`."""

@@ -1,10 +1,11 @@
-"""The bound of a cache: processes with a limit count together what the cache holds, and write a byte only after it was counted.
+"""The size limit of a cache: processes with a limit share a count of the cached bytes, and count bytes before they write them.
 
-    limit.json   the count: bytes of whole datasets and everything else, and bytes of each streamed version
-    limit.lock   a shared lock of each process that streams: the first one measures the cache and corrects the count
+    limit.json   the count: bytes of each streamed version, and bytes of everything else
+    limit.lock   each process that uses the cache with a limit holds a shared lock; the first process measures the cache
 
-A count may be too high, after a process was killed between counting and writing, never too low: the cache stays within its bound. A fetch
-without a limit is not counted until the next measurement. Without working locks (some network shares) concurrent processes may exceed it.
+The count may be too high, if a process was killed between counting and writing, but never too low, so the cache stays within its limit.
+A fetch without a limit is not counted until the next measurement. Without working locks (on some network shares), concurrent processes may
+exceed the limit.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ if TYPE_CHECKING:
 COUNT: Final = "limit.json"
 LOCK: Final = "limit.lock"
 STREAMED: Final = "streamed."
-"""Beginning of the name of a version's folder of chunks, which ends with the user: `streamed.u1000`."""
+"""Prefix of the name of a version's folder of chunks, which ends with the user: `streamed.u1000`."""
 _BLOCK: Final = 4096
 _ENTRY: Final = 256
-"""Bytes of a file in its folder, at most, approximately."""
-_LEAST: Final = 4 << 20
-"""Bytes that leases, inspections and folders may need beyond what is counted."""
+"""Bytes of a file's entry in its folder, an approximate upper bound."""
+_UNCOUNTED: Final = 4 << 20
+"""Bytes of the limit reserved for leases, inspections and folders, which processes write without counting them."""
 
 
 def cost(size: int) -> int:
-    """Return the bytes that a file of this size takes on the disk.
+    """Return the bytes that a file of `size` bytes takes on disk.
 
     >>> cost(1), cost(8192)
     (4352, 8448)
@@ -59,7 +60,7 @@ class UsageDocument(Document):
 
 @dataclass(slots=True)
 class Usage:
-    """What the cache holds, in bytes."""
+    """The bytes that the cache holds."""
 
     other: int = 0
     """Everything except the chunks of streamed versions."""
@@ -72,7 +73,7 @@ class Usage:
         return self.other + sum(self.streamed.values())
 
     def add(self, owner: str | None, size: int) -> None:
-        """Count `size` more bytes, or less, for a streamed version or for everything else."""
+        """Add `size`, which may be negative, to the count of the streamed version `owner`, or to `other` if `owner` is `None`."""
         if owner is None:
             self.other = max(0, self.other + size)
             return
@@ -90,13 +91,13 @@ class Budget:
 
     @property
     def usable(self) -> int:
-        """The bytes that may be counted: what is small and not counted has room, too."""
-        return self.limit - min(_LEAST, self.limit // 16)
+        """The bytes that may be counted: the limit less a reserve for small files that are not counted."""
+        return self.limit - min(_UNCOUNTED, self.limit // 16)
 
     def join(self) -> int | None:
-        """Count this process as a user of the cache, and return the descriptor that does; the first user measures the cache.
+        """Register this process as a user of the cache until the returned descriptor is closed; the first user measures the cache.
 
-        `None` if the cache's lock cannot be opened.
+        Return `None` if the cache's lock cannot be opened.
         """
         with Root.at(self.root, make=True) as root:
             handle = open_lock(root, LOCK)
@@ -113,7 +114,7 @@ class Budget:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Count this process as a user of the cache until the end of the block."""
+        """Register this process as a user of the cache until the end of the block."""
         handle = self.join()
         try:
             yield
@@ -122,13 +123,16 @@ class Budget:
                 os.close(handle)
 
     def measure(self) -> None:
-        """Correct the count by measuring the cache; temporary files of dead processes are removed."""
+        """Measure the cache and correct the count. This user's temporary chunk files are removed, so no process may be streaming."""
         with self.changed() as count:
             found = measure(self.root, cleans=True)
             count.other, count.streamed = found.other, found.streamed
 
     def reserve(self, owner: str | None, size: int) -> bool:
-        """Count `size` more bytes for a streamed version, or for everything else; return whether the limit allows them."""
+        """Count `size` more bytes for the streamed version `owner` if the limit allows them; return whether they were counted.
+
+        If `owner` is `None`, the bytes are counted as `other`.
+        """
         with self.changed() as count:
             if count.total + size > self.usable:
                 return False
@@ -136,7 +140,7 @@ class Budget:
             return True
 
     def release(self, owner: str | None, size: int) -> None:
-        """Count `size` bytes less."""
+        """Subtract `size` bytes from the count."""
         with self.changed() as count:
             count.add(owner, -size)
 
@@ -147,7 +151,11 @@ class Budget:
 
     @contextmanager
     def changed(self) -> Iterator[Usage]:
-        """Open the count for a change. Each change opens the file: its lock then excludes threads, too. Do not fork meanwhile."""
+        """Yield the count under a lock, and write it if the block changed it. Do not fork in the block.
+
+        Each call opens the file again, so that its lock also excludes other threads. Raises `MachineError` if the file cannot be opened
+        or written.
+        """
         with Root.at(self.root, make=True) as root:
             handle = open_lock(root, COUNT)
         if handle is None:
@@ -175,7 +183,10 @@ class Budget:
 
 
 def measure(root: Path, *, cleans: bool = False) -> Usage:
-    """Return what a cache holds, as `du` counts it; `cleans` removes temporary files among the chunks of this user, of dead processes."""
+    """Measure a cache: chunks as `cost` counts them, everything else as `du` does.
+
+    `cleans` removes this user's temporary chunk files, so no process may be streaming.
+    """
     count, seen = Usage(), set()
     own = f"{STREAMED}u{os.getuid()}"
     with Root.at(root) as whole:

@@ -1,12 +1,12 @@
-"""The chunks of a streamed version on the disk: one file for each group of them, counted by the cache's bound.
+"""The chunks of a streamed version on disk: one file for each group of chunks, counted against the cache's limit.
 
-    versions/<name>/<content>/streamed.u1000/cdef…       a chunk; each reader verifies it at each use
-    versions/<name>/<content>/streamed.u1000/0123…-40-9  adjacent chunks: 9 bytes of a pack, from its byte 40; verified one by one
-    versions/<name>/<content>/streamed.u1000/.cdef…      a temporary file, or one that is being removed
+    versions/<name>/<content>/streamed.u1000/cdef…       a chunk; each reader verifies it on each use
+    versions/<name>/<content>/streamed.u1000/0123…-40-9  adjacent chunks: 9 bytes of a pack, from byte 40; each chunk is verified
+    versions/<name>/<content>/streamed.u1000/.cdef…      a temporary file, or a file that is being removed
 
-Files belong to one user, and only this user can evict them. A name appears by a link and disappears by renaming, which only one process
-can do, so that each file is counted once. A file is truncated before it is unlinked, so that its space is free at once, even if another
-process has it open; that process finds it too short, and fetches it.
+Files belong to one user, and only this user can evict them. A file gets its name by a hard link and loses it by a rename, which only one
+process can do, so that each file is counted once. A file is truncated before it is unlinked, so that its space is free at once, even if
+another process has it open; that process reads too few bytes, and fetches the chunk again.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
     from trainer.data.chunks import ChunkFile, ChunkGroup
 
 _MOST_SPARE: Final = 1 << 20
-"""Bytes that are counted in advance, at most; of a small limit 1/64."""
+"""Maximum number of bytes that are counted in advance; 1/64 of the limit if that is less."""
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems without hard links."""
 _MOST_OPEN: Final = 64
-"""Files of several chunks that stay open."""
+"""Maximum number of files with several chunks that stay open."""
 _LOOK_S: Final = 1.0
-"""Seconds between two readings of all leases."""
+"""Minimum seconds between two readings of all leases."""
 
 
 class ChunkFolder:
-    """The folder of this user's chunks of a version, whose folder is at `version` below the cache."""
+    """This user's chunks of a version. `version` is the path of the version's folder, relative to the cache."""
 
     def __init__(self, budget: Budget, version: str) -> None:
         self.budget, self.path = budget, f"{version}/{STREAMED}u{os.getuid()}"
         with disk_faults(budget.root / self.path):
             self._folder = make_shared_folder(budget.root, self.path)
         self._open: dict[str, int] = {}
-        """Open files of several chunks, the one that was read last at the end: a process that evicts one truncates it."""
+        """Open files with several chunks, most recently read last. Eviction truncates a file, so that reading it returns too few bytes."""
         self._reading = Lock()
         weakref.finalize(self, _close_all, self._open)
         self._idle: list[str] = []
@@ -63,12 +63,12 @@ class ChunkFolder:
         return {name for name in self._folder.names() if not name.startswith(".")}
 
     def has(self, file: ChunkFile) -> bool:
-        """Return whether a file is there with its size."""
+        """Return whether the file exists and has the expected size."""
         info = self._folder.stat(file.name)
         return info is not None and info.st_size == file.size
 
     def read(self, group: ChunkGroup, identifier: int) -> bytes | None:
-        """Return a verified chunk of a group; `None` if it is missing, or was damaged or evicted."""
+        """Return a verified chunk of a group; `None` if it is missing, evicted or damaged. A damaged group is evicted."""
         chunk, first = group.find(identifier)
         try:
             body = self._bytes(group, first, chunk.size)
@@ -81,7 +81,7 @@ class ChunkFolder:
         return None
 
     def _bytes(self, group: ChunkGroup, first: int, size: int) -> bytes:
-        """Return bytes of a group, fewer if it was evicted. A file with several chunks stays open for later reads."""
+        """Return `size` bytes of a group from byte `first`, or fewer if it was evicted. A file with several chunks stays open."""
         with self._reading:
             if (handle := self._open.pop(group.name, None)) is not None:
                 if len(body := os.pread(handle, size, first)) == size:
@@ -100,11 +100,14 @@ class ChunkFolder:
             os.close(handle)
 
     def reserve(self, files: Sequence[ChunkFile]) -> bool:
-        """Count files before they are written; return whether the limit allows them."""
+        """Count files before they are written, if the limit allows them; return whether they were counted."""
         return self.budget.reserve(self.path, sum(each.cost for each in files))
 
     def write(self, target: ChunkFile, body: bytes, *, refund: Callable[[int], None] | None = None) -> None:
-        """Write a file, for which room is reserved; `refund` gets its bytes if the room is not needed. Raises `MachineError`."""
+        """Write a file whose bytes are reserved. Raises `MachineError` if it cannot be written.
+
+        Reserved bytes that are not needed are passed to `refund`; without `refund`, they are subtracted from the count.
+        """
         temporary, back = f".{target.name}.{secrets.token_hex(8)}", refund or self._uncount
         try:
             with disk_faults(self._folder.path / target.name):
@@ -123,7 +126,10 @@ class ChunkFolder:
             back(replaced * target.cost)
 
     def _name(self, temporary: str, target: ChunkFile) -> int:
-        """Give a file its name; return how many files of this name, whose bytes are counted, there were or remain."""
+        """Give a file its final name; return how many counted files of this name are superfluous.
+
+        These are the damaged files that were removed, and `temporary` itself if another process has written the same file.
+        """
         replaced = 0
         while True:
             try:
@@ -133,7 +139,9 @@ class ChunkFolder:
                     return replaced + 1
                 replaced += _remove(self._folder, target.name)  # damaged
                 continue
-            except FileNotFoundError:  # another process has evicted it already, unless the file itself is gone
+            except (
+                FileNotFoundError
+            ):  # another process has already evicted the new name, if the temporary file still exists
                 if self._folder.stat(temporary) is None:
                     raise
             except OSError as fault:
@@ -148,11 +156,11 @@ class ChunkFolder:
             self._folder.unlink(temporary, missing_ok=True)
 
     def remove(self, files: Iterable[ChunkFile]) -> int:
-        """Remove those files that are there; return their bytes, which stay counted."""
+        """Remove the files that exist; return their bytes, which stay counted."""
         return sum(each.cost for each in files if _remove(self._folder, each.name))
 
     def evict(self, files: Iterable[ChunkFile]) -> None:
-        """Remove those files that are there, and count them less."""
+        """Remove the files that exist, and subtract their bytes from the count."""
         if freed := self.remove(files):
             self._uncount(freed)
 
@@ -160,13 +168,14 @@ class ChunkFolder:
         self.budget.release(self.path, size)
 
     def clear(self) -> None:
-        """Evict all chunks: the version is complete."""
+        """Evict all chunks, because the version is complete."""
         self._take_from(self.path)
 
     def take_room(self, files: Sequence[ChunkFile]) -> bool:
-        """Evict chunks of another version of this user, as many bytes as `files` need; return whether any was evicted.
+        """Evict chunks of another version of this user to make room for `files`; return whether any chunk was evicted.
 
-        First of a version that no process uses, then of one that has more than an equal share, while this one has less.
+        Versions that no process uses come first. If this version has less than an equal share of the streamed bytes, the surplus of a
+        version with more than that share comes next.
         """
         need = sum(each.cost for each in files)
         if self.take_idle(need):
@@ -180,7 +189,7 @@ class ChunkFolder:
         )
 
     def take_idle(self, need: int) -> bool:
-        """Evict `need` bytes of this user's versions that no process uses; return whether any was evicted."""
+        """Evict up to `need` bytes of a version of this user that no process uses; return whether any chunk was evicted."""
         if monotonic() - self._looked >= _LOOK_S:
             leases = list(active_leases(self.budget.root, now=time()))
             leased = {f"{each.name}/{each.content.removeprefix('sha256:')}" for each in leases if each}
@@ -190,11 +199,11 @@ class ChunkFolder:
         return any(self._take_from(path, need) for path in self._idle)
 
     def take_any(self, need: int) -> bool:
-        """Evict `need` bytes of any version of this user, used or not; return whether any was evicted."""
+        """Evict up to `need` bytes of a version of this user, even if it is in use; return whether any chunk was evicted."""
         return any(self._take_from(path, need) for path in _of_user(self.budget.count().streamed))
 
     def _take_from(self, path: str, need: int | None = None) -> bool:
-        """Evict chunks of a version, at least `need` bytes if there are as many; return whether any was evicted."""
+        """Evict chunks of a version until `need` bytes are free, or all chunks without `need`; return whether any chunk was evicted."""
         freed = 0
         with (
             suppress(OSError, UnsafePathError),
@@ -213,17 +222,17 @@ class ChunkFolder:
 
 
 class Grant:
-    """Bytes that a process counted in advance for a version: its threads then need not open the count for each chunk."""
+    """Bytes that a process counts in advance for a version, so that its threads need not open the count for each chunk."""
 
     def __init__(self, folder: ChunkFolder) -> None:
-        """Count nothing yet."""
+        """Start without counted bytes."""
         self._folder = folder
         self.spare = min(_MOST_SPARE, folder.budget.limit // 64)
         """Bytes to count in advance."""
         self._left, self._lock = 0, Lock()
 
     def take(self, size: int) -> bool:
-        """Take bytes for chunks that are then written; return whether the limit allows them."""
+        """Take `size` counted bytes for chunks that are then written; return whether the limit allows them."""
         with self._lock:
             need = size - self._left
             if need <= 0:
@@ -236,7 +245,7 @@ class Grant:
             return False
 
     def put(self, size: int) -> None:
-        """Give bytes back that are counted and not, or no longer, used."""
+        """Return counted bytes that are not, or no longer, used."""
         with self._lock:
             self._left += size
             if self._left > 4 * self.spare:
@@ -244,7 +253,7 @@ class Grant:
                 self._left = self.spare
 
     def close(self) -> None:
-        """Count what is left less."""
+        """Subtract the unused bytes from the count."""
         with self._lock:
             if self._left:
                 self._folder.budget.release(self._folder.path, self._left)
@@ -262,7 +271,7 @@ def _of_user(paths: Iterable[str]) -> list[str]:
 
 
 def _remove(folder: Root, name: str) -> bool:
-    """Truncate and unlink a file of this user; return whether this call did it."""
+    """Truncate and unlink a file of this user; return whether this call removed it."""
     away = f".{name}.{secrets.token_hex(8)}"
     try:
         folder.rename(name, away)

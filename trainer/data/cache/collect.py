@@ -1,10 +1,11 @@
 """Remove cached data that no declared dataset and no running process needs.
 
-A version is needed if it is declared or leased, complete or not. Its marker names the objects that it needs. Objects younger than an hour
-and files of other users are kept.
+A version is needed if it is declared, leased or locked, whether it is complete or not. Its markers name the objects that it needs. If a
+lease cannot be read, all versions are needed. Objects younger than an hour, and files that this user may not remove, are kept.
 
 Unneeded versions are first renamed. Then leases are read again, and a version that was leased in the meantime gets its name back. Only then
-objects are removed. A process that leases a version between these steps finds an object missing before it reads it, and fetches it again.
+are objects removed. A process that leases a version between these steps notices that an object is missing before it reads the object, and
+fetches it again.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ class Collected:
     objects: int
     bytes: int
     of_others: int
-    """Versions and objects that are not needed and belong to other users."""
+    """Unneeded versions and objects of other users, which this user may not remove; 0 in a dry run."""
     leases: int
-    """Active leases."""
+    """Active leases, including locked version folders."""
 
 
 def collect_cache(
     cache: Cache, declared: Iterable[Dataset], *, unread: Iterable[str] = (), now: float, dry_run: bool
 ) -> Collected:
-    """Remove what is not needed, or only count it in a dry run. All versions of datasets named in `unread` are kept."""
+    """Remove unneeded data, or only count it in a dry run. All versions of the datasets named in `unread` are kept."""
     if not cache.root.exists():
         return Collected(versions=(), objects=0, bytes=0, of_others=0, leases=0)
     contents = {dataset.content.removeprefix("sha256:") for dataset in declared}
@@ -84,12 +85,12 @@ def collect_cache(
 
 
 def _version_paths(root: Root) -> list[str]:
-    """Return the folders of all versions, including incomplete ones and those that an interrupted collection renamed; no links."""
+    """Return the folders of all versions, including incomplete versions and those that an interrupted collection renamed, but no links."""
     return [path for name in _folders(root, VERSIONS) for path in _folders(root, name)]
 
 
 def _folders(root: Root, above: str) -> list[str]:
-    """Return the paths of the folders in a folder; none if the folder is missing or not readable."""
+    """Return the paths of the folders in a folder; an empty list if the folder is missing or not readable."""
     with suppress(FileNotFoundError, PermissionError), root.below(above) as folder:
         return [f"{above}/{name}" for name in folder.names() if folder.has_folder(name)]
     return []
@@ -121,7 +122,7 @@ def _set_aside(root: Root, path: str) -> str | None:
 
 
 def _unneeded_objects(root: Root, *, but: set[str], now: float) -> Iterator[tuple[str, int]]:
-    """Yield path and size of old objects and temporary files that no version needs, except the versions in `but`."""
+    """Yield the path and size of old objects and temporary files that no version needs; the versions in `but` are ignored."""
     needed = {name for path in _version_paths(root) if path not in but for name in _objects(root, path)}
     for above in _folders(root, OBJECTS):
         with root.below(above) as shelf:

@@ -1,9 +1,10 @@
-"""Bytes that a process computed from the files of a version, such as its tokens, kept beside the version for the next start.
+"""Bytes that a process computed from the files of a version, such as tokens, kept beside the version for later processes.
 
-    versions/<name>/<content>/derived-….u1000   sha256 of all that follows; the digest of what the bytes depend on; the bytes
+    versions/<name>/<content>/derived-….u1000   sha256 of the rest; a digest of everything that the bytes depend on; the bytes
 
-No digest in git covers derived bytes. A process therefore reads only the file of its own user, whose bytes have the digest that this user
-wrote; other users compute theirs. A user has one file for each version: a new one replaces it, and processes that read the old one keep it.
+No digest in git covers derived bytes. A process therefore reads only the file of its own user, and checks it against the digest in it;
+other users compute the bytes again. A user has one file for each version. A new file replaces it; processes that mapped the old file can
+still read it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def derived(
     *,
     budget: Budget | None = None,
 ) -> memoryview:
-    """Return the bytes of an earlier process of this user, verified, or those that `make` returns, which are kept if there is room.
+    """Return the verified bytes that an earlier process of this user kept, or call `make` and keep its result if there is room.
 
     `key` holds everything that the bytes depend on, besides the files of the version. With a `budget`, the kept bytes are counted.
     """
@@ -59,7 +60,10 @@ def derived(
 
 
 def _read(place: Root, name: str, key: bytes) -> memoryview | None:
-    """Return the bytes of a file that this user wrote; `None` if they are damaged. Raise `OSError`, `ValueError`."""
+    """Return the bytes of this user's file; `None` if another user owns it, it has another key, or it is damaged.
+
+    Raise `OSError` if it cannot be read, `ValueError` if it is empty.
+    """
     with place.open(name) as file:
         if os.fstat(file.fileno()).st_uid != os.getuid():
             return None
@@ -70,7 +74,7 @@ def _read(place: Root, name: str, key: bytes) -> memoryview | None:
 
 
 def _keep(place: Root, name: str, key: bytes, made: bytes, budget: Budget | None) -> None:
-    """Replace this user's file, if the limit of the cache allows it."""
+    """Remove this user's earlier file, and write the new file if the cache's limit allows it."""
     _remove(place, budget)
     size = cost(2 * _SHA256 + len(made))
     if budget is not None and not budget.reserve(None, size):
@@ -87,7 +91,7 @@ def _keep(place: Root, name: str, key: bytes, made: bytes, budget: Budget | None
 
 
 def _remove(place: Root, budget: Budget | None) -> None:
-    """Remove this user's file, and temporary files of processes that were killed, whose bytes may stay counted."""
+    """Remove this user's file, and temporary files of killed processes, whose bytes may stay counted."""
     own = re.compile(rf"\.?{NAME}[0-9a-f]+{re.escape(own_name(''))}(\.[0-9a-f]+{re.escape(PARTIAL)})?")
     for name in filter(own.fullmatch, place.names()):
         about = place.stat(name)

@@ -3,12 +3,12 @@
     objects/…                                 bytes of datasets: trainer/data/cache/objects.py
     versions/<name>/<content>/manifest.jsonl  the published manifest
     versions/<name>/<content>/complete.json   the objects of the version; written last
-    versions/<name>/<content>/wanted.json     the same, during a fetch
-    versions/<name>/<content>/suspect.u1000   user 1000 read a wrong byte: the next start of this user verifies the whole version
+    versions/<name>/<content>/wanted.json     the objects of the version, during a fetch
+    versions/<name>/<content>/suspect.u1000   user 1000 read damaged bytes: the next start of this user verifies the whole version
     versions/<name>/<content>/fetch.lock      a lock that saves bandwidth: trainer/data/cache/locks.py
 
-Folders get the mode of the cache's own folder: with mode 1777, as /tmp, each user can add files and only remove their own. Whether a
-version is complete never depends on modes, times or listings.
+Folders get the mode of the cache's own folder. With mode 1777, the mode of /tmp, each user can add files, but remove only their own.
+Whether a version is complete never depends on file modes, times or directory listings.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class VersionObjects(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """The cache in the folder `root`, which is created on the first write."""
+    """The cache in the folder `root`, which is created on first write."""
 
     root: Path
 
@@ -85,25 +85,25 @@ class Cache:
         return Objects(root=self.root)
 
     def place(self, dataset: Dataset) -> Path:
-        """Return the folder of a dataset, whether it exists or not."""
+        """Return the path of a dataset's folder, whether it exists or not."""
         return self.root / _version(dataset)
 
     def version(self, dataset: Dataset) -> Root:
-        """Open the folder of a dataset. Raises `OSError`."""
+        """Open the folder of a dataset. Raises `OSError` if it does not exist or cannot be opened."""
         with Root.at(self.root) as root:
             return root.below(_version(dataset))
 
     def has(self, dataset: Dataset) -> bool:
-        """Return whether the dataset is complete and this user read no wrong byte in it.
+        """Return whether the dataset is complete and this user read no damaged bytes in it.
 
-        Reads the marker, the manifest's digest and the sizes of the objects, but not single files.
+        Reads the marker, hashes the manifest and checks the sizes of the objects, but reads no files of the dataset.
         """
         return self._complete(dataset) is not None
 
     def find(self, dataset: Dataset) -> CachedDataset | None:
-        """Return the dataset with a lease, or `None` if `has` is false.
+        """Return the dataset with a lease, or `None` if `has` returns false.
 
-        The lease keeps `data gc` from removing the bytes while the value exists.
+        The lease keeps `data gc` from removing the bytes while the returned object exists.
         """
         return self._complete(dataset, with_lease=True)
 
@@ -113,7 +113,9 @@ class Cache:
         except OSError:
             return None
         with place:
-            lease = self.lease(dataset) if with_lease else None  # first, so that objects found below are not collected
+            lease = (
+                self.lease(dataset) if with_lease else None
+            )  # first, so that `data gc` keeps the objects found below
             if place.stat(own_name(SUSPECT)) is not None:
                 return None
             markers = (read_marker(place, marker) for marker in (own_name(COMPLETE), COMPLETE))
@@ -135,7 +137,7 @@ class Cache:
         return cached
 
     def manifest(self, dataset: Dataset) -> ManifestFiles | None:
-        """Return the cached manifest of a dataset, verified by its digest; `None` if it is missing, whether its files are cached or not."""
+        """Return the manifest of a dataset if it is cached and has the declared digest, whether or not its files are cached."""
         with suppress(OSError), self.version(dataset) as place:
             return _listing(dataset, dataset.manifest, place)
         return None
@@ -146,7 +148,7 @@ class Cache:
             write_small_file(place, MANIFEST, manifest)
 
     def lease(self, dataset: Dataset) -> Lease | None:
-        """Take a lease that keeps `data gc` from removing the dataset; `None` if the cache allows none."""
+        """Take a lease that keeps `data gc` from removing the dataset; `None` if neither a lease file nor a lock is possible."""
         return take_lease(
             self.root,
             name=dataset.name,
@@ -167,7 +169,10 @@ class Cache:
             write_small_file(place, WANTED, canonical(objects.model_dump()))
 
     def finish(self, dataset: Dataset, objects: VersionObjects, lease: Lease | None) -> CachedDataset:
-        """Mark the dataset as complete, once all its objects are on disk. Raises `DigestMismatchError`."""
+        """Mark the dataset as complete, once all its objects are on disk, and return it.
+
+        Raises `DigestMismatchError` if the manifest or an object was altered or removed in the meantime.
+        """
         with self._make(dataset) as place:
             partial = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
             _remove(place, partial)  # first, because no later fetch looks for them once the marker exists
@@ -180,7 +185,7 @@ class Cache:
             return cached
 
     def mark_suspect(self, dataset: Dataset) -> bool:
-        """Make this user's next start verify the dataset and fetch wrong bytes again; return whether the cache is writable."""
+        """Make this user's next start verify the dataset and fetch damaged bytes again; return whether the cache is writable."""
         try:
             with self.version(dataset) as place, suppress(FileExistsError):
                 place.create(own_name(SUSPECT)).close()
@@ -189,7 +194,7 @@ class Cache:
         return True
 
     def is_suspect(self, dataset: Dataset) -> bool:
-        """Return whether this user read a wrong byte in the dataset."""
+        """Return whether this user read damaged bytes in the dataset."""
         try:
             with self.version(dataset) as place:
                 return place.stat(own_name(SUSPECT)) is not None
@@ -221,7 +226,10 @@ def read_marker(place: Root, marker: str) -> VersionObjects | None:
 
 
 def _listing(dataset: Dataset, manifest: str, place: Root) -> ManifestFiles | None:
-    """Return the manifest, verified by its digest; a repacked manifest has another digest and is verified by its content."""
+    """Return the manifest in `place`, verified; `None` if no manifest is valid.
+
+    It is verified by the declared digest. A repacked manifest has the digest `manifest` instead, and is verified by its content.
+    """
     for name in (own_name(MANIFEST), MANIFEST):
         with suppress(OSError, ValueError, UnsafePathError), place.open(name) as file:
             raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -235,7 +243,10 @@ def _listing(dataset: Dataset, manifest: str, place: Root) -> ManifestFiles | No
 
 
 def write_small_file(place: Root, name: str, data: bytes | mmap.mmap) -> None:
-    """Write a small file atomically; if another user's file cannot be replaced, under this user's own name."""
+    """Write a small file atomically; if another user's file cannot be replaced, under this user's own name.
+
+    Raises `MachineError` if it cannot be written under either name.
+    """
     for rival in range(_RIVALS):
         try:
             place.write_whole(name, data, mode=0o444)
@@ -244,7 +255,7 @@ def write_small_file(place: Root, name: str, data: bytes | mmap.mmap) -> None:
                 raise
             name = own_name(name)
         except MachineError as fault:
-            # Another process of this user finished first and removed the temporary file; retry once for each process.
+            # Another process of this user finished first and removed the temporary file. Up to _RIVALS processes may do so.
             if rival == _RIVALS - 1 or not isinstance(fault.__cause__, FileNotFoundError):
                 raise
         else:
@@ -253,7 +264,7 @@ def write_small_file(place: Root, name: str, data: bytes | mmap.mmap) -> None:
 
 
 def _remove(place: Root, names: Iterable[str]) -> None:
-    """Remove the files that belong to this user."""
+    """Remove the files that this user may remove."""
     for name in names:
         with disk_faults(place.path / name), suppress(PermissionError):
             place.unlink(name, missing_ok=True)

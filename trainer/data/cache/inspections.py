@@ -29,9 +29,9 @@ D = TypeVar("D", bound="Document")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CachedDocument:
-    """A document about one version with its declared reader and splits, which every sample was read for.
+    """A document about a version, its declared reader and its splits, computed from every sample.
 
-    It lies beside the version. If the cache is full or read-only, the samples are read again.
+    It lies beside the version. If the cache is full or read-only, the next process reads the samples again.
     """
 
     cache: Cache
@@ -67,30 +67,30 @@ class CachedInspection(_CachedDocument):
         return self._read(read_inspection)
 
     def write(self, inspection: Inspection) -> bool:
-        """Write the inspection; return whether the cache is writable."""
+        """Write the inspection; return whether it was written."""
         return self._write(inspection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedOverview(_CachedDocument):
-    """The overview of a version, so that it is made once on a machine."""
+    """The overview of a version, so that it is computed once per machine."""
 
     def read(self) -> Overview | None:
         """Return the overview; `None` if it is missing or invalid."""
         return self._read(read_overview)
 
     def write(self, overview: Overview) -> bool:
-        """Write the overview; return whether the cache is writable."""
+        """Write the overview; return whether it was written."""
         return self._write(overview)
 
 
 def cached_inspection(dataset: Dataset, cache: Cache) -> CachedInspection:
-    """Return the inspection of a cached version; its name changes with the reader and the splits."""
+    """Return the inspection of a cached version; the file's name depends on the reader and the splits."""
     return CachedInspection(cache=cache, dataset=dataset, name=f"inspected-{_key(dataset, FORMAT)}.json")
 
 
 def cached_overview(dataset: Dataset, cache: Cache) -> CachedOverview:
-    """Return the overview of a cached version; its name changes with the reader, the source table and the splits."""
+    """Return the overview of a cached version; the file's name depends on the reader, the source table and the splits."""
     name = f"overview-{_key(dataset, OVERVIEW_FORMAT, 'source_table')}.json"
     return CachedOverview(cache=cache, dataset=dataset, name=name)
 

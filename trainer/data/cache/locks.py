@@ -1,12 +1,12 @@
 """Locks in the cache: leases, which keep `data gc` from removing data of a running process, and the lock of a fetch.
 
 A lease is a locked file. It is active as long as its process or a forked loader worker exists, because the system releases the lock when
-they end. The lock counts only within the same boot of the same system, which all its containers share, and if locks work on the file
-system. A lease of another machine is active for 30 days. A process that cannot write to the cache locks the version's folder instead, which
-only needs read access.
+they end. The lock is checked only within the same boot of a system, which all containers on it share, and only if locks work on the file
+system. Any other lease, such as that of another machine, counts as active for 30 days. A process that cannot write to the cache locks the
+version's folder instead, which needs only read access.
 
 The lock of a fetch lets one of several processes fetch a dataset while the others wait. It only saves bandwidth: without it, or if its
-holder hangs, a dataset is downloaded twice, which is correct. The holder writes a counter into the lock's file, so that waiting processes
+holder hangs, a dataset is downloaded twice, which is safe. The holder writes a counter to the lock's file, so that waiting processes
 can see its progress.
 """
 
@@ -38,7 +38,7 @@ BEAT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 FOLDER: Final = "leases"
 LONGEST_S: Final = 30 * 24 * 3600.0
-"""Seconds for which a lease is active if its lock cannot be checked: longer than runs last."""
+"""Seconds for which a lease is active if its lock cannot be checked; no run is expected to take longer."""
 
 
 class LeaseDocument(Document):
@@ -56,12 +56,12 @@ class Lease:
     """A lease of this process, which ends with `end`, with the last reference to it, or with the process."""
 
     def __init__(self, root: Path, name: str | None, handle: int) -> None:
-        """Own the locked file `name` of the cache `root`, or without a name the lock of a version's folder."""
+        """Own `handle`: the locked file `name` in the cache `root`, or a version's locked folder if `name` is `None`."""
         self.end = weakref.finalize(self, _end, root, name, handle, os.getpid())
 
 
 def take_lease(root: Path, *, name: str, content: str, place: str) -> Lease | None:
-    """Lease the dataset in the folder `place` below `root`; `None` if neither a file nor the folder can be locked."""
+    """Lease the dataset in the folder `place` below `root`; `None` if no file can be created and the folder cannot be locked."""
     file = f"{name}-{os.getuid()}-{secrets.token_hex(8)}.json"
     try:
         with make_shared_folder(root, FOLDER) as folder:
@@ -75,7 +75,7 @@ def take_lease(root: Path, *, name: str, content: str, place: str) -> Lease | No
 
 
 def lock_version(root: Path, place: str) -> Lease | None:
-    """Lock the folder of a version, which only needs read access; `None` if it cannot be locked."""
+    """Lock the folder of a version, which needs only read access; `None` if it cannot be locked."""
     with suppress(OSError, UnsafePathError), Root.at(root) as whole, whole.below(place) as folder:
         handle = os.dup(folder.fileno())
         try:
@@ -88,14 +88,14 @@ def lock_version(root: Path, place: str) -> Lease | None:
 
 
 def is_locked(root: Root, place: str) -> bool:
-    """Return whether a process without write access to the cache reads the version in the folder `place`."""
+    """Return whether a process without write access to the cache has locked the version's folder `place`."""
     with suppress(OSError, UnsafePathError), root.below(place) as folder:
         return not _lock(folder.fileno())
     return False
 
 
 def active_leases(root: Path, *, now: float) -> Iterator[LeaseDocument | None]:
-    """Yield leases that are or may be active; `None` for an unreadable or incomplete lease, which may be for any dataset.
+    """Yield the leases that are or may be active, and `None` for an unreadable or incomplete lease, which may be for any dataset.
 
     Links and folders are ignored, because Reprise creates leases only as files.
     """
@@ -107,7 +107,7 @@ def active_leases(root: Path, *, now: float) -> Iterator[LeaseDocument | None]:
 
 
 def boot() -> str:
-    """Return the identifier of the current boot, which all containers of a system share."""
+    """Return the identifier of the current boot, which all containers on a system share; `unknown` if the system has none."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return "unknown"
@@ -145,7 +145,7 @@ def _lock(handle: int) -> bool:
 
 
 def _locks_work(folder: Root, name: str) -> bool:
-    """Return whether locks work on this file system, by a second lock on a file that is locked."""
+    """Return whether locks work on this file system: a second lock on the locked file `name` must fail."""
     second = folder.handle(name, os.O_RDONLY)
     try:
         return not _lock(second)
@@ -154,7 +154,7 @@ def _locks_work(folder: Root, name: str) -> bool:
 
 
 def _end(root: Path, name: str | None, handle: int, owner: int) -> None:
-    if name is not None and os.getpid() == owner:  # a forked worker ends before its parent
+    if name is not None and os.getpid() == owner:  # not in a forked worker, which ends before its parent
         with suppress(OSError, UnsafePathError), Root.at(root) as whole:
             whole.unlink(f"{FOLDER}/{name}")
     with suppress(OSError):
@@ -165,9 +165,9 @@ def _end(root: Path, name: str | None, handle: int, owner: int) -> None:
 def fetch_lock(
     folder: Root, name: str, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
 ) -> Iterator[None]:
-    """Wait until this process has the lock `name`, the fetch is done, or the holder seems dead.
+    """Wait until this process has the lock `name`, the fetch is done, or the holder seems dead; then run the block.
 
-    Raises `UnsafePathError` if `name` is not a regular file.
+    `waiting` is called before a wait. Raises `UnsafePathError` if `name` is not a regular file.
     """
     handle = open_lock(folder, name)
     if handle is None:
@@ -185,7 +185,7 @@ def fetch_lock(
 
 @contextmanager
 def _heartbeat(handle: int) -> Iterator[None]:
-    """Write a count every second from a thread, because hashing or flushing a large file may take minutes."""
+    """Write a counter every second in a thread, because hashing or flushing a large file may take minutes."""
     over = Event()
 
     def write_counts() -> None:
@@ -221,11 +221,11 @@ def _may_fetch(handle: int) -> bool:
 
 
 def open_lock(folder: Root, name: str) -> int | None:
-    """Open or create the lock's file for all users.
+    """Open the lock's file, or create it for all users; `None` if that fails. Raises `UnsafePathError` if it is not a regular file.
 
     The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.
     """
-    # If another user has just created it and not changed its mode yet, it is locked without a heartbeat.
+    # O_RDONLY: if another user has just created the file and not yet changed its mode, it is locked without a heartbeat.
     for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
         with suppress(OSError):
             handle = folder.handle(name, flags)

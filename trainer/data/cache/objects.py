@@ -5,8 +5,8 @@
     objects/ab/….u1000             a replacement by user 1000 for a damaged object of another user
     objects/ab/.cdef….1000-*       a temporary file of user 1000
 
-An object is written to a temporary file, flushed to disk and renamed; then the folder is flushed. Writers and readers verify digests, not
-this module. In a sticky folder a user cannot replace a file of another user, so a replacement has its own name and is preferred.
+An object is written to a temporary file, flushed to disk and renamed; then the folder is flushed. Writers and readers verify digests; this
+module does not. In a sticky folder a user cannot replace a file of another user, so a replacement has its own name and is preferred.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Objects:
     root: Path
 
     def has(self, sizes: Mapping[str, int]) -> bool:
-        """Return whether all objects exist with these sizes; readers verify their bytes."""
+        """Return whether all objects exist with the given sizes; readers verify their bytes."""
         try:
             with Root.at(self.root) as root, root.below(FOLDER) as objects:
                 return all(_find(objects, name, size) for name, size in sizes.items())
@@ -49,7 +49,7 @@ class Objects:
             return not sizes
 
     def open(self, name: str, size: int) -> BinaryIO | None:
-        """Open an object of this size, preferring this user's own; `None` if it is missing or a link."""
+        """Open an object, preferring this user's own file; `None` if no regular file with `size` bytes exists or can be opened."""
         with suppress(FileNotFoundError), Root.at(self.root) as root, root.below(FOLDER) as objects:
             if path := _find(objects, name, size):
                 with suppress(UnsafePathError, OSError):
@@ -57,30 +57,30 @@ class Objects:
         return None
 
     def link(self, name: str, size: int, *, to: Root, new: str) -> None:
-        """Create a hard link `new` to an object in the folder `to`. Raises `OSError`."""
+        """Create the hard link `new` in the folder `to`. Raises `OSError` if the object is missing or cannot be linked."""
         with Root.at(self.root) as root, root.below(FOLDER) as objects:
             if (path := _find(objects, name, size)) is None:
                 raise FileNotFoundError(name)
             objects.link(path, new, to=to)
 
     def shelf(self, name: str) -> Root:
-        """Open or create the folder of an object, with the mode of the cache. Raises `OSError`."""
+        """Open or create the folder of an object, with the mode of the cache. Raises `OSError` if neither is possible."""
         return make_shared_folder(self.root, f"{FOLDER}/{name[:2]}")
 
     def clear(self, name: str, *, but: str = "", read: Callable[[BinaryIO], None] = lambda _: None) -> None:
-        """Remove temporary files of this user for an object, after `read` has read them; links are not read."""
+        """Remove this user's temporary files of an object, except `but`; `read` is called with each regular file first."""
         with suppress(FileNotFoundError), self.shelf(name) as shelf:
             for leftover in shelf.names():
                 if not leftover.startswith(f".{name[2:]}.{os.getuid()}-") or leftover == but:
                     continue
                 with suppress(UnsafePathError, FileNotFoundError), shelf.open(leftover) as file:
                     read(file)
-                with suppress(PermissionError):  # a file of another user with a name of this user
+                with suppress(PermissionError):  # another user's file, with a name of this user's temporary files
                     shelf.unlink(leftover, missing_ok=True)
 
 
 class Incoming:
-    """An object that several threads write in any order; it gets its name with `settle`."""
+    """An object that several threads write in any order; `settle` gives it its name."""
 
     def __init__(self, objects: Objects, name: str) -> None:
         self._objects, self._name, self._place = objects, name, objects.root / FOLDER / name[:2] / name[2:]
@@ -102,19 +102,19 @@ class Incoming:
                 at, rest = at + done, rest[done:]
 
     def read(self, at: int, length: int) -> Iterator[memoryview]:
-        """Yield written bytes in blocks; each block is overwritten by the next one, in one small buffer."""
+        """Yield written bytes in blocks. All blocks share a buffer, so a block is valid only until the next block."""
         end, buffer = at + length, memoryview(bytearray(_BLOCK))
         while at < end and (size := os.preadv(self._handle, [buffer[: end - at]], at)):
             yield buffer[:size]
             at += size
 
     def flush(self) -> None:
-        """Flush written bytes to disk, while other threads still write."""
+        """Flush written bytes to disk; other threads may write meanwhile."""
         with disk_faults(self._place):
             os.fsync(self._handle)
 
     def settle(self, size: int) -> None:
-        """Flush the object to disk and give it its name. Raises `MachineError`."""
+        """Truncate the object to `size`, flush it to disk and give it its name. Raises `MachineError` if this fails."""
         with disk_faults(self._place):
             os.ftruncate(self._handle, size)
             os.fchmod(self._handle, 0o444)
@@ -132,7 +132,7 @@ class Incoming:
             self.leave()
 
     def discard(self) -> None:
-        """Remove the temporary file, if the object has no name yet."""
+        """Remove and close the temporary file, unless `settle` or `leave` has closed it."""
         if self._handle >= 0:
             self._shelf.unlink(self.temporary, missing_ok=True)
         self.leave()
@@ -152,7 +152,7 @@ def own_name(name: str) -> str:
 
 
 def settle(folder: Root, temporary: str, name: str) -> None:
-    """Rename a complete file; if another user's file has the name, to this user's own name."""
+    """Rename a complete file to `name`, or to this user's own name if a file of another user has that name."""
     try:
         folder.rename(temporary, name)
     except PermissionError:
@@ -160,7 +160,7 @@ def settle(folder: Root, temporary: str, name: str) -> None:
 
 
 def make_shared_folder(root: Path, path: str) -> Root:
-    """Open a folder below `root`; missing folders are created with the mode of `root`, whatever the umask is."""
+    """Open a folder below `root`; missing folders are created with the mode of `root`, regardless of the umask."""
     with Root.at(root, make=True) as whole:
         mode, parts = stat.S_IMODE(os.fstat(whole.fileno()).st_mode), path.split("/")
         for depth in range(1, len(parts) + 1):
@@ -171,7 +171,7 @@ def make_shared_folder(root: Path, path: str) -> Root:
 def _make_open(root: Root, folder: str, mode: int) -> None:
     """Create a folder that has its mode before it has its name, because another user may write into it at once.
 
-    All processes use the same temporary name, so that none renames its folder over a folder in use.
+    All processes use the same temporary name, so that no process renames its folder over a folder in use.
     """
     above, _, name = folder.rpartition("/")
     new = f"{above}/.new-{name}" if above else f".new-{name}"
@@ -192,7 +192,7 @@ def _make_open(root: Root, folder: str, mode: int) -> None:
 
 
 def _find(objects: Root, name: str, size: int) -> str | None:
-    """Return the path of a file of this size for an object."""
+    """Return the path, in `objects`, of an object's regular file with `size` bytes, preferring this user's own; `None` if none exists."""
     with suppress(FileNotFoundError), objects.below(name[:2]) as shelf:
         for each in (own_name(name[2:]), name[2:]):
             info = shelf.stat(each)

@@ -1,7 +1,8 @@
-"""The files of a version that is not complete in the cache: their chunks are fetched when they are read, or ahead by `read_ahead`.
+"""The files of a version that is not complete in the cache: their chunks are fetched when they are read, or earlier by `read_ahead`.
 
-Each chunk is verified at each read, from the disk or from the store. A store that fails is asked again for `PATIENCE_S`. A version can be
-pickled, which opens it again, and forked: a worker reads what the first process fetched ahead, and fetches the rest itself.
+Each chunk is verified each time it is read from disk or from the store. Failed requests to the store are retried for `PATIENCE_S`.
+A version can be pickled, which opens it again, and forked: a worker reads the chunks that the first process fetched ahead, and fetches the
+others.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 PARTIAL_BYTES: Final = 128 << 20
-"""Bytes of chunks that a process keeps in memory because it read only a part of them; at least one chunk."""
+"""Maximum bytes of partly read chunks that a process keeps in memory; at least one chunk is kept."""
 
 MOST: Final = 16
-"""A group of chunks has at most this part of the cache's limit: it takes room, and is evicted, as a whole."""
+"""A group of chunks has at most 1/MOST of the cache's limit, because it is written and evicted as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSource:
-    """The source of a version's chunks and their cache; other processes get it by pickling."""
+    """The store of a version's chunks, and their cache; it can be pickled for other processes."""
 
     cache: Cache
     dataset: Dataset
@@ -51,7 +52,7 @@ class StreamSource:
 
 
 class StreamedDataset(Files):
-    """A dataset's files, read-only, of which the cache holds some chunks; only verified bytes are returned."""
+    """A dataset's files, read-only. The cache holds some of their chunks; only verified bytes are returned."""
 
     is_streamed = True
 
@@ -64,12 +65,14 @@ class StreamedDataset(Files):
         patience: Patience | None = None,
         store: Store | None = None,
     ) -> None:
-        """Use a version whose manifest is verified, and the store if it is open."""
+        """Open a version with its verified manifest `listing`; `store` is the store, if it is already open."""
         self.source, self.dataset, self.lease = source, source.dataset, lease
         self.chunks = Chunks(listing)
         self._patience, self._process = patience or Patience(), os.getpid()
         self.folder_of_chunks = ChunkFolder(source.budget, version_of(source))
-        if (joined := source.budget.join()) is not None:  # held open: the process counts as a user of the cache
+        if (
+            joined := source.budget.join()
+        ) is not None:  # stays open, so that the process counts as a user of the cache
             weakref.finalize(self, os.close, joined)
         self._ahead: ReadAhead | None = None
         self._paths = Paths(listing)
@@ -92,7 +95,7 @@ class StreamedDataset(Files):
         return self.chunks.size(self._number(path))
 
     def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
-        """Return the bytes from `start` to `stop`, verified."""
+        """Return the bytes from `start` to `stop`, or to the file's end, verified."""
         number = self._number(path)
         size = self.chunks.size(number)
         stop = size if stop is None else min(stop, size)
@@ -110,44 +113,47 @@ class StreamedDataset(Files):
         """Do nothing: `view` and `read` return verified bytes only."""
 
     def folder(self) -> Path:
-        """Raise `DatasetError`: a folder needs all files on the disk."""
+        """Raise `DatasetError`, because a folder needs all files on disk."""
         raise DatasetError(
             f"{self.dataset.title} is needed as a folder, and is larger than the cache's limit of {self.source.budget.limit:,} bytes",
             hint="set REPRISE_CACHE_LIMIT to more than the dataset's size, or unset it",
         )
 
     def chunk_ids(self, path: str, start: int, stop: int) -> Iterator[int]:
-        """Yield the ids of the chunks with these bytes of a file."""
+        """Yield the identifiers of the chunks that contain the bytes from `start` to `stop` of a file."""
         return (identifier for identifier, _ in self.chunks.within(self._number(path), start, stop))
 
     def regroup(self, starts: Iterable[int]) -> None:
-        """Fetch, keep and evict adjacent small files together: from each of these chunks to the next one. Without any, one by one."""
+        """Group adjacent chunks that are fetched, kept and evicted together: a group begins at each chunk in `starts`.
+
+        Without `starts`, each chunk is a group. The threads that fetch ahead are ended.
+        """
         self.close()
         self._starts = tuple(starts)
         self.chunks.regroup(self._starts, most=min(RUN_BYTES, self.source.budget.limit // MOST))
 
     def download(self, run: Sequence[ChunkGroup], patience: Patience) -> list[bytes]:
-        """Return the verified bytes of adjacent groups from the store; a store that fails is asked again."""
+        """Return the verified bytes of adjacent groups from the store; failed requests are retried."""
         return patience.call(lambda: download_run(self.store, run, title=self.dataset.title))
 
     @property
     def patience(self) -> Patience:
-        """The patience with the store; a forked worker prints nothing."""
+        """The retries of failed requests; in a forked worker they print nothing."""
         return self._patience if self._process == os.getpid() else Patience(check=self._patience.check)
 
     def read_ahead(self, batches: Sequence[Sequence[int]], later: Sequence[int] = ()) -> ReadAhead:
-        """Begin to fetch the chunks of `batches` in this order, and then `later`; this ends what was fetched ahead before."""
+        """Start to fetch the chunks of `batches` in this order, and then those of `later`; an earlier read-ahead is ended."""
         self.close()
         self._ahead = ReadAhead(self, batches, later)
         return self._ahead
 
     def stop(self) -> None:
-        """Stop fetching ahead, without waiting for a store that does not answer."""
+        """Stop fetching ahead, without waiting for a store that does not respond."""
         if self._ahead is not None and self._process == os.getpid():
             self._ahead.stop()
 
     def close(self) -> None:
-        """End the threads that fetch ahead, and wait for them: the process may be forked then."""
+        """End the threads that fetch ahead, and wait for them, so that the process can be forked."""
         if self._ahead is not None and self._process == os.getpid():
             self._ahead.close()
 
@@ -190,7 +196,7 @@ class StreamedDataset(Files):
 
 
 def version_of(source: StreamSource) -> str:
-    """Return the path of the version's folder below the cache."""
+    """Return the path of the version's folder, relative to the cache."""
     return source.cache.place(source.dataset).relative_to(source.cache.root).as_posix()
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MANY: Final = 2
 """A file with at least this many segments is large, and has its own object."""
 MAPS: Final = 512
-"""Objects mapped at once: each uses a file handle, of which a process usually has 1024."""
+"""Maximum number of mapped objects: each uses a file descriptor, and a process usually has 1024."""
 RETRY: Final = "run the same command again: it verifies the dataset and fetches damaged files again"
 _NOT_WRITABLE: Final = (
     "this user cannot write to {root}: set REPRISE_CACHE to another folder; "
@@ -46,9 +46,9 @@ class CachedDataset:
 
     is_streamed = False
     lease: Lease | None = None
-    """Keeps `data gc` from removing the version; `None` if the cache allows no lease."""
+    """Keeps `data gc` from removing the version; `None` if a lease is not possible."""
     budget: Budget | None = None
-    """The limit of the cache, which counts what this process adds."""
+    """The cache's limit, which counts the bytes that this process adds."""
 
     def __init__(self, *, cache: Cache, dataset: Dataset, listing: ManifestFiles, sparse: Mapping[str, str]) -> None:
         """Use a version that `Cache.find` has checked to be complete."""
@@ -82,9 +82,9 @@ class CachedDataset:
         return self.entry(path).size
 
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once in each process: the whole of a small file, the touched parts of a large one.
+        """Verify the bytes from `start` to `stop`, once in each process: a small file as a whole, a large file in its touched parts.
 
-        Raises `DigestMismatchError`; the next start then verifies the whole dataset and fetches wrong bytes again.
+        Raises `DigestMismatchError` if they are damaged; the next start then verifies the whole dataset and fetches damaged files again.
         """
         number = self._number(path)
         if not self._verified[number]:
@@ -105,11 +105,11 @@ class CachedDataset:
         return self._folder
 
     def derived(self, key: Mapping[str, Any], make: Callable[[], bytes], /) -> memoryview:
-        """Return the bytes that `make` computes from the files, or an earlier process of this user computed."""
+        """Return the bytes that `make` computes from the files, or that an earlier process of this user computed with the same `key`."""
         return derived(self._cache, self.dataset, key, make, budget=self.budget)
 
     def link(self, path: str, *, to: Root, new: str) -> bool:
-        """Create a hard link to a verified large file; return whether the file is large and the system allowed the link."""
+        """Create a hard link to a verified large file; return false if the file is small or the system does not allow the link."""
         entry = self.entry(path)
         if len(entry.segments) < MANY:
             return False
@@ -126,7 +126,7 @@ class CachedDataset:
             return make_file_tree(self, self._listing, place)
 
     def _require_parts(self, number: int, entry: ManifestEntry, start: int, stop: int) -> None:
-        """Verify the parts of a large file that contain these bytes; the whole file was verified when it was assembled."""
+        """Verify the parts of a large file that contain the bytes from `start` to `stop`; assembly verified the whole file."""
         view, at = self._view(entry), 0
         for part, segment in enumerate(entry.segments):
             end = at + segment.length
@@ -152,7 +152,10 @@ class CachedDataset:
                 return memoryview(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size))
 
     def _mapped(self, entry: ManifestEntry, name: str, size: int) -> mmap.mmap:
-        """Return the memory map of an object. The least recently used map is dropped, and closed when its last view is gone."""
+        """Return the memory map of an object. With more than `MAPS` maps, the least recently used map is dropped.
+
+        A dropped map is closed when its last view is gone.
+        """
         if name in self._maps:
             self._maps.move_to_end(name)
             return self._maps[name]
