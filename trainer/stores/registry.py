@@ -272,7 +272,9 @@ class Registry:
             yield
         except requests.exceptions.SSLError as fault:
             message = f"the TLS certificate of {self.host} is not trusted: {short(str(fault))}"
-            raise StoreError(message, hint="SSL_CERT_FILE names the certificates of a company's proxy") from fault
+            raise StoreError(
+                message, hint="behind a company's proxy, set SSL_CERT_FILE to the file of its certificates"
+            ) from fault
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as fault:
             raise StoreUnreachableError(
                 f"the transfer of {what} from {self.label} was interrupted", hint=_REACH

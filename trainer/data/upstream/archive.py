@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BLOCK: Final = 1 << 20
 _SPARE: Final = 64 << 20
-"""Bytes of the disk that stay free."""
+"""Bytes of disk space that stay free."""
 _ENCRYPTED: Final = 0x1
 _TYPE_BITS: Final = 0o170000
 _ALLOWED_TYPES: Final = {0, 0o100000, 0o040000}
@@ -58,8 +58,9 @@ class _ArchiveMember:
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack an archive into the new folder `folder`; return the number of files.
 
-    Files of operating systems are left out. Raises `DatasetError` for a damaged or encrypted archive, an entry that is not a regular file
-    or leaves the folder, for two entries with one name, and if the disk has not enough space; `folder` is then incomplete.
+    Files that operating systems and editors create are left out. Raises `DatasetError` if the archive is damaged or encrypted, has no files
+    or too many, has an entry that is not a regular file or leaves the folder, has two entries with the same name, or does not fit on the
+    disk; `folder` is then incomplete.
     """
     folder.mkdir(parents=True)
     left = shutil.disk_usage(folder).free - _SPARE
@@ -79,7 +80,7 @@ def unpack(archive: Path, folder: Path) -> int:
 
 
 def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> None:
-    """Add the name of an entry. Raises `DatasetError` for an entry that must not be unpacked."""
+    """Add the name of an entry to `names`. Raises `DatasetError` for an entry that must not be unpacked."""
     where = f"{archive.name}: entry {short(entry.name)!r}"
     if fault := path_fault(entry.name) or entry.fault:
         hint = "nothing was published; unpack the archive yourself if you trust it, and publish the folder"
@@ -94,7 +95,7 @@ def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> Non
 
 
 def _write(entry: _ArchiveMember, target: Path, *, archive: Path, left: int) -> int:
-    """Write the data of an entry; return its size. Stops before the disk is full, whatever size the archive states."""
+    """Write the data of an entry; return its size. Raises `DatasetError` before the disk is full, whatever size the archive states."""
     target.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     source = entry.open()
@@ -114,7 +115,7 @@ def _write(entry: _ArchiveMember, target: Path, *, archive: Path, left: int) -> 
     if size != entry.size:
         raise DatasetError(
             f"{archive.name}: entry {short(entry.name)!r} has {size:,} bytes; the archive states {entry.size:,}",
-            hint="it is damaged: import it again",
+            hint="the archive is damaged: import it again",
         )
     return size
 
@@ -135,14 +136,16 @@ def _reading(archive: Path) -> Iterator[None]:
 
 @contextmanager
 def _entries(archive: Path) -> Iterator[Iterator[_ArchiveMember]]:
-    """Open an archive; yield its entries without folders."""
+    """Open an archive; yield its entries, except folders."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as packed:
             yield (_of_zip(packed, each) for each in packed.infolist() if not each.is_dir())
     else:
         with tarfile.open(archive) as tar:
             yield (_of_tar(tar, each) for each in tar if not each.isdir())
-            while tar.fileobj.read(_BLOCK):  # to the end, where a compressed file has its checksum
+            while tar.fileobj.read(
+                _BLOCK
+            ):  # to the end, where a compressed file has its checksum, which is then verified
                 pass
 
 

@@ -1,4 +1,4 @@
-"""Files in an S3 bucket that is not a store of Reprise, with the endpoint and credentials that boto3 finds; none for a public bucket."""
+"""Files in an S3 bucket that is not a Reprise store. boto3 finds the endpoint and the credentials; a public bucket needs no credentials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BucketFiles:
     """The object at an address, or all objects below it."""
 
     def __init__(self, source: str) -> None:
-        """Create the client. Raises `UsageError` for an address without a bucket."""
+        """Create the client. Raises `UsageError` if the address has no bucket."""
         self.source = source
         self._bucket, _, self._key = source.removeprefix("s3://").partition("/")
         if not self._bucket:
@@ -50,7 +50,7 @@ class BucketFiles:
         self._client = session.client("s3", config=config)
 
     def list_files(self) -> UpstreamListing:
-        """List the object with exactly this key, or else the objects in the folder."""
+        """List the object whose key is the address's path, or else the objects below that path."""
         prefix = self._key if not self._key or self._key.endswith("/") else f"{self._key}/"
         with self._translate_errors():
             if prefix != self._key and (whole := self._one()):
@@ -66,18 +66,18 @@ class BucketFiles:
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write an object to `target`.
 
-        boto3 verifies the checksum that was stored with the object, if any; an ETag that is an MD5 is verified here.
+        boto3 verifies the checksum that was stored with the object, if any. If the ETag is an MD5, it is verified here.
         """
         etag = file.checksum.removeprefix("etag:")
         md5 = hashlib.md5(usedforsecurity=False)
         with self._translate_errors(), target.open("xb") as out:
-            answer = self._client.get_object(Bucket=self._bucket, Key=file.address, IfMatch=f'"{etag}"')
-            with closing(answer["Body"]) as body:
+            response = self._client.get_object(Bucket=self._bucket, Key=file.address, IfMatch=f'"{etag}"')
+            with closing(response["Body"]) as body:
                 for block in body.iter_chunks(_BLOCK):
                     out.write(block)
                     md5.update(block)
                     advance(len(block))
-        is_encrypted = "aws:kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
+        is_encrypted = "aws:kms" in response.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in response
         if _MD5.fullmatch(etag) and not is_encrypted and md5.hexdigest() != etag:
             message = f"{self.source}: {short(file.path)} has md5 {md5.hexdigest()}; the server listed {etag}"
             raise DigestMismatchError(message, hint="nothing was published; import it again later")

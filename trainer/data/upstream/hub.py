@@ -1,4 +1,4 @@
-"""Repositories of a hub that speaks Hugging Face's protocol, through its own client: HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE apply.
+"""Repositories on a hub with Hugging Face's API. The client is `huggingface_hub`, which reads HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
 
 A branch or tag is resolved to its commit, and the files are downloaded at the commit.
 """
@@ -34,11 +34,11 @@ class HubFiles:
     """The files of a repository, or those below a path in it."""
 
     def __init__(self, source: str) -> None:
-        """Parse the address. Raises `UsageError`."""
+        """Parse the address. Raises `UsageError` if it is invalid."""
         match = _FORM.fullmatch(source)
         if match is None or match["name"].count("/") != 1:
             raise UsageError(
-                f"{short(source)!r}: expected hf://datasets/OWNER/NAME or hf://models/OWNER/NAME, with @REVISION and a path after it",
+                f"{short(source)!r}: expected hf://datasets/OWNER/NAME or hf://models/OWNER/NAME, optionally with @REVISION and a path",
                 hint="for example hf://datasets/OWNER/NAME@main/data",
             )
         self.source = source.rstrip("/")
@@ -49,14 +49,15 @@ class HubFiles:
         disable_progress_bars()
 
     def list_files(self) -> UpstreamListing:
-        """List the files at the commit that the revision names now."""
+        """List the files at the commit to which the revision currently resolves."""
         with self._translate_errors():
             ask = self._api.dataset_info if self._kind == "dataset" else self._api.model_info
             info = ask(self._name, revision=self._asked, files_metadata=True, timeout=20)
         self._commit = info.sha or ""
         if not _COMMIT.fullmatch(self._commit):
             raise StoreError(
-                f"{self.source}: the hub states no commit; found {short(self._commit)!r}", hint="check HF_ENDPOINT"
+                f"{self.source}: the hub returned the commit {short(self._commit)!r}; expected 40 hexadecimal digits",
+                hint="check HF_ENDPOINT",
             )
         card = info.card_data
         license_ = card.get("license") if card is not None else None
@@ -98,18 +99,19 @@ class HubFiles:
             yield
         except errors.GatedRepoError as fault:
             raise StoreDeniedError(
-                f"{self.source}: its owner must grant access to it", hint="ask on its page, then set HF_TOKEN"
+                f"{self.source}: its owner must grant access to it",
+                hint="request access on its page, then set HF_TOKEN",
             ) from fault
         except errors.RevisionNotFoundError as fault:
             raise ObjectMissingError(
                 f"{self.source}: unknown revision {self._asked!r}", hint="check the name after @"
             ) from fault
-        except errors.LocalEntryNotFoundError as fault:  # a kind of EntryNotFoundError: the server did not answer
+        except errors.LocalEntryNotFoundError as fault:  # a subclass of EntryNotFoundError: the server did not respond
             raise self._unreachable(fault) from fault
         except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as fault:
             raise ObjectMissingError(
                 f"{self.source} does not exist, or is private",
-                hint="check the name; HF_TOKEN gives access to private ones",
+                hint="check the name, or set HF_TOKEN for a private repository",
             ) from fault
         except errors.OfflineModeIsEnabled as fault:
             raise StoreUnreachableError(f"{self.source}: HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE") from fault
@@ -128,7 +130,7 @@ class HubFiles:
 
 
 def _described(sibling: hub.hf_api.RepoSibling) -> RemoteFile:
-    """Return a file with its checksum: sha256 for large files, git's name of the blob for the others."""
+    """Return a file with its checksum: sha256 for large files, the git blob ID for the others."""
     lfs = sibling.lfs
     checksum = f"sha256:{lfs.sha256}" if lfs else f"git:{sibling.blob_id}" if sibling.blob_id else ""
     return RemoteFile(path=sibling.rfilename, size=sibling.size, checksum=checksum, address=sibling.rfilename)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 MOST_FILES: Final = 1_000_000
 NAMED_FILES: Final = 100
-"""Maximum number of files that a declaration names; with more files, it has only the digest of the listing."""
+"""Maximum number of files that a declaration names; if there are more, it has only the digest of the listing."""
 _BLOCK: Final = 1 << 20
 _HEX: Final = {"sha256": 64, "md5": 32, "git": 40}
-"""Kinds of checksums that a download is verified with, and their hexadecimal digits. `git` is the name of a blob in git."""
+"""Kinds of checksums that a download is verified with, and their numbers of hexadecimal digits. `git` is a git blob ID."""
 
 
 class Upstream(Document):
@@ -34,13 +34,13 @@ class Upstream(Document):
 
     source: OneLine
     revision: OneLine = Field(default="", exclude_if=lambda text: not text)
-    """The server's name for this state of the files, such as a commit of a hub; empty if it has none."""
+    """The server's name for this state of the files, such as a commit on a hub; empty if the server has none."""
     listing: Digest
     """Digest of the paths, sizes and checksums that the server listed."""
     is_unpacked: bool = Field(default=False, exclude_if=lambda unpacked: not unpacked)
     """Whether the only file is an archive whose files were published."""
     files: dict[str, Annotated[str, Field(max_length=200)]] = Field(default={}, exclude_if=lambda files: not files)
-    """Size and checksum of each file as the server listed them; empty for more than 100 files."""
+    """Size and checksum of each file as the server listed them; empty if there are more than 100 files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +50,11 @@ class RemoteFile:
     path: str
     """Relative to the source."""
     size: int | None
-    """Bytes; `None` if the server does not say."""
+    """Bytes; `None` if the server does not state the size."""
     checksum: str = ""
-    """As `KIND:VALUE`: sha256, md5 and git are verified; any other kind, such as etag, only shows that a file changed."""
+    """`KIND:VALUE`, or empty: sha256, md5 and git are verified; any other kind, such as etag, only shows that a file changed."""
     address: str = ""
-    """The client's own address of the file, for the download."""
+    """The address from which the client downloads the file."""
 
     @property
     def state(self) -> str:
@@ -69,7 +69,7 @@ class UpstreamListing:
     files: tuple[RemoteFile, ...]
     revision: str = ""
     license: str = ""
-    """As the server states it; empty if it does not."""
+    """The license that the server states; empty if it states none."""
 
     @property
     def states(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class UpstreamListing:
 
     @property
     def digest(self) -> str:
-        """The digest that a declaration keeps. It does not depend on the revision, whose other files may have changed."""
+        """The digest that a declaration records. It does not depend on the revision, which also changes with files outside the source."""
         return digest_of_document(self.states)
 
     def described(self, source: str) -> Upstream:
@@ -94,17 +94,24 @@ class Client(Protocol):
     """The address that a declaration records; it contains no password."""
 
     def list_files(self) -> UpstreamListing:
-        """List the files. Raises `ObjectMissingError`, `StoreDeniedError`, `StoreUnreachableError`."""
+        """List the files.
+
+        Raises `ObjectMissingError` if the source does not exist, `StoreDeniedError` if access is denied, `StoreUnreachableError` if the
+        server does not respond, and `StoreError` for another failure.
+        """
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
-        """Write a file to the new file `target`; `advance` is called with the number of bytes that were added.
+        """Write a file to the new file `target`; `advance` is called with the number of bytes added since its last call.
 
         Raises the same errors as `list_files`.
         """
 
 
 def checked_listing(listing: UpstreamListing, source: str) -> UpstreamListing:
-    """Return the listing, sorted. Raises `DatasetError` for no file, too many, or a path that would leave the folder or cannot exist."""
+    """Return the listing, sorted by path.
+
+    Raises `DatasetError` if it has no files, too many files, a path that would leave the folder or cannot exist, or two paths that collide.
+    """
     if not listing.files:
         raise DatasetError(f"{source} has no files", hint="check the path")
     if len(listing.files) > MOST_FILES:
@@ -147,7 +154,7 @@ def verify_file(file: RemoteFile, path: Path, source: str) -> None:
 
 
 def checksum_of(kind: str, text: str) -> str:
-    """Return a checksum as `KIND:HEX` from its hexadecimal or base64 form; empty if it has neither.
+    """Return a checksum as `KIND:HEX` from its hexadecimal or base64 form; an empty string if `text` has neither form.
 
     >>> checksum_of("md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), checksum_of("md5", "x")
     ('md5:d41d8cd98f00b204e9800998ecf8427e', '')
@@ -163,7 +170,10 @@ def checksum_of(kind: str, text: str) -> str:
 
 
 def changes(before: Upstream, now: UpstreamListing) -> list[str]:
-    """Describe how the files of a source changed since the import, one line each; only the total if the files were not named."""
+    """Describe how the files of a source changed since the import, one line each.
+
+    If the declaration does not name the files, the only line has their current number.
+    """
     states = now.states
     if not before.files:
         return [f"the list of files changed; now {counted(len(states), 'file')}"]

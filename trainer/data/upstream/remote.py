@@ -1,6 +1,6 @@
 """Sources that fsspec reads: a file at an https address, and files or folders on Google Cloud Storage and Azure.
 
-Credentials come from where each client looks for them: environment variables and the files of the cloud's own tools.
+Each client finds its credentials itself, in environment variables and in the files of the cloud's own tools.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RemoteFiles:
     """The file or the folder at an address."""
 
     def __init__(self, source: str, *, name: str = "") -> None:
-        """Create the client. `name` replaces the file name of an https address. Raises `UsageError` for a password in the address."""
+        """Create the client. `name` replaces the file name of an https address. Raises `UsageError` if the address contains a password."""
         parts = urlsplit(source)
         self._scheme = parts.scheme
         if parts.password:
@@ -91,7 +91,7 @@ class RemoteFiles:
             yield
         except (StoreError, UsageError):
             raise
-        except Exception as fault:  # each client has errors of its own, without a common class
+        except Exception as fault:  # the exceptions of the clients have no common base class
             raise _translation(where, fault) from fault
 
 
@@ -115,13 +115,13 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def _public(query: str) -> str:
-    """Return a query without the whole of it if a parameter looks like a signature or a password: a declaration is public."""
+    """Return a query, or an empty string if a parameter looks like a signature or a password, because a declaration is public."""
     is_secret = any(_SECRET_PARAMETERS.fullmatch(name) for name, _ in parse_qsl(query, keep_blank_values=True))
     return "" if is_secret else query
 
 
 def _checksum(info: Mapping[str, Any]) -> str:
-    """Return the strongest checksum that a server states, or else a value that changes when the file changes, such as an ETag."""
+    """Return the strongest checksum that a server states, or else a value that changes with the file, such as an ETag; empty if none."""
     for kind, text in (
         ("sha256", _digest_header(str(info.get("Digest", "")))),
         ("md5", info.get("Content-MD5")),
@@ -157,10 +157,10 @@ def _translation(where: str, fault: Exception) -> StoreError:
     if any(isinstance(link, ssl.SSLCertVerificationError) for link in chain):
         return StoreError(
             f"{where}: the server's certificate is not trusted: {text}",
-            hint="SSL_CERT_FILE names the certificates of a company's proxy",
+            hint="behind a company's proxy, set SSL_CERT_FILE to the file of its certificates",
         )
     if any("known_hosts" in str(link) or type(link).__name__ == "BadHostKeyException" for link in chain):
-        message = f"{where}: the server's key is not in ~/.ssh/known_hosts, or is another one"
+        message = f"{where}: the server's key is not in ~/.ssh/known_hosts, or differs from the key there"
         return StoreDeniedError(message, hint="connect once with ssh, which asks about the key")
     if any("authentication" in str(link).lower() for link in chain):
         return StoreDeniedError(f"{where}: {text}", hint="ssh-add KEY, or set the credentials of this server's client")
@@ -170,9 +170,9 @@ def _translation(where: str, fault: Exception) -> StoreError:
 
 
 def _status(fault: BaseException) -> int | None:
-    """Return the HTTP status of an error of aiohttp, gcsfs or Azure's client."""
+    """Return the HTTP status of an exception of aiohttp, gcsfs or Azure's client; `None` if it has none."""
     for name in ("status", "code", "status_code"):
         value = getattr(fault, name, None)
-        if isinstance(value, int) and 400 <= value < 600:  # noqa: PLR2004 - the statuses of failures
+        if isinstance(value, int) and 400 <= value < 600:  # noqa: PLR2004 - HTTP error statuses
             return value
     return None

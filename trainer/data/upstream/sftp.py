@@ -1,4 +1,4 @@
-"""Files on an SFTP server. Its key must be in ~/.ssh/known_hosts; keys and the agent of SSH log in."""
+"""Files on an SFTP server. The server's key must be in ~/.ssh/known_hosts; the login uses SSH keys or an SSH agent."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class SftpFiles(RemoteFiles):
     """The file or the folder at an sftp address."""
 
     def __init__(self, source: str) -> None:
-        """Connect."""
+        """Connect to the server."""
         self._lock = Lock()
         super().__init__(source)
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
-        """Write a file to `target`; one at a time, because all share a connection."""
+        """Write a file to `target`; one file at a time, because all downloads share a connection."""
         with self._lock:
             super().download(file, target, advance)
 
     def _open(self, address: str) -> tuple[Any, str]:
-        words = _KnownServer._get_kwargs_from_urls(address)  # noqa: SLF001 - what `url_to_fs` calls
+        words = _KnownServer._get_kwargs_from_urls(address)  # noqa: SLF001 - `url_to_fs` calls it, too
         return _KnownServer(**words, timeout=20, skip_instance_cache=True), _KnownServer._strip_protocol(address)  # noqa: SLF001
 
 
 class _KnownServer(SFTPFileSystem):  # type: ignore[misc] # fsspec has no types
-    """A server with a known key: by itself fsspec does not read known_hosts, and accepts any key."""
+    """A file system that accepts only a server with a known key; fsspec's own class does not read known_hosts and accepts any key."""
 
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
@@ -46,7 +46,7 @@ class _KnownServer(SFTPFileSystem):  # type: ignore[misc] # fsspec has no types
         self.ftp = self.client.open_sftp()
 
     def find(self, path: str, **options: Any) -> Any:
-        """List the files below `path`, including the targets of links."""
+        """List the files below `path`; with `detail`, a link has the type and size of its target."""
         found = super().find(path, **options)
         if options.get("detail"):
             for name, info in found.items():

@@ -1,4 +1,4 @@
-"""Download the files of a source into a folder; files that are complete and verified are not downloaded again."""
+"""Download the files of a source into a folder; files that an interrupted call completed and verified are not downloaded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PART: Final = ".reprise-part"
 
 
 def list_source(client: Client) -> UpstreamListing:
-    """List the files of a source. Raises the errors of `Client.list_files`, and `DatasetError` for files that a folder cannot hold."""
+    """List the files of a source. Raises the errors of `Client.list_files`, and `DatasetError` if a folder cannot hold the files."""
     return checked_listing(patiently(client.list_files, StopFlag()), client.source)
 
 
@@ -31,8 +31,9 @@ def download_files(
 ) -> None:
     """Download the listed files into `folder`, which may hold files of an earlier, interrupted call for the same listing.
 
-    `sha256` is the expected digest of a source with one file. Raises `DigestMismatchError` for a file that differs from the listing or
-    from `sha256`, `DatasetError` if the listing changed meanwhile, `DiskFullError`.
+    `sha256` is the expected digest of a source with one file. Raises the errors of `Client.download`, `DigestMismatchError` if a file
+    differs from the listing or from `sha256`, `DatasetError` if the listing changed meanwhile, and `MachineError` if a file cannot be
+    written.
     """
     missing = [file for file in listing.files if not (folder / file.path).exists()]
     progress.begin(client.source, sum(file.size or 0 for file in missing))
