@@ -104,7 +104,7 @@ REJECTED = {
     "a short row": ("a,b\n1,2\n3\n", "line 3: 1 cell; expected 2", "correct line 3"),
     "a long row": (
         "a,b\n1,2\n3,4,five\n",
-        "line 3: 3 cells; expected 2, as in line 1; the first that is too many is 'five'",
+        "line 3: 3 cells; expected 2, as in line 1; the first extra cell is 'five'",
         "quotes",
     ),
     "a long row behind a newline": ('a,b\n"1\n1",2\n3,4,5\n', "line 4: 3 cells", "correct line 4"),
@@ -116,7 +116,7 @@ REJECTED = {
     "days that are clear": ("a,b\n1,03/04/2020\n2,05/26/2021\n", "line 2, column 'b'", "--read 'b=date:%m/%d/%Y', "),
     "thousands": (
         'a,b\n"1,234,567",2\n"3",4\n',
-        "line 2, column 'a': '1,234,567' has separators of thousands",
+        "line 2, column 'a': '1,234,567' has thousands separators",
         "--thousands ','",
     ),
     "thousands or decimals": (
@@ -178,7 +178,7 @@ def test_json_lines_keep_numbers_texts_and_missing_keys(published: Callable[...,
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a string; in the lines before it is a number"),
+        ('{"a": 1}\n{"a": "x"}\n', "line 2, column 'a': 'x' is a string; earlier lines have a number"),
         ('{"a": 1}\n{"a": [1]}\n', "line 2, column 'a': expected one value, found several"),
         ('{"a": 1, "a": 2}\n', "line 1 is not a JSON object: a key occurs twice"),
         ('{"a": Infinity}\n', "line 1 is not a JSON object: Infinity is not a JSON number"),

@@ -117,7 +117,7 @@ def test_large_whole_numbers_are_rounded_only_if_they_are_declared_as_numbers(
     body = "people,day\n20500000,1\n70,5\n33554433,2\n"
     with pytest.raises(DatasetError, match="line 2, column 'people': 20500000 is rounded in a feature") as caught:
         plan(body)
-    assert str(caught.value.hint).startswith("--read 'people=number' if 24 bits are exact enough")
+    assert str(caught.value.hint).startswith("--read 'people=number' if 24 bits of precision are enough")
     declared = PlanOptions(reads={"people": "number"})
     assert published(body, plan=declared)["people"] == [20500000.0, 70.0, 33554433.0]
     source, planned = plan(body, plan=declared)
@@ -138,12 +138,12 @@ REJECTED = {
     ),
     "a header behind the first megabyte": (
         f"a,b\n{LATE}a,b\n{ROWS}",
-        "line 1202: the column names again",
+        "line 1202: the row repeats the column names",
         "remove line 1202",
     ),
     "a line for spreadsheets": (
         "sep=;\na;b\n1;x\n",
-        "line 1: 'sep=;' is an instruction for spreadsheet programs",
+        "line 1: 'sep=;' is a directive for spreadsheet programs",
         "tail -n +2 t.csv",
     ),
     "single quotes": ("'a','b'\n'1','x'\n'5','y'\n", "line 1: every value is in the quotes ''", "--quote"),
@@ -156,8 +156,8 @@ REJECTED = {
     "percent signs": ("a,b\n5%,x\n7 %,y\n", "line 2, column 'a': '5%' is a number with a unit", "column's name"),
     "currencies": ("a,b\n$5,x\n€7,y\n", "line 2, column 'a': '$5' is a number with a unit", "column's name"),
     "parentheses": ("a,b\n(5),x\n7,y\n", "line 2, column 'a': '(5)' may be a negative number", "minus sign"),
-    "thousands by a space": ("a,b\n1 234,x\n5 678,y\n", "'1 234' has separators of thousands", "--thousands ' '"),
-    "thousands by a quote": ("a,b\n1'234,x\n5'678,y\n", "has separators of thousands", '--thousands "\'"'),
+    "thousands by a space": ("a,b\n1 234,x\n5 678,y\n", "'1 234' has thousands separators", "--thousands ' '"),
+    "thousands by a quote": ("a,b\n1'234,x\n5'678,y\n", "has thousands separators", '--thousands "\'"'),
     "points in a tab-separated file": (
         "a\tb\n1.234\t2\n5.678\t3\n",
         "line 2, column 'a': '1.234' may be 1234 or 1.234",

@@ -1,1 +1,1 @@
-"""Tables as users have them (CSV, JSON lines, Parquet, Arrow): detect the format and the columns, and write them as a dataset."""
+"""Users' tables (CSV, JSON lines, Parquet, Arrow): detect the format and the types of the columns, and write a dataset."""

@@ -1,4 +1,4 @@
-"""The rows of a Parquet or an Arrow file as columns of strings; a row's number, from 1, stands for its line."""
+"""The rows of a Parquet or an Arrow file as columns of strings; the line of a row is its number, from 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
-    """Return the names of all columns, and of the columns of text. Raises `DatasetError` for columns of lists, structures or bytes."""
+    """Return the names of all columns, and of the text columns.
+
+    Raises `DatasetError` if two columns have the same name, or a column has lists, structures, bytes or durations.
+    """
     with _opened(path) as (_, schema):
         arrow: Any = import_module("pyarrow")
         for at, field in enumerate(schema):
@@ -49,7 +52,7 @@ def arrow_blocks(path: Path) -> Iterator[TextBlock]:
 
 
 def _texts(arrow: Any, values: Any, kind: Any) -> tuple[str, ...]:
-    """Return values as texts; NaN is missing, as in pandas."""
+    """Return values as strings; NaN is a missing value, as in pandas."""
     plain = values.cast(_plain(arrow, kind))
     if arrow.types.is_floating(plain.type):
         compute: Any = import_module("pyarrow.compute")
@@ -65,9 +68,10 @@ def _plain(arrow: Any, kind: Any) -> Any:
 def _opened(path: Path) -> Iterator[tuple[Iterator[Any], Any]]:
     """Open a file; yield its record batches and its schema."""
     if find_spec("pyarrow") is None:
-        message = f"{path.name}: reading it needs pyarrow, which this Python does not have"
+        message = f"{path.name}: reading it requires pyarrow, which is not installed"
         raise DatasetError(
-            message, hint="write the table as CSV; or put a Parquet file into a folder, and publish that with --column"
+            message,
+            hint="write the table as CSV; or put a Parquet file into a folder, and publish the folder with --column",
         )
     arrow: Any = import_module("pyarrow")
     try:
@@ -94,7 +98,7 @@ class _Batches:
 
 
 def _ipc(arrow: Any, raw: Any) -> Any:
-    """Open an Arrow file (also Feather 2) or an Arrow stream."""
+    """Open an Arrow file (including Feather 2) or an Arrow stream."""
     ipc: Any = import_module("pyarrow.ipc")
     try:
         return _Batches(ipc.open_file(raw))

@@ -1,4 +1,4 @@
-"""The kinds of texts in the cells of a table: numbers in several notations, dates, text."""
+"""The kinds of cells in a table: numbers in several notations, dates, and text."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _NAMES: Final = {group: name for name, group in _GROUPS.items()}
 _ANY: Final = re.compile("|".join(f"(?P<{_GROUPS[name]}>{pattern})" for name, pattern in _KINDS.items()), re.ASCII)
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
-"""Control characters except tabs and line ends, and a byte order mark: a text that contains one was not decoded as it was written."""
+"""Control characters except tabs and line ends, and a byte order mark: a text with such a character was decoded wrongly."""
 
 PLAIN: Final = frozenset({"whole", "dotted", "dot3", "power"})
-"""Numbers with a decimal point, or whole."""
+"""Whole numbers, and numbers with a decimal point."""
 WITH_COMMA: Final = frozenset({"whole", "comma", "comma3"})
-"""Numbers with a decimal comma, or whole."""
+"""Whole numbers, and numbers with a decimal comma."""
 GROUPED: Final = frozenset({"grouped,", "grouped.", "grouped "})
-"""Numbers with separators of thousands."""
+"""Numbers with thousands separators."""
 NUMERIC: Final = PLAIN | WITH_COMMA | GROUPED
 
 
 def kind_of(cell: str) -> str:
-    """Return the kind of a cell that has no whitespace around it and is not missing; `text` for anything else.
+    """Return the kind of a cell that has no whitespace around it and is not missing; `text` if no other kind matches.
 
     >>> [kind_of(cell) for cell in ("12", "0012", "1.5", "1e5", "1,5", "1,234", "1,234.5", "2024-02-03", "3.2.2024", "5 %", "a")]
     ['whole', 'padded', 'dotted', 'power', 'comma', 'comma3', 'grouped,', 'date', 'day', 'amount', 'text']
@@ -56,7 +56,7 @@ def kind_of(cell: str) -> str:
 
 
 def number_of(cell: str, *, decimal: str, thousands: str) -> float:
-    """Return the number that a cell spells. Raises `ValueError`, also for a number that 64 bits cannot hold."""
+    """Parse the number in a cell. Raises `ValueError` if the cell is not a number, or if the number is too large for 64 bits."""
     plain = cell.replace(thousands, "") if thousands else cell
     number = float(plain.replace(",", ".") if decimal == "," else plain)
     if math.isinf(number):

@@ -1,4 +1,4 @@
-"""The contents of the columns of a table: kinds of values, missing values, different values. One pass in bounded memory."""
+"""Count the kinds of values, the missing values and the different values of a table's columns, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_VALUES: Final = 10_000
 """Maximum number of different values of a column that are counted."""
 _EXAMPLES: Final = 3
 _EXACT: Final = 1 << 24
-"""The largest whole number up to which float32 holds all of them."""
+"""Float32 represents every whole number up to this one exactly."""
 _UNCHANGED: Final = frozenset({"date", "zoned", "day", "control", "error"})
-"""The kinds of values that a column of text can also have."""
+"""The kinds of values that keep their kind in a column that the format declares as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstValue:
-    """The first value of a kind, its line, and the number of values of the kind."""
+    """The first value of a kind, its line, and the number of values of that kind."""
 
     count: int
     line: int
@@ -34,7 +34,7 @@ class FirstValue:
 
 @dataclass(slots=True, kw_only=True)
 class ColumnScan:
-    """The values of one column."""
+    """A summary of the values of a column."""
 
     name: str
     missing: frozenset[str] = MISSING
@@ -54,9 +54,9 @@ class ColumnScan:
     padded: int = 0
     """Values with whitespace around them."""
     is_counter: bool = True
-    """Whether every value is a whole number, one more than the value before."""
+    """Whether the values are consecutive whole numbers."""
     rounded: FirstValue | None = None
-    """The first whole number that float32 does not hold exactly."""
+    """The first whole number beyond the range in which float32 is exact."""
     _last: int | None = None
 
     @property
@@ -71,13 +71,13 @@ class ColumnScan:
 
     @property
     def examples(self) -> list[str]:
-        """Some values: the most frequent ones, or the first of each kind."""
+        """Up to three values: the most frequent values, or the first value of each kind if they were not counted."""
         if self.values is not None:
             return [value for value, _ in self.values.most_common(_EXAMPLES)]
         return [each.value for each in self.kinds.values()][:_EXAMPLES]
 
     def add(self, lines: Sequence[int], cells: Sequence[str]) -> None:
-        """Add some rows."""
+        """Add the cells of some rows; `lines` are the rows' lines."""
         self.rows += len(cells)
         counts: Counter[str] = Counter()
         for cell, count in Counter(cells).items():
@@ -127,9 +127,10 @@ class ColumnScan:
 def scan_columns(
     names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] | None = None
 ) -> list[ColumnScan]:
-    """Read all rows once.
+    """Read all rows once, and return the scan of each column.
 
-    `texts` are the columns that the format declares as text, in which none of the usual spellings is missing; `None` if it has no types.
+    `texts` are the columns that the format declares as text; in them, the usual spellings of a missing value are values. `texts` is `None`
+    if the format has no types.
     """
     spelled, is_typed = frozenset({"", *(missing - MISSING)}), texts is not None
     scans = [

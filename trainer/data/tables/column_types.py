@@ -1,4 +1,4 @@
-"""Determine the types of the columns of a scanned table. An ambiguous value is an error with its line and an option."""
+"""Determine the column types of a scanned table. An ambiguous value is an error with the line and the option that declares its meaning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INT64: Final = 1 << 63
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFormat:
-    """How numbers are written."""
+    """The decimal sign and the thousands separator of a table's numbers."""
 
     decimal: Literal[".", ","] = "."
     thousands: str = ""
@@ -36,7 +36,7 @@ class NumberFormat:
 def number_format(
     scans: Sequence[ColumnScan], *, file: str, delimiter: str, decimal: Literal[".", ","] | None, thousands: str | None
 ) -> NumberFormat:
-    """Return how the numbers of a table are written. Raises `DatasetError` if `1.234` or `1,234` may be one number or another."""
+    """Return the number format of a table. Raises `DatasetError` if it is ambiguous, such as whether `1,234` is 1234 or 1.234."""
     if decimal or thousands is not None:
         return NumberFormat(decimal=decimal or ("," if thousands == "." else "."), thousands=thousands or "")
     kinds: dict[str, tuple[ColumnScan, FirstValue]] = {}
@@ -52,7 +52,8 @@ def number_format(
             f"{short(second.value)!r} (line {second.line}, column {other.name!r}) a decimal point"
         )
         raise DatasetError(
-            message, hint="write all numbers of the file in one form; or --read COLUMN=category, or =skip"
+            message,
+            hint="write all numbers of the file in one form; or --read COLUMN=category, or --read COLUMN=skip",
         )
     if has_comma and "comma" in kinds:
         return NumberFormat(decimal=",")
@@ -73,11 +74,11 @@ def number_format(
 
 
 def require_readable_text(scan: ColumnScan, *, file: str) -> None:
-    """Raise `DatasetError` with the line for a control character and for the error of a spreadsheet's formula."""
+    """Raise `DatasetError` with the line if a value has a control character or is the error of a spreadsheet formula."""
     where = f"{file}, line {{}}, column {scan.name!r}"
     if found := scan.kinds.get("control"):
         character = next(each for each in found.value if each == "\ufeff" or not (each.isprintable() or each.isspace()))
-        marks = {"\0": "a NUL character", "\ufeff": "a byte order mark inside of the text: several files in one"}
+        marks = {"\0": "a NUL character", "\ufeff": "a byte order mark inside the text; several files were joined"}
         name = marks.get(character, f"the control character {character!r}")
         is_windows = "\x80" <= character <= "\x9f"
         hint = "if a Windows program wrote it: --encoding cp1252" if is_windows else "remove it"
@@ -90,9 +91,10 @@ def require_readable_text(scan: ColumnScan, *, file: str) -> None:
 def column_type(
     scan: ColumnScan, numbers: NumberFormat, *, file: str, options: str, is_number: bool = False
 ) -> ColumnType:
-    """Return the type of a column. Raises `DatasetError` with the line if its values have several types or two meanings.
+    """Return the type of a column. Raises `DatasetError` with the line if its values have several types or are ambiguous.
 
-    `options` are the options for the column, such as `--read age=category or --read age=skip`; `is_number` if it is declared as a number.
+    `options` are the options for the hint, such as `--read age=category or --read age=skip`. `is_number` states whether the column is
+    declared as a number.
     """
     kinds = scan.kinds.keys()
     where = f"{file}, line {{}}, column {scan.name!r}"
@@ -115,13 +117,16 @@ def column_type(
 
 
 def _fits(scan: ColumnScan) -> bool:
-    """Return whether whole numbers fit 64 bits; longer ones are identifiers. The text of the longest decides if values were not counted."""
+    """Return whether a column's whole numbers fit in 64 bits; longer numbers are identifiers.
+
+    If the column has too many values to count, only the first value is checked.
+    """
     longest = max(scan.values or [scan.kinds["whole"].value], key=len)
     return abs(int(longest)) < _INT64
 
 
 def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
-    """Return `text`, unless most values are numbers or dates: then the text in between is an error with its line."""
+    """Return `text`. Raises `DatasetError` with the line of the first other value if most values are numbers or dates."""
     total = scan.rows - scan.gaps
     groups: dict[str, frozenset[str]] = {
         "numbers": NUMERIC,
@@ -146,7 +151,7 @@ def _day(scan: ColumnScan, where: str) -> DatasetError:
     values = scan.values or {scan.kinds["day"].value: 1}
     value = scan.kinds["day"].value
     mark = next(each for each in "./-" if each in value)
-    year = "%Y" if len(value.split(" ")[0].split(mark)[2]) > 2 else "%y"  # noqa: PLR2004 - digits of a short year
+    year = "%Y" if len(value.split(" ")[0].split(mark)[2]) > 2 else "%y"  # noqa: PLR2004 - the digits of a short year
     parts = [[int(part) for part in each.split(" ")[0].split(mark)[:2]] for each in values if mark in each]
     first, second = max(part[0] for part in parts), max(part[1] for part in parts)
     day, month = f"%d{mark}%m{mark}{year}", f"%m{mark}%d{mark}{year}"
@@ -167,16 +172,16 @@ def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> Dat
     if kind == "amount":
         message = f"{where}: {value!r} is a number with a unit"
         return DatasetError(
-            message, hint=f"write it without its unit, and the unit into the column's name; or {options}"
+            message, hint=f"write it without its unit, and add the unit to the column's name; or {options}"
         )
     if kind in {"comma", "dotted"}:
         mark, other = (",", "point") if kind == "comma" else (".", "comma")
-        message = f"{where}: {value!r} does not have a decimal {other}, as numbers of this file are read"
-        return DatasetError(message, hint=f"--decimal '{mark}' if all numbers are written so; or {options}")
+        message = f"{where}: {value!r} does not have a decimal {other}, unlike the other numbers of this file"
+        return DatasetError(message, hint=f"--decimal '{mark}' if all numbers are written like this; or {options}")
     mark = {"grouped,": ",", "grouped.": ".", "comma3": ",", "dot3": "."}.get(
         kind, next((c for c in example.value if c in " '\u00a0\u202f"), ",")
     )
-    message, quoted = f"{where}: {value!r} has separators of thousands", '"' if mark == "'" else "'"
+    message, quoted = f"{where}: {value!r} has thousands separators", '"' if mark == "'" else "'"
     return DatasetError(message, hint=f"--thousands {quoted}{mark}{quoted}; or {options}")
 
 
@@ -191,4 +196,4 @@ def _zones(scan: ColumnScan, where: str) -> DatasetError:
     message = (
         f"{where.format(plain.line)}: {plain.value!r} has no time zone; {zoned.value!r} in line {zoned.line} has one"
     )
-    return DatasetError(message, hint=f"write all of them with a zone, or all without; or --read '{scan.name}=skip'")
+    return DatasetError(message, hint=f"write all dates with a time zone, or all without; or --read '{scan.name}=skip'")

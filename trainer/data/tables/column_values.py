@@ -1,4 +1,4 @@
-"""The values of one column of Parquet files as texts, for splits by a column."""
+"""The values of a column of Parquet files as strings, for splits by a column."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def column_texts(name: str, *, files: Files, paths: Sequence[str]) -> Iterator[str | None]:
-    """Yield the value of every row, `None` if it is missing. Raises `DatasetError` if there is no such column of plain values."""
-    arrow: Any = import_module("pyarrow")  # imported late, because most hosts have none
+    """Yield the value of every row, `None` if it is missing. Raises `DatasetError` if the column is missing or not readable as text."""
+    arrow: Any = import_module("pyarrow")  # imported late, because most hosts do not have pyarrow
     parquet: Any = import_module("pyarrow.parquet")
     for path in paths:
         files.require(path)

@@ -1,4 +1,4 @@
-"""Write the rows of a table as one Parquet file: the same bytes for the same rows, columns and version of pyarrow."""
+"""Write the rows of a table as a Parquet file, whose bytes depend only on the rows, the columns and the version of pyarrow."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _WRITTEN: Final[dict[str, Any]] = {
     "write_statistics": True,
     "store_schema": False,
 }
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates without a zone are compared with each other only
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - it is compared only with dates without a time zone
 _DAY: Final = 86400.0
 _NAMES: Final = {"whole": "an integer", "number": "a number below 1.8e308"}
 
 
 def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:
-    """Write one row group for each block; return the number of rows. Raises `DatasetError` for a value that does not fit, with its line."""
-    arrow: Any = import_module("pyarrow")  # imported late: most hosts have none
+    """Write one row group for each block; return the number of rows. Raises `DatasetError` with the line if a value cannot be converted."""
+    arrow: Any = import_module("pyarrow")  # imported late, because most hosts do not have pyarrow
     parquet: Any = import_module("pyarrow.parquet")
     types = {name: _arrow_type(arrow, column) for name, column in table.columns.items()}
     schema = arrow.schema(list(types.items()))
@@ -71,10 +71,10 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
 
 
 def _conversion(table: SourceTable, column: SourceColumn) -> Callable[[str], Any] | None:
-    """Return how a cell becomes a value; `None` if it stays text."""
+    """Return the function that converts a cell to a value; `None` if cells stay text."""
     if column.read == "date":
         form = column.date
-        return (lambda cell: _days(datetime.strptime(cell, form))) if form else _iso_days  # noqa: DTZ007 - as `_EPOCH`
+        return (lambda cell: _days(datetime.strptime(cell, form))) if form else _iso_days  # noqa: DTZ007 - without a time zone, as `_EPOCH`
     if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
         return None
     if column.type == "whole":
@@ -96,7 +96,7 @@ def _iso_days(cell: str) -> float:
 
 
 def _days(value: datetime | date) -> float:
-    """Return the days since 1970-01-01; points in time with an offset are converted to UTC."""
+    """Return the days from 1970-01-01 to `value`, which has no time zone."""
     moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
     return (moment - _EPOCH).total_seconds() / _DAY
 

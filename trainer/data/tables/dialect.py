@@ -1,4 +1,4 @@
-"""Detect encoding, delimiter and header of a delimited text file from its first megabyte. An ambiguous property is an error."""
+"""Detect the encoding, delimiter and header of a delimited text file from its first MiB. An ambiguous property is an error."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class DialectOptions:
 
 
 def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
-    """Return how a file is read. Raises `DatasetError` if that is unclear, with the option that declares it."""
+    """Return the dialect of a file. Raises `DatasetError` if a property is ambiguous, with the option that declares it."""
     with path.open("rb") as file:
         raw = file.read(_SAMPLE)
         is_whole = not file.read(1)
     encoding = options.encoding or _encoding(raw, path)
     text = _decoded(raw, encoding, path, is_whole=is_whole)
     if found := re.match(r'"?sep=(.)"?[\r\n]', text):
-        message = f"{path.name}, line 1: {found[0].strip()!r} is an instruction for spreadsheet programs; expected the column names"
+        message = f"{path.name}, line 1: {found[0].strip()!r} is a directive for spreadsheet programs; expected the column names"
         raise DatasetError(message, hint=f"remove line 1: tail -n +2 {shlex.quote(path.name)} > NEW.csv")
     quote = '"' if options.quote is None else options.quote
     delimiter = options.delimiter or _delimiter(text, quote, path)
@@ -65,11 +65,11 @@ def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
 
 
 def _require_no_other_quotes(first: list[str], path: Path) -> None:
-    """Raise `DatasetError` if every cell of the first row is in other quotes than `"`."""
+    """Raise `DatasetError` if every cell of the first row is in quotes other than `"`."""
     cells = [cell.strip() for cell in first]
     for start, end in ("''", "``", "\u2018\u2019", "\u201c\u201d"):
         if cells and all(len(cell) > 1 and cell[0] == start and cell[-1] == end for cell in cells):
-            message = f'{path.name}, line 1: every value is in the quotes {start}{end}; expected " or none'
+            message = f'{path.name}, line 1: every value is in the quotes {start}{end}; expected " or no quotes'
             declare = f"--quote {shlex.quote(start)}" if start == end else "replace them in the file"
             raise DatasetError(message, hint=f"{declare}; if they belong to the values: --quote '\"'")
 
@@ -100,7 +100,10 @@ def _decoded(raw: bytes, encoding: str, path: Path, *, is_whole: bool) -> str:
 
 
 def _delimiter(text: str, quote: str, path: Path) -> str:
-    """Return the delimiter that splits every row into the same number of cells, else the one that most rows agree on."""
+    """Return the delimiter with which the most rows have as many cells as the first row.
+
+    Raises `DatasetError` if no delimiter splits the first row, or if two delimiters fit equally well.
+    """
     found: dict[str, float] = {}
     for delimiter in DELIMITERS:
         rows = _split(text, delimiter, quote, is_whole=False) or _split(text, delimiter, quote, is_whole=True)
@@ -117,7 +120,7 @@ def _delimiter(text: str, quote: str, path: Path) -> str:
 
 
 def _split(text: str, delimiter: str, quote: str, *, is_whole: bool) -> list[list[str]]:
-    """Return the first rows as far as they can be split; the last is left out if the text may end within it."""
+    """Return the first rows, up to a row that cannot be split. The last row is left out if the text may end within it."""
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
@@ -131,18 +134,18 @@ def _split(text: str, delimiter: str, quote: str, *, is_whole: bool) -> list[lis
                 rows.append(row)
             if len(rows) > _ROWS:
                 return rows
-    except csv.Error:  # read again, strictly, by `read_rows`, which names the line
+    except csv.Error:  # `read_rows` reads the file again and raises an error with the line
         return rows
     return rows if is_whole else rows[:-1]
 
 
 def _has_header(rows: list[list[str]], path: Path) -> bool:
-    """Return whether the first row has names. Raises `DatasetError` if it could be both."""
+    """Return whether the first row has the names of columns. Raises `DatasetError` if it may have names or values."""
     first, others = [cell.strip() for cell in rows[0]], rows[1:]
     kinds = [_kind(cell) for cell in first]
     below = [{_kind(row[at]) for row in others if at < len(row)} - {""} for at in range(len(first))]
     values = [{row[at].strip() for row in others if at < len(row)} for at in range(len(first))]
-    if _counts(first):  # consecutive years, or pandas's default names 0, 1, 2, ...
+    if _are_consecutive(first):  # years, or pandas's default names 0, 1, 2, ...
         raise _unclear_header(path, first[0])
     if others and all(kind != "text" for kind in kinds):
         return False
@@ -162,8 +165,8 @@ def _unclear_header(path: Path, cell: str) -> DatasetError:
     return DatasetError(message, hint="--header yes if line 1 has the names of columns, else --header no")
 
 
-def _counts(cells: list[str]) -> bool:
-    """Return whether cells are whole numbers, each one more than the one before."""
+def _are_consecutive(cells: list[str]) -> bool:
+    """Return whether cells are consecutive whole numbers."""
     if any(_kind(cell) != "whole" for cell in cells):
         return False
     return all(int(after) - int(before) == 1 for before, after in pairwise(cells))

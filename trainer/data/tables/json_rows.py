@@ -1,4 +1,4 @@
-"""The rows of a file of JSON lines as columns of texts: one object in each line, whose values are numbers, texts, booleans or null."""
+"""The rows of a JSON lines file as columns of strings: each line is an object whose values are numbers, strings, booleans or null."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST: Final = 1 << 24
-"""Maximum characters of a line."""
+"""Maximum number of characters of a line."""
 _WORDS: Final[dict[Any, str]] = {None: "", True: "true", False: "false"}
 
 
@@ -26,9 +26,9 @@ class _Number(str):
 
 
 def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
-    """Return the keys of all objects in the order of their first use, and those whose values are texts.
+    """Return the keys of all objects in the order of their first use, and the keys whose values are strings.
 
-    Raises `DatasetError` with the line for a value that is not a number, text, boolean or null, and for a column of text and other types.
+    Raises `DatasetError` with the line if a value is not a number, string, boolean or null, or if a column has values of two types.
     """
     kinds: dict[str, str] = {}
     for line, row in _objects(path):
@@ -37,7 +37,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
             kind = "true or false" if isinstance(value, bool) else kind
             known = kinds.setdefault(name, kind)
             if kind and known and kind != known:
-                message = f"{path.name}, line {line}, column {name!r}: {short(str(value))!r} is {kind}; in the lines before it is {known}"
+                message = f"{path.name}, line {line}, column {name!r}: {short(str(value))!r} is {kind}; earlier lines have {known}"
                 raise DatasetError(message, hint="write the column in one type")
             kinds[name] = known or kind
     if not kinds:
@@ -46,7 +46,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
 
 
 def json_blocks(path: Path, names: list[str]) -> Iterator[TextBlock]:
-    """Yield all rows in blocks of `ROWS`; a key that an object lacks, and null, are empty strings."""
+    """Yield all rows in blocks of `ROWS`; a missing key and null become empty strings."""
     rows = _objects(path)
     while some := list(islice(rows, ROWS)):
         lines, objects = zip(*some, strict=True)
@@ -93,7 +93,7 @@ def _object(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, Any]:
 
 
 def _is_broken(value: Any) -> bool:
-    """Return whether a text has a surrogate, which UTF-8 cannot encode."""
+    """Return whether a value is a string with a surrogate, which UTF-8 cannot encode."""
     if not isinstance(value, str) or value.isascii():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Plan how a scanned table is published: how each column is used, by the options, else by the earlier version, else by its values."""
+"""Plan how a scanned table is published. The use of a column follows from the options, else the earlier version, else its values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_CLASSES: Final = 20
 """Maximum number of different integers of a target that is read as a class by default."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
 _INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
-"""Names that pandas gives to columns without a name."""
+"""Names that pandas gives to unnamed columns."""
 _READ: Final[dict[str, ReadAs]] = {"number": "number", "category": "category", "date": "date", "skip": "left out"}
 _TARGET: Final[dict[str, ReadAs]] = {"number": "target", "category": "class"}
 
@@ -40,12 +40,12 @@ class PlanOptions:
     unknown: frozenset[str] = frozenset()
     """Columns in which an unknown value has a code."""
     classes: tuple[str, ...] = ()
-    """The classes of the target in order."""
+    """The classes of the target, in the order of their codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedColumn:
-    """A column, how it is read, and the reason."""
+    """A column, its use, and the reason for the use."""
 
     scan: ColumnScan
     source: SourceColumn
@@ -55,16 +55,18 @@ class PlannedColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePlan:
-    """How a table is published."""
+    """The use of each column of a table."""
 
     columns: tuple[PlannedColumn, ...]
     numbers: NumberFormat
 
     def reader(self, file: str) -> TableReader:
-        """Return the reader of the published file."""
+        """Return the reader of the published file. Raises `DatasetError` if no column is read."""
         fields = dict(self._fields())
         if not fields:
-            raise DatasetError(f"no column of {file} is read", hint="declare one, for example --read COLUMN=category")
+            raise DatasetError(
+                f"no column of {file} is read", hint="declare a column, for example --read COLUMN=category"
+            )
         treated = {each.scan.name: each.treatment for each in self.columns if each.treatment is not None}
         return TableReader(kind="table", files=(file,), fields=fields, columns=treated)
 
@@ -87,7 +89,10 @@ def plan_table(
     options: PlanOptions,
     before: tuple[SourceTable, TableReader] | None = None,
 ) -> TablePlan:
-    """Plan all columns; `before` is the earlier version. Raises `DatasetError` with line and column, `UsageError` for unknown columns."""
+    """Plan all columns; `before` is the earlier version.
+
+    Raises `DatasetError` with the line and the column if a value does not fit, `UsageError` if an option does not fit the columns.
+    """
     _require_known(scans, options, file)
     planner = _Planner(file=file, numbers=numbers, options=options, before=before)
     return TablePlan(columns=tuple(map(planner.plan, scans)), numbers=numbers)
@@ -130,7 +135,7 @@ class _Planner:
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
 
     def _declared(self, name: str) -> tuple[ReadAs | None, str]:
-        """Return the declared use of a column, from the options or else the earlier version, and the format of its dates."""
+        """Return the use of a column that the options or else the earlier version declare, and the format of its dates."""
         word, _, form = self.options.reads.get(name, "").partition(":")
         earlier = self.before[0].columns.get(name) if self.before else None
         if name == self._target:
@@ -153,13 +158,13 @@ class _Planner:
         earlier = self.before[0].columns.get(scan.name) if self.before else None
         if self.options.reads.get(scan.name) == "number" or (earlier and earlier.type == "number"):
             return "number"
-        assert scan.rounded is not None  # noqa: S101 - the caller looked
+        assert scan.rounded is not None  # noqa: S101 - the caller has checked it
         where = f"{self.file}, line {scan.rounded.line}, column {scan.name!r}"
-        message = f"{where}: {short(scan.rounded.value)} is rounded in a feature (float32), as an identifier or a date must not be"
+        message = f"{where}: {short(scan.rounded.value)} is rounded in a feature (float32); an identifier or a date must not be rounded"
         others = (
             "" if scan.name == self._target else f"; else --read '{scan.name}=skip', or --read '{scan.name}=category'"
         )
-        raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits are exact enough{others}")
+        raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits of precision are enough{others}")
 
     def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
         if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:
@@ -174,7 +179,7 @@ class _Planner:
             raise DatasetError(message, hint=f"declare its format, for example --read '{scan.name}=date:%d.%m.%Y'")
 
     def _choose(self, scan: ColumnScan, kind: ColumnType) -> tuple[ReadAs, str]:
-        """Return the use of a column by its values, and the reason if the use does not follow from its type."""
+        """Return the use of a column that follows from its values, and the reason if it does not follow from the column's type."""
         if scan.name == self._target:
             values = scan.values
             is_class = kind in {"text", "date"} or (
@@ -203,7 +208,11 @@ class _Planner:
         return read == "category" and (name in self.options.unknown or bool(earlier and earlier.unknown == "category"))
 
     def _missing(self, scan: ColumnScan, read: ReadAs, earlier: Treatment | None) -> Missing:
-        """Return the treatment of missing values. Raises `DatasetError` if they are rejected and there are some."""
+        """Return the treatment of missing values.
+
+        Raises `DatasetError` if missing values are rejected and the column has some, `UsageError` if the declared treatment is not
+        possible.
+        """
         known: dict[str, tuple[Missing, ...]] = {"class": (), "target": (), "category": ("category",)}
         possible = ("reject", *known.get(read, ("mean", "median", "indicator")))
         given = self.options.missing.get(scan.name) or (
@@ -226,7 +235,7 @@ class _Planner:
     def _values(self, scan: ColumnScan, kind: ColumnType, read: ReadAs, earlier: Treatment | None) -> tuple[str, ...]:
         """Return the categories in the order of their codes: the earlier version's categories first, then new ones."""
         if scan.values is None:
-            message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; a category has fewer"
+            message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; expected at most 10,000 categories"
             raise DatasetError(message, hint=f"--read '{scan.name}=skip'")
         if not scan.values and not (earlier and earlier.values):
             raise DatasetError(f"{self.file}: column {scan.name!r} has no values", hint=f"--read '{scan.name}=skip'")
@@ -257,7 +266,7 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         "no values": kind == "empty",
         "all values are equal": scan.values is not None and len(scan.values) == 1 and not scan.gaps,
         f"a date; --read '{scan.name}=date' reads days since 1970-01-01": kind == "date",
-        "counts the rows": kind == "whole" and scan.is_counter and scan.rows > 2,  # noqa: PLR2004 - two count by chance
+        "counts the rows": kind == "whole" and scan.is_counter and scan.rows > 2,  # noqa: PLR2004 - two values may be consecutive by chance
         "an identifier: all values are different": kind in {"whole", "number", "text"}
         and distinct
         and bool(_ID.fullmatch(scan.name)),
@@ -265,7 +274,7 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         and distinct
         and bool(_INDEX.fullmatch(scan.name)),
         "all values are different": kind == "text" and scan.is_distinct,
-        f"text of more than {MOST_CATEGORIES:,} different values": kind == "text"
+        f"text with more than {MOST_CATEGORIES:,} different values": kind == "text"
         and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
     }
     return next((reason for reason, is_one in reasons.items() if is_one), "")

@@ -1,4 +1,4 @@
-"""The section `[source_table]` of a declaration: how the original file was read, and the type and use of each column."""
+"""The section `[source_table]` of a declaration: the format of the original file, and the type and use of each column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Format = Literal["csv", "json-lines", "parquet", "arrow"]
 ColumnType = Literal["whole", "number", "text", "date", "empty"]
 """The type of the values of a column: whole numbers, numbers, text, ISO dates, or only missing values."""
 ReadAs = Literal["number", "category", "date", "class", "target", "left out"]
-"""The use of a column: a feature, a category, days since 1970-01-01, the class or the number to predict, or nothing."""
+"""The use of a column: a feature, a category, days since 1970-01-01, the class to predict, the number to predict, or no use."""
 Missing = Literal["reject", "mean", "median", "indicator", "category"]
 
 FORMATS: Final[dict[str, Format]] = {
@@ -25,7 +25,7 @@ FORMATS: Final[dict[str, Format]] = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
-"""The format of a file, by its suffix in lower case."""
+"""The format of a file by its suffix, in lower case."""
 
 
 class SourceColumn(Document):
@@ -34,7 +34,7 @@ class SourceColumn(Document):
     type: ColumnType
     read: ReadAs
     date: str = Field(default="", exclude_if=lambda value: not value)
-    """The format of dates that are not ISO dates, as in Python's `strptime`."""
+    """The format of dates that are not ISO dates, as for Python's `strptime`."""
 
 
 class SourceTable(Document):
@@ -49,10 +49,10 @@ class SourceTable(Document):
     header: bool = True
     decimal: Literal[".", ","] = "."
     thousands: str = Field(default="", exclude_if=lambda value: not value)
-    """The separator of thousands; empty if numbers have none."""
+    """The thousands separator; empty if numbers have none."""
     missing: tuple[str, ...] = ()
     """The spellings of a missing value that the file contains."""
     values: tuple[str, ...] = Field(default=(), exclude_if=lambda values: not values)
     """Usual spellings of a missing value that are values in this table, such as `NA` for Namibia."""
     columns: Annotated[dict[str, SourceColumn], Field(min_length=1)]
-    """In the order of the file."""
+    """The columns, in the order of the file."""

@@ -1,4 +1,4 @@
-"""A table in one file: detect its format, scan its columns, and plan how each is read."""
+"""A table in one file: detect its format, scan its columns, and plan how each column is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """The user's declarations about a table; other properties are those of the earlier version, or else are detected."""
+    """The user's declarations about a table; other properties are taken from the earlier version, or else are detected."""
 
     dialect: DialectOptions = field(default_factory=DialectOptions)
     decimal: Literal[".", ","] | None = None
@@ -42,9 +42,9 @@ class TableOptions:
 def plan_file(
     path: Path, options: TableOptions, *, before: tuple[SourceTable, TableReader] | None = None
 ) -> tuple[SourceTable, TablePlan]:
-    """Read a file once and return how it is read, and its plan; `before` is the earlier version.
+    """Scan a file and return how its rows are read, and the plan for its columns; `before` is the earlier version.
 
-    Raises `DatasetError` with the line and the option that resolves an ambiguity.
+    Raises `DatasetError` with the line if the file is invalid or ambiguous, `UsageError` if an option does not fit the file.
     """
     try:
         return _planned(path, options, before)
@@ -114,7 +114,7 @@ def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> Diale
 def _opened(
     path: Path, kind: Format, options: TableOptions, earlier: SourceTable | None
 ) -> tuple[Dialect | None, list[str], frozenset[str] | None]:
-    """Return how a file is split into cells, the names of its columns, and, if its format has types, the columns of text."""
+    """Return the dialect of a CSV file, the names of the columns, and, if the format has types, the names of the text columns."""
     if kind == "csv":
         dialect = detect_dialect(path, _with_earlier(options.dialect, earlier))
         return dialect, header_of(path, dialect), None
@@ -131,17 +131,18 @@ def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str])
 
 
 def columns_of(path: Path, source: SourceTable) -> list[str]:
-    """Return the column names of another file of the same format. Raises `DatasetError`."""
+    """Return the column names of another file of the same format. Raises `DatasetError` if its suffix is that of another format."""
     kind = FORMATS.get(path.suffix.lower())
     if kind != source.format:
         suffixes = [suffix for suffix, each in FORMATS.items() if each == source.format]
         raise DatasetError(
-            f"{path.name}: expected a file like {source.file}", hint=f"its name ends in {', '.join(suffixes)}"
+            f"{path.name}: expected a file like {source.file}",
+            hint=f"use a file whose name ends in {' or '.join(suffixes)}",
         )
     return _opened(path, kind, TableOptions(), source)[1]
 
 
 def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
-    """Yield the rows of a file in its declared format. Raises `DatasetError` with the line."""
+    """Yield the rows of a file in its declared format. Raises `DatasetError` with the line if a row is invalid."""
     dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
     return _blocks(path, source.format, dialect if source.format == "csv" else None, list(source.columns))

@@ -1,4 +1,4 @@
-"""The rows of a delimited text file as columns of texts, a block at a time, each row with the number of its line.
+"""The rows of a delimited text file as columns of strings, in blocks, with the line number of each row.
 
 Quoting is strict (RFC 4180): an unclosed quote or text after a closing quote is an error with its line, never a longer field.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS: Final = 1 << 16
-"""Rows of a block, and of a row group of the published file."""
+"""Maximum number of rows of a block, and of a row group of the published file."""
 _BLOCK: Final = 1 << 20
 
 
@@ -30,12 +30,13 @@ class Dialect:
     encoding: str
     delimiter: str
     quote: str = '"'
+    """The quote character; empty if the file has no quotes."""
     header: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBlock:
-    """Some rows: a tuple of texts for each column, and the line in which each row begins."""
+    """A block of rows: a tuple of strings for each column, and the line in which each row begins."""
 
     lines: list[int]
     columns: list[tuple[str, ...]]
@@ -47,7 +48,10 @@ def open_text(path: Path, encoding: str) -> TextIO:
 
 
 def read_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not blank with the line in which it begins. Raises `DatasetError` with the line."""
+    """Yield each row that is not blank with the line in which it begins.
+
+    Raises `DatasetError` with the line if a row cannot be split into cells or decoded.
+    """
     with open_text(path, dialect.encoding) as text:
         rows = csv.reader(
             text,
@@ -69,9 +73,9 @@ def read_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 
 
 def header_of(path: Path, dialect: Dialect) -> list[str]:
-    """Return the column names: the cells of the first row, or `column_1` and so on without a header.
+    """Return the column names: the cells of the first row, or `column_1` and so on if the file has no header or a cell is empty.
 
-    Raises `DatasetError` for an empty file and for two columns of one name.
+    Raises `DatasetError` if the file has no rows, if two columns have the same name, or if a name has a control character.
     """
     _, first = next(read_rows(path, dialect), (0, []))
     if not first:
@@ -95,7 +99,10 @@ def header_of(path: Path, dialect: Dialect) -> list[str]:
 
 
 def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextBlock]:
-    """Yield all rows below the header in blocks of `ROWS`. Raises `DatasetError` for a row with another number of cells."""
+    """Yield all rows below the header in blocks of `ROWS`.
+
+    Raises `DatasetError` if a row does not have `columns` cells, or repeats the header.
+    """
     rows = read_rows(path, dialect)
     head = next(rows)[1] if dialect.header else None
     while some := list(islice(rows, ROWS)):
@@ -103,18 +110,14 @@ def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextB
             line, row = next((line, row) for line, row in some if len(row) != columns)
             raise _ragged(path, line, row, columns, dialect)
         if repeated := next((line for line, row in some if row == head), None):
-            message = f"{path.name}, line {repeated}: the column names again, as in line 1"
+            message = f"{path.name}, line {repeated}: the row repeats the column names of line 1"
             raise DatasetError(message, hint=f"remove line {repeated}: several files were joined")
         lines, cells = zip(*some, strict=True)
         yield TextBlock(lines=list(lines), columns=list(zip(*cells, strict=True)))
 
 
 def _ragged(path: Path, line: int, row: list[str], columns: int, dialect: Dialect) -> DatasetError:
-    extra = (
-        f"the first that is too many is {short(row[columns])!r}"
-        if len(row) > columns
-        else "cells are missing at its end"
-    )
+    extra = f"the first extra cell is {short(row[columns])!r}" if len(row) > columns else "cells are missing at its end"
     message = f"{path.name}, line {line}: {counted(len(row), 'cell')}; expected {columns}, as in line 1; {extra}"
     quote = f", or put a value that contains {dialect.delimiter!r} in quotes" if len(row) > columns else ""
     return DatasetError(message, hint=f"correct line {line}{quote}")
@@ -139,7 +142,7 @@ def _split_fault(path: Path, first: int, last: int, fault: csv.Error, dialect: D
 
 
 def decoding_fault(path: Path, encoding: str) -> DatasetError:
-    """Return the error for a file that is not in its encoding, with the line of the first wrong byte."""
+    """Return the error for a file that is not valid in its encoding, with the line of the first invalid byte."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
     with path.open("rb") as file:
         try:
@@ -151,4 +154,4 @@ def decoding_fault(path: Path, encoding: str) -> DatasetError:
             byte = fault.object[fault.start : fault.start + 1].hex()
             message = f"{path.name}, line {line}: the byte 0x{byte} is not {encoding.upper()}"
             return DatasetError(message, hint="if a Windows program wrote it: --encoding cp1252; else --encoding NAME")
-    return DatasetError(f"{path.name} is not {encoding.upper()}", hint="add --encoding NAME, the encoding of the file")
+    return DatasetError(f"{path.name} is not {encoding.upper()}", hint="declare the file's encoding: --encoding NAME")

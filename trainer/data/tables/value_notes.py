@@ -1,4 +1,4 @@
-"""Notes about the values of a planned table: removed values, values read as missing, and values that look the same or damaged."""
+"""Notes about the values of a planned table: removed whitespace, values read as missing, and values that look the same or damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe_similar(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report categories that differ only by case, whitespace, Unicode form or invisible characters, and text that was decoded wrongly."""
+    """Yield notes on categories that differ only by case, whitespace, Unicode form or invisible characters, or were decoded wrongly."""
     for each in plan.columns:
         values = each.treatment.values if each.treatment else ()
         folded: dict[str, list[str]] = {}
@@ -41,7 +41,7 @@ _DAMAGED: Final = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u
 
 
 def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report words that are read as missing values in columns of text, since a word such as `NA` may be a value."""
+    """Yield notes on words that are read as missing values in columns of text, because a word such as `NA` may be a value."""
     for each in plan.columns:
         words = [word for word in sorted(each.scan.spellings) if word]
         if words and each.source.read in {"category", "class"}:
@@ -51,7 +51,7 @@ def describe_spellings(plan: TablePlan, *, dataset: str) -> Iterator[str]:
 
 
 def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
-    """Report values with whitespace around them, which are removed."""
+    """Yield notes on the whitespace around values, which is removed."""
     for each in plan.columns:
         if each.scan.padded and each.source.read in {"category", "class"}:
             yield f"{dataset}: whitespace around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} is removed"
