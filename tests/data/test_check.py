@@ -83,19 +83,19 @@ def test_the_readers_samples_are_counted(tmp_path: Path, options: dict[str, Any]
         ({"reader": {"kind": "arrays", "fields": {"a": "z.npy"}}}, "needs 'z.npy', which is not in the folder"),
         (
             {"reader": ARRAYS, "sample": {"image": {"dtype": "uint8", "shape": [1, 4, 4]}}},
-            r"'image' of a sample of small is float32\[1,4,4\]; declared is uint8\[1,4,4\]",
+            r"'image' of a sample of small is float32\[1,4,4\]; expected uint8\[1,4,4\]",
         ),
         ({"reader": ARRAYS, "sample": {"imag": {"dtype": "uint8"}}}, "no field 'imag'"),
         (
             {"reader": {"kind": "lines", "file": "text.txt"}, "sample": {"text": {"dtype": "int64", "shape": ["any"]}}},
-            r"'text' of a sample of small is uint8\[any\]; declared is int64\[any\]",
+            r"'text' of a sample of small is uint8\[any\]; expected int64\[any\]",
         ),
         (
             {
                 "reader": {"kind": "text", "file": "text.txt", "window": 4},
                 "sample": {"text": {"dtype": "int64", "shape": [5]}},
             },
-            r"'text' of a sample of small is int64\[4\]; declared is int64\[5\]",
+            r"'text' of a sample of small is int64\[4\]; expected int64\[5\]",
         ),
         ({"reader": {"kind": "lines", "file": "latin.txt"}}, "latin.txt is not UTF-8 text"),
         ({"reader": {"kind": "images", "folder": "birds/"}}, "no pictures below 'birds/'"),
@@ -103,7 +103,7 @@ def test_the_readers_samples_are_counted(tmp_path: Path, options: dict[str, Any]
         ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv has no line for cats/2.png"),
         ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected the columns file and class"),
         ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "not a Parquet file"),
-        ({"splits": {"train": {"prefix": "bats/"}}}, "selects none of its 10 samples"),
+        ({"splits": {"train": {"prefix": "bats/"}}}, "selects no sample; the dataset has 10 samples"),
         ({"splits": {"val": {"files": ["x.npy", "x.npy"]}}}, "split 'val' lists 'x.npy' twice"),
         ({"reader": {"kind": "lines", "file": ["text.txt", "text.txt"]}}, "its reader lists 'text.txt' twice"),
         ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),
@@ -123,7 +123,7 @@ def test_a_table_is_checked_without_pyarrow(tmp_path: Path, monkeypatch: pytest.
     assert check(tmp_path, reader=reader).unchecked
     with pytest.raises(DatasetError, match=r"u\.csv is text; expected a Parquet file"):
         check(tmp_path, reader=reader | {"files": ["u.csv"]})
-    with pytest.raises(DatasetError, match="declared is int64"):
+    with pytest.raises(DatasetError, match="expected int64"):
         check(tmp_path, reader=reader, sample={"x": {"dtype": "int64"}})
 
 

@@ -19,7 +19,7 @@ def test_a_name_that_windows_does_not_allow_is_an_error(path: str) -> None:
     with pytest.raises(ManifestError, match="which Windows does not allow in file names") as caught:
         check_paths([path])
     assert repr(path) in caught.value.message
-    assert caught.value.hint == "rename it, then publish again"
+    assert caught.value.hint == "rename the file, then publish again"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_picture_beside_the_class_folders_is_an_error() -> None:
             ["a/1.png"],
             {"folder": "b/"},
             "has no pictures below 'b/': it has no such folder",
-            "--images . reads all; known: a/",
+            "--images . reads all folders; known: a/",
         ),
         (["a/1.heic", "b/1.png"], {"folder": "a/"}, "has no pictures below 'a/': 1 .heic", "pictures end in .png"),
         (["1.heic", "README"], {}, "dataset small has no pictures: 1 .heic, 1 without suffix", "pictures end in .png"),

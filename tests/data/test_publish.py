@@ -146,7 +146,7 @@ def test_a_declared_version_is_published_as_declared_or_not_at_all(published: Pu
     assert publish_declared(published.dataset, source=published.source, store=store).is_new
     assert not publish_declared(published.dataset, source=published.source, store=store).is_new
     (published.source.root / "a.txt").write_bytes(b"other")
-    with pytest.raises(DatasetError, match=f"declared is {published.dataset.content}"):
+    with pytest.raises(DatasetError, match=f"expected {published.dataset.content}"):
         publish_declared(published.dataset, source=published.source, store=MemoryStore())
 
 

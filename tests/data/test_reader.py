@@ -83,15 +83,15 @@ def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"reader": {"kind": "images", "resize": "crop"}}, "resize needs size"),
+        ({"reader": {"kind": "images", "resize": "crop"}}, "resize requires size"),
         ({"reader": {"kind": "images", "size": [8, 8], "resize": "squeeze"}}, "'stretch', 'crop', 'pad' or 'fit'"),
-        ({"reader": {"kind": "images", "size": [8, 8], "resize": "crop", "fill": 1}}, "fill needs resize"),
+        ({"reader": {"kind": "images", "size": [8, 8], "resize": "crop", "fill": 1}}, "fill requires resize"),
         ({"reader": {"kind": "images", "alpha": "drop", "mode": "RGBA"}}, "mode RGBA keeps transparency"),
         ({"reader": {"kind": "images", "white": 0}}, "white"),
         ({"reader": {"kind": "images", "white": "inf"}}, "white"),
         ({"reader": {"kind": "images", "labels": "../l.csv"}}, "not a path inside a dataset"),
         ({"reader": {"kind": "text", "file": "a", "window": 0}}, "window"),
-        ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"long_lines": "truncate"}}}, "needs window"),
+        ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"long_lines": "truncate"}}}, "long_lines requires window"),
         ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"vocabulary": 2**31}}}, "vocabulary"),
         ({"reader": {"kind": "table", "files": ["t"], "fields": {}}}, "fields"),
         ({"splits": {"train": {"percent": [80, 20]}}}, r"expected \[from, to\], from 0 to 100"),
@@ -116,7 +116,7 @@ def test_a_sample_is_compared_with_its_declaration() -> None:
     expected = {"x": Typed(dtype="float32", shape=(3, "any"))}
     check_sample(expected, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
     for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
-        with pytest.raises(DatasetError, match=r"declared is float32\[3,any\]"):
+        with pytest.raises(DatasetError, match=r"expected float32\[3,any\]"):
             check_sample(expected, {"x": found}, dataset="small")
 
 

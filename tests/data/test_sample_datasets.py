@@ -58,7 +58,7 @@ def test_the_topics_of_another_python_are_rejected_with_both_digests(tmp_path: P
     (tmp_path / "topics.txt").write_text("# if\n\nother words\n")
     declared = load_dataset("topics", root=ROOT)
     with pytest.raises(
-        DatasetError, match=f"dataset topics@1: its content is sha256:.* declared is {declared.content}"
+        DatasetError, match=f"dataset topics@1: its content is sha256:.* expected {declared.content}, as declared"
     ):
         publish_declared(declared, source=SourceFolder(root=tmp_path), store=MemoryStore())
 

@@ -51,10 +51,10 @@ def test_a_sample_stays_in_its_split_when_files_are_added() -> None:
     ("split", "layout", "line"),
     [
         ((0, 6), Layout(count=5), "split 'train' of small ends at row 6; its reader finds 5 samples"),
-        ((0, 0), Layout(count=5), "selects none of its 5 samples"),
-        (Below(prefix="trian/"), FOLDERS, "selects none of its 4 samples"),
+        ((0, 0), Layout(count=5), "selects no sample; the dataset has 5 samples"),
+        (Below(prefix="trian/"), FOLDERS, "selects no sample; the dataset has 4 samples"),
         (Listed(files=("val/b",)), FOLDERS, "lists 'val/b', which is not a sample of its reader"),
-        (Below(prefix="train/"), Layout(count=5), "selects none of its 5 samples"),
+        (Below(prefix="train/"), Layout(count=5), "selects no sample; the dataset has 5 samples"),
     ],
 )
 def test_a_split_that_does_not_fit_is_rejected_with_numbers(split: Split, layout: Layout, line: str) -> None:

@@ -140,7 +140,7 @@ def test_a_number_that_the_library_reads_otherwise_is_an_error(tmp_path: Path) -
 
 
 def test_a_tokenizer_differs_from_its_declaration(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"t\.json has a vocabulary of 280; declared is 9") as caught:
+    with pytest.raises(DatasetError, match=r"t\.json has a vocabulary of 280; expected 9") as caught:
         opened(tmp_path, b"", vocabulary=9, pad="<pad>")
     assert "--tokenizer t.json again" in str(caught.value.hint)
     with pytest.raises(DatasetError, match=r"t\.json has no token '<x>', which --pad-token declares"):

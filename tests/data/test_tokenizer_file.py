@@ -65,9 +65,17 @@ def test_a_damaged_or_another_file_is_rejected(raw: bytes, message: str) -> None
 @pytest.mark.parametrize(
     ("special", "message", "hint"),
     [
-        ((), "does not state the token that follows each line: none", "add_special_tokens"),
-        (("</s>", "<eos>"), "several: </s>, <eos>", "--end-token TOKEN; its special tokens are </s>, <eos>"),
-        (("[X]",), "none with a usual name", "--end-token TOKEN; its special tokens are [X]"),
+        (
+            (),
+            "does not state the token that follows each line: no special token has a usual name",
+            "add_special_tokens",
+        ),
+        (
+            ("</s>", "<eos>"),
+            "several are possible: </s>, <eos>",
+            "--end-token TOKEN; its special tokens are </s>, <eos>",
+        ),
+        (("[X]",), "no special token has a usual name", "--end-token TOKEN; its special tokens are [X]"),
     ],
 )
 def test_a_missing_end_token_is_named_with_the_choices(special: tuple[str, ...], message: str, hint: str) -> None:

@@ -129,7 +129,7 @@ def test_a_sample_that_differs_from_its_declaration_is_rejected_at_load(tmp_path
     np.save(tmp_path / "x.npy", np.zeros((4, 2), dtype=np.float32))
     dataset = declare(sample={"image": {"dtype": "float32", "shape": [3]}})
     start = partial(RunData, dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=1, workers=0, seed=0)
-    with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; declared is float32\[3\]"):
+    with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; expected float32\[3\]"):
         start()
 
 

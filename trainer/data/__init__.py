@@ -1,1 +1,1 @@
-"""Datasets: declaration, manifest, packing, splits, publishing and fetching."""
+"""Datasets: their declaration, manifest, packs and splits; publishing, fetching, caching and reading."""

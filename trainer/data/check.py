@@ -1,7 +1,7 @@
 """Check before publication that the reader, the splits and the sample of a draft fit the folder's files.
 
-The check needs no torch, NumPy or Pillow: it reads headers of arrays, lines, names and first bytes. Columns and rows of tables are checked
-if pyarrow is installed.
+The check needs no torch, NumPy or Pillow: it reads the headers of arrays, lines of text, and file names. Columns and rows of tables are
+checked if pyarrow is installed, tokens of text if `tokenizers` is installed.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
 TABLE_UNCHECKED: Final = (
-    "columns and rows of its Parquet files were not checked (this Python has no pyarrow); the first run checks them"
+    "columns and rows of its Parquet files were not checked (pyarrow is not installed); the first run checks them"
 )
 TOKENS_UNCHECKED: Final = (
-    "its text was not tokenized (this Python has no library tokenizers); the first run does, and checks its splits"
+    "its text was not tokenized (tokenizers is not installed); the first run tokenizes it, and checks the splits"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The number of samples, in all and in each split, and notes for the publisher."""
+    """The number of samples, in total and in each split, and notes for the publisher."""
 
     samples: int
     splits: dict[str, int]
@@ -73,13 +73,13 @@ class CheckResult:
     classes: tuple[ClassCount, ...] = ()
     """Counts of the classes of pictures."""
     unchecked: str = ""
-    """The checks that were skipped because this Python lacks a library; empty if none was."""
+    """The checks that were skipped because a library is not installed; empty if all checks ran."""
     file_numbers: dict[str, Sequence[int]] = field(default_factory=dict)
     """For each split, the numbers of its files in the sorted list of all files, if a sample is a file."""
 
 
 def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> CheckResult:
-    """Check files of a folder. Raises `DatasetError` if reader, splits or sample do not fit them."""
+    """Check the files `paths` of a folder. Raises `DatasetError` if they do not fit the reader, the splits or the sample of the draft."""
     if not paths:
         raise DatasetError(
             f"{source.root} is empty; expected a folder with files", hint="publish the folder that contains the files"
@@ -89,7 +89,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     if missing := next((path for path in draft.reader.needed if path not in known), None):
         message = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
-        # The nearest files with the same suffix, if there are any: no picture replaces a missing table.
+        # The nearest files with the same suffix, if any: a picture does not replace a missing table.
         suffix = missing[missing.rfind(".") :] if "." in missing else ""
         near = hint_for_path(missing, [path for path in paths if path.endswith(suffix)] or paths)
         hint = "--include-hidden publishes hidden files" if is_hidden else near
@@ -138,7 +138,10 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
 
 
 def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
-    """Check the header of a weights file. Raises `DatasetError` for declared samples, `DocumentError` for another format."""
+    """Check the header of a weights file.
+
+    Raises `DatasetError` if the draft declares samples or the file has no tensors, `DocumentError` if the file has another format.
+    """
     if draft.splits or draft.sample:
         message = f"dataset {draft.name} holds weights, which have no samples, and declares [{'splits' if draft.splits else 'sample'}]"
         raise DatasetError(
@@ -152,7 +155,7 @@ def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
 
 
 def _require_distinct(draft: Draft) -> None:
-    """Raise `DatasetError` if a declaration lists a file twice: its samples would count twice."""
+    """Raise `DatasetError` if the reader or a split lists a file twice, because its samples would count twice."""
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
     if isinstance(draft.reader, LinesReader | TextReader | TableReader):
         lists["its reader"] = draft.reader.files
@@ -164,7 +167,7 @@ def _require_distinct(draft: Draft) -> None:
 
 def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Sequence[str]) -> dict[str, Sequence[int]]:
     """Return the indices in `paths` of each split's files; the layout's files are a subset of `paths` in the same order."""
-    if layout.ends is not None or not layout.files or len(chosen) < 2:  # noqa: PLR2004 - splits are compared
+    if layout.ends is not None or not layout.files or len(chosen) < 2:  # noqa: PLR2004 - only two or more splits can be compared
         return {}
     indexed = iter(enumerate(paths))
     numbers = array("q", (next(number for number, path in indexed if path == file) for file in layout.files))
@@ -172,7 +175,10 @@ def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Seque
 
 
 def count_samples(dataset: Described, files: Files) -> CheckResult:
-    """Count the samples of a cached version, in all and in each split. Raises `DatasetError`."""
+    """Count the samples of a cached version, in total and in each split.
+
+    Raises `DatasetError` if its files do not fit its reader or its splits.
+    """
     checker = _FileChecker(dataset, files)
     layout = checker.layout()
     chosen = _select_splits(dataset, layout)
@@ -192,11 +198,11 @@ def _undeclared(draft: Draft) -> list[str]:
     if not missing:
         return []
     keys, options = " and ".join(f"no {key}" for key in missing), " ".join(f"--{key} TEXT" for key in missing)
-    return [f"{draft.name}: {keys} declared, so other users cannot know how they may use it; add {options}"]
+    return [f"{draft.name}: {keys} declared, so other users do not know how they may use the dataset; add {options}"]
 
 
 def _reader_or_split_advice(draft: Draft, root: Path, paths: Sequence[str]) -> list[str]:
-    """Suggest options if no split is declared."""
+    """Return notes that suggest options if no split is declared."""
     if draft.splits:
         return []
     guess = guess_reader(paths) if isinstance(draft.reader, RawFiles) else None
@@ -211,7 +217,7 @@ def _reader_or_split_advice(draft: Draft, root: Path, paths: Sequence[str]) -> l
 
 
 def _missing_splits(draft: Draft) -> list[str]:
-    """Report missing splits that training needs, and similar names of other splits."""
+    """Return a note on missing splits that training needs, and on declared splits with similar names."""
     missing = [name for name in SPLIT_NAMES if name not in draft.splits]
     if not draft.splits or not missing:
         return []
@@ -230,7 +236,7 @@ def _missing_splits(draft: Draft) -> list[str]:
 
 
 def _unused(chosen: dict[str, Sequence[int]], count: int, dataset: str) -> list[str]:
-    """Report samples in no split, if there are splits."""
+    """Return a note on samples that are in no split, if there are splits."""
     if not chosen or (unused := count - _count_union(list(chosen.values()))) <= 0:
         return []
     are = "is" if unused == 1 else "are"
@@ -263,12 +269,12 @@ class _FileChecker:
     pictures: PictureFiles | None = None
     """The pictures and their classes; set by `layout`."""
     notes: list[str] = field(default_factory=list)
-    """Facts for the publisher; set by `layout`."""
+    """Notes for the publisher; set by `layout`."""
     is_draft: bool = False
     """Whether all checks run, including checks that do not affect the layout."""
 
     def layout(self) -> Layout:
-        """Return the positions of the reader's samples in the files."""
+        """Check the files, and return the positions of the reader's samples in them."""
         match self.draft.reader:
             case ArraysReader(fields=fields):
                 return self._arrays(fields)
@@ -304,11 +310,11 @@ class _FileChecker:
         return replace(layout, column=partial(column_texts, files=self.files, paths=table.files))
 
     def table(self, images: ImagesReader) -> bytes | None:
-        """Return the bytes of the label table."""
+        """Return the bytes of the label table; `None` if none is declared."""
         return None if images.labels is None else bytes(self.files.read(images.labels))
 
     def _counter(self, text: LinesReader | TextReader) -> Callable[[str], int]:
-        """Return a function that counts the samples of a file; tokens are counted at once."""
+        """Return a function that counts the samples of a file; tokens are counted before it is returned."""
         counts: dict[str, int] = {}
         if text.tokens and (self.is_draft or isinstance(text, TextReader)):
             counts = dict(zip(text.files, self._tokenized(text.tokens, text.files), strict=True))
@@ -317,7 +323,7 @@ class _FileChecker:
         return lambda file: text.count(counts[file]) if text.tokens else self._windows(text, file)
 
     def _tokenized(self, tokens: Tokens, files: Sequence[str]) -> list[int]:
-        """Tokenize files, and return the number of tokens of each."""
+        """Tokenize files, and return the number of tokens of each file."""
         tokenizer = Tokenizer(self.files, tokens)
         found = tokenizer.tokenize(self.files, files)
         self.notes.append(f"{self.draft.name}: {tokenizer.describe(found)}")

@@ -1,4 +1,4 @@
-"""Comparing an experiment's settings with the fields of its dataset."""
+"""Compare an experiment's settings with the fields of its dataset."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ _FIELD_SETTINGS: Final = ("input_field", "target_field")
 
 
 def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection[str] = ()) -> None:
-    """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `skip` are not checked."""
+    """Raise `SettingError` if the experiment uses a field that `dataset` lacks, or `dataset` holds weights.
+
+    Settings in `skip` are not checked.
+    """
     known = sample_fields(dataset.reader)
     if isinstance(dataset.reader, Weights):
-        hint = f"to begin with these weights: --init-from {dataset.name}"
+        hint = f"to start with these weights: --init-from {dataset.name}"
         raise SettingError(f"setting dataset is {dataset.name!r}, which holds weights, not samples", hint=hint)
     for name in _FIELD_SETTINGS:
         if name not in resolved.origins or name in skip:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassCount:
-    """A class of a dataset, with its number of samples in all and in each split."""
+    """A class of a dataset, with its number of samples in total and in each split."""
 
     number: int
     name: str
@@ -48,9 +48,10 @@ def count_classes(pictures: PictureFiles, splits: Mapping[str, Sequence[int]]) -
 
 
 def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str) -> None:
-    """Raise `DatasetError` for class names that are empty, repeated, or differ only by case or by invisible characters.
+    """Raise `DatasetError` if a class name is empty, repeated, padded, has control characters, or differs invisibly from another name.
 
-    Declared classes may differ by case, for example the letters `A` and `a`.
+    Names differ invisibly if only case, whitespace, invisible characters or the Unicode form differ. Declared classes may differ by case,
+    for example the letters `A` and `a`, by whitespace or by invisible characters.
     """
     if len(names) > 1 and "" in names:
         raise DatasetError(f"a class of {dataset} has an empty name: {listed(map(repr, names))}", hint="--classes A,B")
@@ -71,15 +72,15 @@ def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str)
 
 
 def _visible(name: str) -> str:
-    """Return a name without case and invisible characters, and with single spaces."""
+    """Return a name in lower case, without invisible characters, and with single spaces."""
     shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _VARIANTS)
     return folded(" ".join(shown.split()))
 
 
 def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: str) -> None:
     if unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", name):
-        message = f"the classes {before!a} and {name!a} of {dataset} are one name in two Unicode forms"
-        raise DatasetError(message, hint="rename one of them: both look the same")
+        message = f"the classes {before!a} and {name!a} of {dataset} are the same name in two Unicode forms"
+        raise DatasetError(message, hint="rename one of them, because both look the same")
     if not are_declared:
         by_case = folded(before) == folded(name)
         names = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
@@ -91,7 +92,7 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
 def check_pictures(
     pictures: PictureFiles, paths: Sequence[str], table: bytes | None, *, declared: Described
 ) -> list[str]:
-    """Report files that the reader of pictures does not use. Raises `DatasetError` if a class would be lost."""
+    """Return notes on files that the reader does not read, and on odd classes. Raises `DatasetError` if a class would be lost."""
     reader: ImagesReader = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
     folders = ClassFolders(reader, declared.splits)
@@ -102,7 +103,7 @@ def check_pictures(
     notes = _odd_classes(pictures.classes, reader.folder, dataset=declared.name)
     if unread:
         example = f"{by_suffix(unread)}, for example {short(unread[0])}"
-        notes.append(f"{declared.name}: not read, because not pictures: {example}")
+        notes.append(f"{declared.name}: not read, because they are not pictures: {example}")
     if outside:
         place = "in no split's folder" if outside[0].startswith(reader.folder) else f"outside {reader.folder}"
         number = counted(len(outside), "picture")
@@ -111,11 +112,11 @@ def check_pictures(
 
 
 def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[str]:
-    """Report datasets with a single class, and classes with names of splits."""
+    """Return a note on a single class, or on classes with names of splits."""
     if classes == ("",):
-        return [f"{dataset}: its pictures are of one class without a name; folders or --labels FILE.csv name classes"]
+        return [f"{dataset}: its pictures have one class without a name; folders or --labels FILE.csv name classes"]
     if len(classes) == 1:
-        return [f"{dataset}: its pictures are of one class, {short(classes[0])}"]
+        return [f"{dataset}: its pictures have one class, {short(classes[0])}"]
     splits = {
         name: next((split for split, words in SPLIT_NAMES.items() if name.lower() in words), "") for name in classes
     }
@@ -124,13 +125,13 @@ def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[s
     ordered = sorted(splits, key=lambda name: list(SPLIT_NAMES).index(splits[name]))
     options = " ".join(f"--split {splits[name]}={folder}{name}/" for name in ordered)
     note = f"{dataset}: its classes are {listed(classes)}; if these are its splits"
-    return [f"{note}, use {options}: then the folders below them are the classes"]
+    return [f"{note}, use {options}; the folders below these are then the classes"]
 
 
 def _require_pictures(
     unread: Sequence[str], folders: ClassFolders, pictures: PictureFiles, *, declared: Described
 ) -> None:
-    """Raise `DatasetError` for a folder that would be a class if its files were read."""
+    """Raise `DatasetError` if a folder has only unreadable files, so that its class would be lost."""
     reader: ImagesReader = declared.reader  # type: ignore[assignment]
     filled = {pictures.classes[number] for number in set(pictures.labels)}
     names = dict(zip(unread, folders.classes(unread, set(reader.classes)), strict=True))
@@ -147,7 +148,7 @@ def _require_pictures(
 
 
 def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> list[str]:
-    """Report classes that have no sample at all or in a split."""
+    """Return notes on classes that have no samples, or no samples in a split."""
     notes = []
     if empty := [each.name for each in counts if not each.samples]:
         notes = [f"{dataset}: no picture of {_classes(empty)}"]
@@ -164,7 +165,7 @@ def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> lis
 def describe_renumbering(
     declared: Described | None, draft: Described, classes: Sequence[ClassCount], paths: Sequence[str]
 ) -> list[str]:
-    """Report classes whose numbers differ from the declared version: a trained net would confuse them."""
+    """Return a warning if classes have other numbers than in the declared version, because a trained net would confuse them."""
     if declared is None or not isinstance(declared.reader, ImagesReader) or not isinstance(draft.reader, ImagesReader):
         return []
     before, numbers = declared.reader.classes, {each.name: each.number for each in classes}

@@ -1,10 +1,11 @@
 """Chunks: the smallest pieces of a dataset's files that have a digest. A streamed dataset fetches, verifies and evicts them.
 
-A small file is one chunk. A large file has a chunk for each part, because a part is a whole pack, whose digest the manifest has. If a
-part is not a whole pack, only the file has a digest, and is one chunk.
+A small file is one chunk. A large file has a chunk for each part, because a part is a whole pack, and the manifest has the digest of each
+pack. If a part is not a whole pack, only the file has a digest, and the file is one chunk.
 
 A group of chunks is one file in the cache. It has one chunk, unless the order of reads is known to use neighbors together: then adjacent
-small files of a pack are a group. Groups are a function of the manifest and of where they begin, so that all processes of a run find them.
+small files of a pack are a group. Groups depend only on the manifest and on the chunks at which groups begin, so that all processes of a
+run find the same groups.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ Ids = np.ndarray[Any, np.dtype[np.int64]]
 _PART_BITS: Final = 20
 _PART: Final = (1 << _PART_BITS) - 1
 RUN_BYTES: Final = 8 << 20
-"""Bytes of adjacent chunks that one request fetches."""
+"""Maximum bytes of adjacent chunks that one request fetches."""
 _GROUPED: Final = re.compile(r"[0-9a-f]{64}-[0-9]+-([0-9]+)")
 _RECENT: Final = 256
-"""Groups whose chunks stay in memory."""
+"""Maximum number of groups whose chunks stay in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Chunk:
     """A piece of a file with its own digest."""
 
     id: int
-    """The number of its file in the manifest, and its number in the file: unique in one version."""
+    """The number of its file in the manifest, combined with its number in the file: unique in a version."""
     title: str
     """The path of its file."""
     sha256: str
@@ -60,24 +61,24 @@ class ChunkFile:
     id: int
     """The id of its first chunk; negative for a file that this process only evicts."""
     name: str
-    """The digest of its only chunk, or the digest of the pack, the first byte and the size."""
+    """The digest of its only chunk; or the digest of the pack, the first byte and the size."""
     size: int
 
     @property
     def cost(self) -> int:
-        """The bytes that the file takes on the disk."""
+        """The bytes that the file takes on disk."""
         return cost(self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkGroup(ChunkFile):
-    """A chunk, or several that are adjacent in a pack: one file in the cache."""
+    """One chunk, or several chunks that are adjacent in a pack; a group is one file in the cache."""
 
     chunks: tuple[Chunk, ...]
 
     @classmethod
     def of(cls, *chunks: Chunk) -> ChunkGroup:
-        """Return the group of these chunks."""
+        """Return the group of `chunks`."""
         size = sum(each.size for each in chunks)
         return cls(id=chunks[0].id, name=_name_of(chunks, size), size=size, chunks=chunks)
 
@@ -113,11 +114,11 @@ class Chunks:
         self._sizes = array("q")
         """The size of each file."""
         self._ends: dict[int, list[int]] = {}
-        """For each file of several chunks, one past the last byte of each."""
+        """For each file with several chunks, the offset after the last byte of each chunk."""
         self._firsts: Ids | None = None
         """For each file, the number of the first file of its group; `None` if each chunk is a group."""
         self._named: dict[str, int] = {}
-        """The first file of each group of several chunks, by name."""
+        """The number of the first file of each group with several chunks, by the group's name."""
         for number, row in enumerate(listing.rows()):
             self._sizes.append(int(row[2]))
             segments = listing[number].segments if b"],[" in row[4] else ()
@@ -139,7 +140,7 @@ class Chunks:
         return self._sizes[number]
 
     def within(self, number: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield id and first byte of each chunk of a file that contains a byte from `start` to `stop`."""
+        """Yield the id and the offset of each chunk of a file that contains a byte from `start` to `stop`."""
         ends = self._ends.get(number)
         if ends is None:
             if start < stop:
@@ -151,7 +152,7 @@ class Chunks:
             part += 1
 
     def chunk(self, identifier: int) -> Chunk:
-        """Return the chunk with an id: a small file, or a part of a large one."""
+        """Return the chunk with the given id: a small file, or a part of a large file."""
         number, part = identifier >> _PART_BITS, identifier & _PART
         entry = self._listing[number]
         if number not in self._ends:
@@ -162,14 +163,17 @@ class Chunks:
         )
 
     def regroup(self, starts: Iterable[int], *, most: int) -> None:
-        """Group adjacent small files, up to `most` bytes, from each of these chunks to the next one; without any, each chunk is a group."""
+        """Group adjacent small files, up to `most` bytes; a group also begins at each chunk in `starts`.
+
+        Without `starts`, each chunk is a group.
+        """
         begins = {each >> _PART_BITS for each in starts}
         self.group.cache_clear()
         self._named = {}
         self._firsts = np.array(self._find_groups(begins, most), dtype=np.int64) if begins else None
 
     def _find_groups(self, begins: set[int], most: int) -> array[int]:
-        """Return the first file of the group of each file, and keep the names of groups of several files."""
+        """Return the first file of each file's group, and record the names of groups of several files in `_named`."""
         firsts, packs = array("q"), self._listing.packs
         first, pack, begin, end, is_open = -1, -1, 0, 0, False
         for number, row in enumerate(self._listing.rows()):
@@ -212,7 +216,7 @@ class Chunks:
         return ChunkGroup.of(*map(self.chunk, self._members(identifier)))
 
     def _members(self, identifier: int) -> Iterator[int]:
-        """Yield the ids of the chunks of a group; empty files between them are no chunks."""
+        """Yield the ids of the chunks of a group; empty files between them have no chunks."""
         yield identifier
         number = first = identifier >> _PART_BITS
         while self._firsts is not None and (number := number + 1) < len(self._firsts):
@@ -222,7 +226,7 @@ class Chunks:
                 return
 
     def files(self, names: set[str]) -> Iterator[ChunkFile]:
-        """Yield the files of the cache with these names; of equal chunks, all."""
+        """Yield the files of the cache with the given names; if several chunks are equal, a file for each of them."""
         grouped = [match for match in map(_GROUPED.fullmatch, names) if match]
         for number, match in enumerate(grouped, 1):
             first = self._named.get(match[0])
@@ -231,7 +235,7 @@ class Chunks:
             yield from self._single(digests, unused=-len(names) - 1)
 
     def _single(self, digests: set[str], *, unused: int) -> Iterator[ChunkFile]:
-        """Yield the files of single chunks; with an id up to `unused` those whose chunks are in larger groups now."""
+        """Yield the files of single chunks. A file whose chunk now belongs to a larger group has an id of at most `unused`."""
         for number, row in enumerate(self._listing.rows()):
             if number in self._ends:
                 for part, segment in enumerate(self._listing[number].segments):
@@ -242,14 +246,17 @@ class Chunks:
                 yield ChunkFile(id=number << _PART_BITS if is_group else unused - number, name=name, size=int(row[2]))
 
     def _is_single(self, number: int) -> bool:
-        """Return whether a small file is a group."""
+        """Return whether a small file is the only member of its group."""
         if self._firsts is None:
             return True
         return bool(self._firsts[number] == number) and len([*islice(self._members(number << _PART_BITS), 2)]) == 1
 
 
 def adjacent_runs(groups: Iterable[ChunkGroup], *, most: int = RUN_BYTES) -> Iterator[tuple[ChunkGroup, ...]]:
-    """Yield the groups in runs of at most `most` bytes that lie one after the other in a pack; a run takes one request."""
+    """Yield the groups in runs of at most `most` bytes that are adjacent in a pack; a run takes one request.
+
+    A larger group is a run of its own.
+    """
     ordered = sorted(groups, key=lambda each: _place(each.chunks[0]))
     run: list[ChunkGroup] = ordered[:1]
     size = run[0].size if run else 0
@@ -275,9 +282,9 @@ def _follows(before: Chunk, after: Chunk) -> bool:
 
 
 def download_run(store: Store, run: Sequence[ChunkGroup], *, title: str) -> list[bytes]:
-    """Return the bytes of adjacent groups, by one request if each chunk has one segment; the digest of each chunk is verified.
+    """Return the bytes of each of the adjacent groups, in one request if each chunk has one segment.
 
-    Raises `DigestMismatchError`, `StoreError`.
+    Raises `DigestMismatchError` if a chunk has the wrong digest, `StoreError` if the store fails.
     """
     chunks = [chunk for group in run for chunk in group.chunks]
     body = _body(store, chunks)

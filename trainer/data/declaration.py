@@ -39,7 +39,7 @@ _NUMBERS: Final = re.compile(r"\[\n((?: +[-\d.]+,\n)+)\]")
 
 
 def require_name(name: str) -> None:
-    """Raise `DatasetError` for an invalid name of a dataset; the hint is a similar valid name."""
+    """Raise `DatasetError` if `name` is not a valid name of a dataset; the hint is a similar valid name."""
     if not re.fullmatch(NAME, name):
         message = f"{short(name)!r} cannot be a dataset's name: expected {SPELLING}"
         raise DatasetError(message, hint=f"for example {_near(name) or 'my-data'}")
@@ -70,9 +70,9 @@ class Described(Document):
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
     """Types and shapes of the fields of a sample; empty if they are not declared."""
     source_table: SourceTable | None = Field(default=None, exclude_if=lambda table: table is None)
-    """How the original file was read to create the table; `None` if the files are published as they are."""
+    """How the original file of the table was read; `None` if the files were published unchanged."""
     upstream: Upstream | None = Field(default=None, exclude_if=lambda upstream: upstream is None)
-    """Where the files were imported from; `None` if they were published from a folder."""
+    """The source from which the files were imported; `None` if they were published from a folder."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
     """Fields in which `publish` accepts NaN and infinities."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
@@ -142,7 +142,7 @@ def load_dataset(name: str, *, root: Path) -> Dataset:
 
 
 def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
-    """Return the readable datasets, and the errors of the other ones by name."""
+    """Return the readable datasets, and the error messages of the other datasets by name."""
     datasets: list[Dataset] = []
     faults: dict[str, str] = {}
     for name in dataset_names(root=root):
@@ -154,7 +154,7 @@ def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
 
 
 def declared(dataset: Dataset) -> str:
-    """Return the text of `datasets/<name>.toml`; equal datasets give equal texts."""
+    """Return the text of `datasets/<name>.toml`; equal datasets have equal texts."""
     values = dataset.model_dump(mode="json", exclude_none=True)
     body = tomli_w.dumps({key: values.pop(key) for key in _FIRST} | values)
     return _HEAD + _NUMBERS.sub(lambda match: f"[{', '.join(match[1].replace(',', '').split())}]", body)
@@ -175,13 +175,16 @@ def sample_fields(reader: Reader) -> tuple[str, ...]:
 
 
 def sample_types(dataset: Dataset) -> dict[str, Drawn | None]:
-    """Return type, shape and number of classes of each field of a sample; `None` for a field that is not declared."""
+    """Return the type, shape and number of classes of each field of a sample; `None` for a field whose type is unknown."""
     read = types_of(dataset.reader)
     return {name: _declared_type(dataset, name, read.get(name)) for name in sample_fields(dataset.reader)}
 
 
 def _declared_type(dataset: Dataset, name: str, read: Drawn | None) -> Drawn | None:
-    """Return a field's type and shape from `sample`, else from the reader, else from `twin`, with the number of classes of any."""
+    """Return a field's type and shape from `sample`, else from the reader, else from `twin`.
+
+    The number of classes is that of the reader, else that of `twin`.
+    """
     twin = dataset.twin.get(name)
     typed = dataset.sample.get(name) or read or twin
     if typed is None:
@@ -191,7 +194,7 @@ def _declared_type(dataset: Dataset, name: str, read: Drawn | None) -> Drawn | N
 
 
 def types_of(reader: Reader) -> dict[str, Drawn]:
-    """Return type, shape and number of classes of the fields that a reader itself determines."""
+    """Return the type, shape and number of classes of the fields that follow from the reader's declaration alone."""
     match reader:
         case ImagesReader():
             size: tuple[Length, Length] = reader.size if reader.size and reader.resize != "fit" else ("any", "any")
@@ -217,7 +220,7 @@ def types_of(reader: Reader) -> dict[str, Drawn]:
 
 
 def _label_classes(reader: TableReader, field: str) -> int | None:
-    """Return the number of classes of a field that is a label."""
+    """Return the number of classes of a field that is a label; `None` for another field."""
     name = reader.fields[field].column
     treatment = reader.columns.get(name) if isinstance(name, str) else None
     return treatment.codes if treatment and treatment.first == 0 else None

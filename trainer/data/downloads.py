@@ -1,6 +1,6 @@
 """The objects that a dataset needs (whole packs, ranges of packs, large files), and the assembly of a large file from parts.
 
-A large file is hashed as a whole during its download, so every byte is hashed once. Single parts are hashed only if the digest of the file
+A large file is hashed as a whole during its download, so every byte is hashed once. Each part is hashed only if the digest of the file
 is wrong, to find the parts to download again.
 """
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _WHOLE_SHARE: Final = 2
-"""A whole pack is fetched, in one request, if at least 1 / _WHOLE_SHARE of its bytes are needed; other versions can use it."""
+"""A pack is fetched as a whole, in one request, if at least 1 / _WHOLE_SHARE of its bytes are needed; other versions can use it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """An object of the cache."""
+    """An object that the cache needs."""
 
     name: str
     """The hexadecimal digits of its digest; for ranges of a pack, also a digest of the ranges."""
@@ -41,7 +41,7 @@ class Need:
     """Bytes to fetch."""
 
     def is_right(self, file: BinaryIO) -> bool:
-        """Return whether an open object of the cache has the right digest. Raises `OSError`."""
+        """Return whether the open object `file` has the right digest. Raises `OSError` if it cannot be read."""
         return digest_of_open(file) == f"sha256:{self.name}"
 
 
@@ -61,7 +61,7 @@ class SparsePack(Need):
     """Files in the pack, by offset; each content once."""
 
     def is_right(self, file: BinaryIO) -> bool:
-        """Return whether all ranges have the right digests. Raises `OSError`."""
+        """Return whether all ranges of the open object `file` have the right digests. Raises `OSError` if it cannot be read."""
         for entry in self.entries:
             file.seek(entry.segments[0].offset)
             if digest_of_bytes(file.read(entry.size)) != entry.sha256:
@@ -112,7 +112,7 @@ def plan_fetch(listing: ManifestFiles) -> tuple[Need, ...]:
 
 
 def _sparse_packs(listing: ManifestFiles, entries_of: dict[int, dict[int, ManifestEntry]]) -> Iterator[SparsePack]:
-    """Collect the entries of packs, by the number of the pack and the offset of the entry."""
+    """Collect the entries of the packs whose numbers are the keys of `entries_of`, and yield these packs."""
     for number, row in enumerate(listing.rows() if entries_of else ()):
         if row[4] and b"],[" not in row[4] and (used := int(row[4][1:].split(b",")[0])) in entries_of:
             entry = listing[number]
@@ -145,7 +145,7 @@ class LargeDownload:
         self._done_lock, self._hash_lock, self._hashed, self._running = Lock(), Lock(), 0, hashlib.sha256()
 
     def salvage(self, file: BinaryIO) -> None:
-        """Copy the parts of `file`, from an interrupted download, whose digests are right."""
+        """Copy the parts with the right digests from `file`, the temporary file of an interrupted download."""
         for part, segment in enumerate(self._entry.segments):
             if self._done[part] or not segment.is_whole:
                 continue
@@ -156,16 +156,19 @@ class LargeDownload:
                 self._mark_done(part)
 
     def pieces(self) -> list[Callable[[StopFlag], None]]:
-        """Return a piece of work for each part that is not downloaded yet; they may run in parallel."""
+        """Return a piece of work for each part that is not downloaded yet, or `settle` if all are; the pieces may run in parallel."""
         return [partial(self.fetch, part) for part, done in enumerate(self._done) if not done] or [self.settle]
 
     def fetch(self, part: int, stop: StopFlag) -> None:
-        """Download a part, with retries if the connection breaks; settle the file after the last missing part."""
+        """Download a part, with retries if the store fails; settle the file after the last missing part."""
         if self._fetch(part, stop):
             self.settle(stop)
 
     def settle(self, stop: StopFlag) -> None:
-        """Verify the file and give it its name. Wrong parts are downloaded again, twice at most."""
+        """Verify the file and give it its name. Wrong parts are downloaded again, at most `len(PAUSES_S)` times.
+
+        Raises `DigestMismatchError` if the file is still wrong.
+        """
         for _ in PAUSES_S:
             if self._digest() == self._entry.sha256:
                 break
@@ -195,7 +198,7 @@ class LargeDownload:
         with self._done_lock:
             self._done[part] = True
             is_last = all(self._done)
-        # If another thread is hashing, that thread or the last one also hashes this part.
+        # If another thread is hashing, either it or `_digest` also hashes this part.
         if self._hash_lock.acquire(blocking=False):
             try:
                 self._hash_done_parts()
@@ -217,7 +220,7 @@ class LargeDownload:
             return f"sha256:{self._running.hexdigest()}"
 
     def _reset_wrong_parts(self) -> list[int]:
-        """Mark wrong parts as missing and return them; without digests for parts, these are all parts."""
+        """Mark wrong parts as missing and return them; a part without its own digest counts as wrong."""
         wrong = [part for part, segment in enumerate(self._entry.segments) if not self._is_right(part, segment)]
         for part in wrong:
             self._done[part] = False
@@ -230,7 +233,10 @@ class LargeDownload:
 
 
 def download(store: Store, segment: Segment, incoming: Incoming, *, at: int, stop: StopFlag) -> Iterator[memoryview]:
-    """Write a range of a pack into an object at the offset `at`, and yield its blocks. Raises `DigestMismatchError`."""
+    """Write a range of a pack into an object at the offset `at`, and yield its blocks.
+
+    Raises `DigestMismatchError` if the store returns too few bytes; the caller verifies the digest.
+    """
     end = at + segment.length
     for block in store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length):
         stop.check()

@@ -1,6 +1,7 @@
-"""Fetch a dataset into the cache: packs and parts in parallel, each verified before it gets its name; or verify a cached dataset again.
+"""Fetch a dataset into the cache: packs and parts in parallel; or verify a cached dataset again.
 
-A cached dataset is used without opening a store. An interrupted fetch resumes with the objects that it has; concurrent fetches are correct.
+Each object is verified before it gets its name. A cached dataset is used without opening a store. An interrupted fetch resumes with the
+objects that the cache has; concurrent fetches are safe.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _FILES: Final = 256
-"""Files that a thread verifies at once."""
+"""Number of files that a thread verifies in one piece of work."""
 
 
 def fetch_dataset(
@@ -46,7 +47,8 @@ def fetch_dataset(
 ) -> CachedDataset:
     """Return the cached dataset with a lease, after fetching the objects that the cache lacks.
 
-    Raises `StoreError`, `ManifestError`, `DiskFullError`, `NotWritableError`. The same call resumes after any of them.
+    Raises `StoreError` if the store fails or its data is wrong, `ManifestError` if the manifest is invalid, and `MachineError` if the disk
+    is full or the cache is not writable. After each of these errors, the same call resumes the fetch.
     """
     if cached := cache.find(dataset):
         return cached
@@ -73,7 +75,7 @@ class _Fetch:
     progress: Progress
 
     def all(self) -> CachedDataset:
-        """Fetch missing objects, and mark the dataset as complete."""
+        """Fetch the missing objects, mark the dataset as complete, and return it."""
         listing = read_manifest(self.store, self.dataset, folder=self.cache.root)
         needs = plan_fetch(listing)
         objects = VersionObjects(
@@ -100,7 +102,7 @@ class _Fetch:
         return self.cache.finish(self.dataset, objects, self.lease)
 
     def _is_cached(self, need: Need, stop: StopFlag) -> bool:
-        """Return whether the cache has an object; in a suspect dataset, also whether its bytes are right."""
+        """Return whether the cache has an object and, if the dataset is suspect, whether the object's bytes are right."""
         stop.check()
         file = self.cache.objects.open(need.name, need.size)
         if file is None:
@@ -158,7 +160,7 @@ class _Fetch:
 
     @contextmanager
     def _incoming(self, need: Need) -> Iterator[Incoming]:
-        """Start a new object of the cache. On failure only the parts of a large file are kept, for the next fetch."""
+        """Start a new object of the cache. On failure, only a large file is kept, for the next fetch, unless the disk is full."""
         incoming, keep = Incoming(self.cache.objects, need.name), False
         try:
             yield incoming
@@ -172,7 +174,10 @@ class _Fetch:
 
 
 def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> ManifestFiles:
-    """Return the manifest, verified by its digest and compared with the declaration; it is mapped from an unnamed file in `folder`."""
+    """Read a manifest from the store into an unnamed file in `folder`, verify its digest, and compare it with the declaration.
+
+    Raises `ObjectMissingError` if the store lacks it, `DigestMismatchError` or `ManifestError` if it is wrong.
+    """
     try:
         with spool(folder) as file:
             file.writelines(manifest_blocks(store, dataset))
@@ -189,8 +194,8 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
 
 
 def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
-    """Yield a manifest in blocks, and verify its digest at the end. Raises `ManifestError`, `DigestMismatchError`."""
-    # A valid manifest is not longer; an endless body must not fill the disk.
+    """Yield a manifest in blocks. Raises `ManifestError` if it is too long, `DigestMismatchError` at the end if its digest is wrong."""
+    # A valid manifest is not longer than this; an endless body must not fill the disk.
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     running, size = hashlib.sha256(), 0
     for block in store.read(object_key(dataset.manifest)):
@@ -205,11 +210,14 @@ def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
 
 
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
-    """Return the number of verified files. Raises `DigestMismatchError` for damaged files, `DatasetError` if the dataset is not cached."""
+    """Verify all files of a cached dataset, and return their number.
+
+    Raises `DigestMismatchError` if a file is damaged, `DatasetError` if the dataset is not cached.
+    """
     hint = f"replace damaged files: reprise data fetch {dataset.name}"
     cached = cache.find(dataset)
     if cached is None and cache.is_suspect(dataset):
-        message = f"{dataset.title} is damaged in the cache {cache.root}: an earlier check found wrong bytes"
+        message = f"{dataset.title} is damaged in the cache {cache.root}: an earlier process read damaged bytes"
         raise DigestMismatchError(message, hint=hint)
     if cached is None:
         raise DatasetError(

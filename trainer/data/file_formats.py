@@ -1,9 +1,9 @@
 """Headers of `.npy` files, footers of Parquet files and lines of text files, checked before publication.
 
 The header of a `.npy` file (NumPy's NEP 1, versions 1 to 3) is parsed without NumPy, so that every host can publish arrays. Arrays of
-objects are rejected, because reading them runs code. Images contain pyarrow; most hosts do not: there, only the first and last bytes of a
-Parquet file are checked. A dataset stores bytes unchanged, so a text file that would give wrong samples is an error; the hint is a command
-that converts it.
+objects are rejected, because reading them runs code. pyarrow is installed in images, but not on most hosts; without it, only the first and
+last bytes of a Parquet file are checked. A dataset stores bytes unchanged, so a text file that would result in wrong samples is an error;
+the hint is a command that converts the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _JOIN: Final = (
 )
 _LONE_CR: Final = re.compile(rb"\r(?!\n)")
 _WIDE: Final = {
-    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # first, because the UTF-16 mark is the beginning of it
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # first, because its mark begins with the mark of UTF-16
     "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
 _COMPRESSED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
@@ -42,7 +42,7 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _FLATTEN: Final = "write its elements as separate columns, or publish them as an array: --array FIELD=FILE.npy"
 
 HEAD: Final = 1 << 16
-"""Bytes at the beginning of a file that contain the header."""
+"""Maximum bytes of a header, at the beginning of a file."""
 _NPY_MAGIC: Final = b"\x93NUMPY"
 _NAMES: Final = {
     **{f"f{size}": f"float{8 * size}" for size in (2, 4, 8)},
@@ -52,12 +52,12 @@ _NAMES: Final = {
 }
 _SIZES: Final = {name: int(code[1:]) for code, name in _NAMES.items()}
 _LONGEST: Final = 1 << 48
-"""Limit of an axis and of a row; a header above it is damaged."""
+"""The length of an axis and the bytes of a row are less; a header that states more is damaged."""
 _AXES: Final = 32
-"""The limit of NumPy 1."""
+"""Maximum number of axes, as in NumPy 1."""
 _SHOWN: Final = 60
 _DAMAGED: Final = (ValueError, SyntaxError, KeyError, IndexError, TypeError, OverflowError, MemoryError, RecursionError)
-"""Errors for a header that is damaged."""
+"""Exceptions that parsing a damaged header raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +71,15 @@ class ArrayHead:
 
     @property
     def rows(self) -> int:
-        """The number of samples."""
+        """The number of rows, which are samples."""
         return self.shape[0]
 
 
 def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
-    """Parse the header in a file's first bytes; `size` is the size of the file. Raises `DatasetError`."""
+    """Parse the header in a file's first bytes; `size` is the size of the file.
+
+    Raises `DatasetError` if the file is not a `.npy` file with rows of numbers, or its size does not fit its header.
+    """
     data = bytes(data[:HEAD])
     if not data.startswith(_NPY_MAGIC):
         raise _not_numpy(data, where)
@@ -90,7 +93,7 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     is_possible = len(lengths) <= _AXES and all(0 <= length < _LONGEST for length in lengths)
     row = math.prod(lengths[1:]) * _SIZES[dtype] if is_possible else _LONGEST
     if row >= _LONGEST:
-        raise _rejected(where, f"its header gives the shape {_short(lengths)}", "write the file again with numpy.save")
+        raise _rejected(where, f"its header states the shape {_short(lengths)}", "write the file again with numpy.save")
     if is_fortran and len(lengths) > 1:
         raise _rejected(where, "its values are in Fortran order", "numpy.save(FILE, numpy.ascontiguousarray(a))")
     if (expected := start + row * lengths[0]) != size:
@@ -104,7 +107,7 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
 
 
 def _parse(data: bytes) -> tuple[int, object, bool, tuple[int, ...]]:
-    """Return the offset of the values, and the header: type, whether in Fortran order, shape."""
+    """Return the offset of the values, the type, whether the values are in Fortran order, and the shape."""
     if data[6] not in {1, 2, 3}:
         raise ValueError(data[:8])
     width = 2 if data[6] == 1 else 4
@@ -117,10 +120,10 @@ def _parse(data: bytes) -> tuple[int, object, bool, tuple[int, ...]]:
 
 
 def _dtype(kind: object, where: str) -> str:
-    """Return the name of a type. Raises `DatasetError` for an unsupported type, with the code that converts it."""
+    """Return the name of a type. Raises `DatasetError` if the type is not supported; the hint converts it."""
     if isinstance(kind, list):
         hint = "save each field as a separate array: numpy.save(FILE, a['NAME'])"
-        raise _rejected(where, "it is a structured array, of named fields", hint)
+        raise _rejected(where, "it is a structured array, with named fields", hint)
     text = str(kind)
     order, code = text[:1], text[1:]
     if name := _NAMES.get(code):
@@ -143,7 +146,7 @@ _KINDS: Final = {
         "numpy.save(FILE, a.astype('int64')), or days since the first: (a - a.min()).astype('float32')",
     ),
     "m": ("it holds durations", "numpy.save(FILE, a.astype('int64'))"),
-    "V": ("it is a structured array, of named fields", "numpy.save(FILE, a['NAME']), for each field"),
+    "V": ("it is a structured array, with named fields", "numpy.save(FILE, a['NAME']), for each field"),
     "f": ("its floats have more than 64 bits", "numpy.save(FILE, a.astype('float64'))"),
 }
 
@@ -167,7 +170,7 @@ def _rejected(where: str, reason: str, hint: str) -> DatasetError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
-    """The number of rows, and the names and types of top-level columns of plain values."""
+    """The number of rows of a Parquet file, and the names and types of its top-level columns of plain values."""
 
     rows: int
     columns: dict[str, str]
@@ -191,7 +194,7 @@ class Footer:
 
 
 def footer_start(body: memoryview, *, where: str) -> int:
-    """Return the offset of the footer. Raises `DatasetError` for a file that is not Parquet."""
+    """Return the offset of the footer. Raises `DatasetError` if the file is not a Parquet file, or is truncated."""
     if bytes(body[-4:]) != _PARQUET_MAGIC or bytes(body[:4]) != _PARQUET_MAGIC or len(body) <= _TAIL:
         raise _invalid_parquet(body, where)
     start = len(body) - _TAIL - int.from_bytes(body[-_TAIL:-4], "little")
@@ -201,7 +204,7 @@ def footer_start(body: memoryview, *, where: str) -> int:
 
 
 def read_footer(body: memoryview, *, where: str) -> Footer:
-    """Read the footer of a file, with pyarrow. Raises `DatasetError`."""
+    """Read the footer of a Parquet file with pyarrow. Raises `DatasetError` if it is invalid."""
     footer_start(body, where=where)
     arrow: Any = import_module("pyarrow")  # imported late, because the import takes 0.1 s
     try:
@@ -217,7 +220,7 @@ def read_footer(body: memoryview, *, where: str) -> Footer:
     except (arrow.ArrowException, OSError, ValueError) as fault:  # ValueError: a name that is not UTF-8
         raise _invalid_parquet(body, where) from fault
     if metadata.num_rows < 0:
-        message = f"{where} is damaged: its footer gives {metadata.num_rows:,} rows"
+        message = f"{where} is damaged: its footer states {metadata.num_rows:,} rows"
         raise DatasetError(message, hint="write it again, and publish it as a new version")
     repeated = frozenset(name for name, count in names.items() if count > 1)
     nested = {each.name: str(each.type) for each in kinds if each.name not in plain}
@@ -238,7 +241,7 @@ def _invalid_parquet(body: memoryview, where: str) -> DatasetError:
 def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
     r"""Count the lines of a UTF-8 text, which end with LF or CRLF.
 
-    Raises `DatasetError` with the line for a byte order mark, UTF-16, bytes that are not UTF-8, NUL, and CR without LF.
+    Raises `DatasetError` if the text is compressed, begins with a byte order mark, or has bytes that are not UTF-8, NUL, or CR without LF.
 
     >>> count_lines([b"one\r\ntw", b"o"], where="t.txt")
     2

@@ -1,7 +1,7 @@
 """Check that the names of a dataset's files can exist together in a folder on every common file system.
 
-Names must differ by more than case or Unicode form, and be valid on Windows. Only a 64-bit hash of each name is kept; names are compared if
-two hashes are equal.
+Names must differ by more than case or Unicode form, and be valid on Windows. Only a 64-bit hash of each name is kept; the names themselves
+are compared if two hashes are equal.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from trainer.base.suggestions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-DAMAGED: Final = "it is damaged, or was written by another program: publish the dataset again"
-RENAME: Final = "rename it, then publish again"
+DAMAGED: Final = "the manifest is damaged, or was written by another program: publish the dataset again"
+RENAME: Final = "rename the file, then publish again"
 
 
 class FileNames:
@@ -33,9 +33,11 @@ class FileNames:
         self._doubtful = False
 
     def add(self, name: bytes) -> None:
-        """Add the next name. Raises `ManifestError` for an invalid name, and `UnicodeDecodeError`."""
+        """Add the next name. Raises `ManifestError` if it is invalid or out of order, `UnicodeDecodeError` if it is not UTF-8."""
         path = name.decode()
-        is_plain = len(path) <= LONGEST_PART and _PLAIN.fullmatch(path)  # saves a second per rule and million paths
+        is_plain = len(path) <= LONGEST_PART and _PLAIN.fullmatch(
+            path
+        )  # a fast check, which saves a second per rule and million paths
         if not is_plain and (fault := path_fault(path)):
             raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)
         if name <= self._before:
@@ -51,13 +53,13 @@ class FileNames:
             self._folders.update(map(hash, _above(folder)))
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise `ManifestError` if two names are one file, or a file is also a folder; `names` are the added names again."""
+        """Raise `ManifestError` if two names could be the same file, or a file is also a folder; `names` are all added names."""
         if self._doubtful or not self._files.isdisjoint(self._folders):
             _require_distinct(names)
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Raise `ManifestError` for paths that cannot exist together on every file system, or are out of order."""
+    """Raise `ManifestError` if paths cannot exist together on every common file system, or are out of order."""
     names, unportable, folder, in_odd_folder = FileNames(), [], "", False
     for path in paths:
         try:
@@ -82,7 +84,7 @@ def check_paths(paths: Sequence[str]) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether a name is certainly neither hidden nor a system file."""
+    """Return whether a name is certainly not one that `reason_to_leave_out` leaves out; a fast check."""
     return _ODD.match(name) is None and name[-1] != "~"
 
 
@@ -112,9 +114,9 @@ def hint_for_path(path: str, known: Collection[str]) -> str:
 
 
 def portable_fault(path: str) -> str | None:
-    """Describe the part of a path that Windows does not allow; `None` if the path is valid there.
+    """Describe the part of a path that Windows does not allow; `None` if Windows allows the path.
 
-    Such names are rejected on publication only; existing versions are still fetched.
+    Such names are rejected only on publication; existing versions can still be fetched.
 
     >>> portable_fault("a/b:c.txt"), portable_fault("aux.txt"), portable_fault("a./b")
     ("the character ':'", "the name 'aux.txt'", "'a.' ends with a dot")
@@ -157,7 +159,7 @@ def _above(folder: str) -> list[str]:
 
 
 def _is_plain(path: str) -> bool:
-    """Return whether a path is certainly valid; this saves a second for each rule and million paths."""
+    """Return whether a path is certainly valid; a fast check, which `FileNames.add` repeats inline."""
     return len(path) <= LONGEST_PART and _PLAIN.fullmatch(path) is not None
 
 
@@ -170,8 +172,8 @@ def folded(path: str) -> str:
 
 @cache
 def _litter() -> re.Pattern[str]:
-    """Match files that operating systems, file servers, notebooks and Python create in folders: never part of a dataset."""
-    return re.compile(  # at first use: a fetch from a warm cache checks no name
+    """Match files that operating systems, file servers, notebooks and Python create in folders; they are never part of a dataset."""
+    return re.compile(  # compiled on first use, because a fetch from a warm cache checks no names
         r"\.DS_Store|\._.*|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|__MACOSX|Icon\r"
         r"|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|\.nfs[0-9a-f]+|@eaDir|lost\+found"
         r"|[#@]recycle|[#@]snapshot|\.ipynb_checkpoints|__pycache__",
@@ -181,7 +183,7 @@ def _litter() -> re.Pattern[str]:
 
 @cache
 def _unportable() -> re.Pattern[str]:
-    """Match names that some file systems reject, by a character, the end of a part, the name of a Windows device."""
+    """Match paths that Windows rejects because of a character, the end of a part, or the name of a device."""
     return re.compile(
         r"""(?P<character>[<>:"|?*\x80-\x9f])|(?P<end>[. ])(?:/|$)|"""
         r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3])(?=[. /]|$)",
@@ -192,7 +194,7 @@ def _unportable() -> re.Pattern[str]:
 _ODD: Final = re.compile(r"[.~$@#_IiTtEeDdSsLl]")
 """First characters of names that may be left out."""
 _RESERVED: Final = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
-"""First letters of the names of Windows devices."""
+"""First three letters of the names of Windows devices."""
 _ENDS: Final = frozenset(". ")
 _CHARACTERS: Final = frozenset('<>:"|?*')
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

@@ -1,6 +1,7 @@
 """A dataset's files: the interface for readers, and a folder that is checked and published.
 
-Hidden files and files of operating systems are left out. A file is read twice, so that edits in between are found by its digest.
+Hidden files and files that operating systems create are left out. A file is hashed before it is read for the upload, so that an edit in
+between is detected by its digest.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _KINDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Entries that are not published for one reason: their number and an example."""
+    """The number of entries that are not published for the same reason, and an example."""
 
     reason: str
     count: int
@@ -58,13 +59,13 @@ class FolderListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFolder:
-    """The files below `root`. Links to files are followed, links to folders are an error, empty folders are ignored."""
+    """The files below `root`. Links to files are followed, links to folders are an error, and empty folders are left out."""
 
     root: Path
     part_bytes: int = PACK_BYTES
-    """Bytes of a part of a large file."""
+    """Maximum bytes of a part; a larger file is cut into parts."""
     inspect: Callable[[Described, Sequence[str]], bool] | None = None
-    """Reads the samples of a draft before the upload; returns whether it could. Raises `DatasetError`."""
+    """Reads the samples of a draft before the upload, and returns whether they were read. Raises `DatasetError` if they are invalid."""
     has_hidden: bool = False
     """Whether hidden files, whose names begin with a dot or end with a tilde, are published."""
 
@@ -73,7 +74,10 @@ class SourceFolder:
         return self.list_files().paths
 
     def list_files(self) -> FolderListing:
-        """List the files. Raises `DatasetError` if there is none, or an entry is neither a file nor a folder."""
+        """List the files.
+
+        Raises `DatasetError` if there are no files, if an entry is neither a file nor a folder, or if a link does not lead to a file.
+        """
         _require_folder(self.root)
         walk = _Walk(root=self.root, has_hidden=self.has_hidden)
         walk.enter("")
@@ -89,12 +93,15 @@ class SourceFolder:
         return FolderListing(paths=paths, left_out=left_out, linked=tuple(sorted(walk.linked, key=os.fsencode)))
 
     def hash_file(self, path: str) -> HashedFile:
-        """Read a file once, and return the digests of the file and its parts."""
+        """Read a file once, and return the digests of the file and its parts.
+
+        Raises `DatasetError` if it cannot be read, or if its size changes meanwhile.
+        """
         whole, parts, size = hashlib.sha256(), [], 0
         try:
             with open_file(self.root / path) as file:
                 info = os.fstat(file.fileno())
-                # No block crosses the end of a part, even after a short read.
+                # A block never crosses the end of a part, even after a short read.
                 while block := file.read(min(_BLOCK, self.part_bytes - size % self.part_bytes, info.st_size + 1)):
                     if size % self.part_bytes == 0:
                         parts.append(hashlib.sha256())
@@ -106,12 +113,12 @@ class SourceFolder:
             raise _read_error(self.root / path, fault) from fault
         if size != info.st_size:
             raise edited_error(self.root / path)
-        # The digest of a file with one part is that of the part.
+        # The digest of a file with a single part is also the digest of the part.
         digests = tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > self.part_bytes else ()
         return HashedFile(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}", parts=digests)
 
     def read(self, piece: Slice) -> bytes:
-        """Return the bytes of a slice; fewer if the file has become shorter."""
+        """Return the bytes of a slice, or fewer if the file was truncated. Raises `DatasetError` if the file cannot be read."""
         try:
             with BufferedReader(open_file(self.root / piece.path)) as file:
                 file.seek(piece.start)
@@ -128,7 +135,10 @@ def edited_error(path: Path | str) -> DatasetError:
 
 
 def open_file(path: Path) -> FileIO:
-    """Open a regular file for reading, unbuffered. Raises `DatasetError` for anything else, and never waits for a writer."""
+    """Open a regular file for reading, unbuffered, without waiting for the writer of a pipe.
+
+    Raises `DatasetError` if it cannot be opened or is not a regular file.
+    """
     try:
         file = FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     except OSError as fault:
@@ -211,7 +221,7 @@ class _Walk:
         return False
 
     def _follow(self, entry: os.DirEntry[str], below: str) -> None:
-        """Raise `DatasetError` if a link does not lead to a file; record a link out of the folder."""
+        """Raise `DatasetError` if a link does not lead to a regular file; record a link that leads out of `root`."""
         target = Path(entry.path).readlink()
         try:
             mode = entry.stat().st_mode
@@ -231,17 +241,17 @@ class Files(Protocol):
     """A dataset's files, read-only. Instances can be pickled and forked for loader workers."""
 
     is_streamed: bool = False
-    """Whether a view is a copy that is fetched: a reader then reads the ranges that it needs."""
+    """Whether `view` fetches and copies the file, so that a reader should read only the ranges that it needs."""
 
     @property
     def paths(self) -> Sequence[str]:
         """All relative paths, sorted by their UTF-8 bytes."""
 
     def view(self, path: str, /) -> memoryview:
-        """Return a file's bytes without copying or verifying them."""
+        """Return a file's bytes, which `require` verifies; they are a copy only if `is_streamed`."""
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError`."""
+        """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError` if they are damaged."""
         del path, start, stop  # a plain folder has no digests to verify
 
     def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
@@ -259,22 +269,22 @@ class Files(Protocol):
     def derived(self, key: Mapping[str, Any], make: Callable[[], bytes], /) -> memoryview:
         """Return the bytes that `make` computes from the files; a cache keeps them for the next process.
 
-        `key` holds everything that they depend on, besides the files.
+        `key` holds everything that the bytes depend on, besides the files.
         """
         del key
         return memoryview(make())
 
 
 class FolderFiles(Files):
-    """The files below a folder, to check them or to try a reader before they are published."""
+    """The files below a folder, for checks or a trial of a reader before they are published."""
 
     def __init__(self, root: Path, paths: Sequence[str] | None = None) -> None:
-        """Use the files `paths` of this folder, sorted by their UTF-8 bytes; by default all files that would be published."""
+        """Use the files `paths` in the folder `root`, sorted by their UTF-8 bytes; by default all files that would be published."""
         self._root, self._paths = root, paths
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """Return the relative paths."""
+        """All relative paths."""
         return SourceFolder(root=self._root).paths() if self._paths is None else self._paths
 
     def view(self, path: str, /) -> memoryview:
@@ -283,7 +293,7 @@ class FolderFiles(Files):
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
 
     def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:
-        """Return a copy of a file's bytes: a map would end the process if another program truncated the file."""
+        """Return a copy of a file's bytes, because reading a map kills the process if another program has truncated the file."""
         if stop is None:
             with self._open(path) as file:
                 file.seek(start)

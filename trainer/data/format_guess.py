@@ -1,4 +1,4 @@
-"""Guess the reader and splits of a folder from its file names, for advice to the user.
+"""Guess the reader and the splits of a folder from its file names, for advice to the user.
 
 The guess is never applied, because a wrong guess would train on the wrong data.
 """
@@ -21,7 +21,7 @@ SPLITS: Final = "--split train=0%:80% --split val=80%:90% --split test=90%:100%"
 
 
 def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
-    """Return a description of the files and the options that read them; `None` without a guess.
+    """Return a description of the files and the options that read them; `None` if no reader is likely.
 
     The options are empty for a table, which is published as one file.
     """
@@ -43,13 +43,13 @@ def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
 
 
 def table_command(name: str, root: Path, paths: Sequence[str]) -> str:
-    """Return the command that publishes the first table among the files of a folder; empty if there is none."""
+    """Return the command that publishes the first table among the files of a folder; empty if there is no table."""
     table = next((path for path in paths if suffix_of(path) in FORMATS and suffix_of(path) != ".parquet"), None)
     return "" if table is None else f"reprise data publish {name} {shlex.quote(str(root / table))}"
 
 
 def split_options(paths: Sequence[str]) -> str:
-    """Return options that declare splits: by folder, if folders have names of splits; otherwise in percent.
+    """Return options that declare splits: by folder if exactly one top-level folder has a name of each split, else by percentage.
 
     >>> split_options(["train/a/1.png", "valid/a/1.png", "test/a/1.png"])
     '--split train=train/ --split val=valid/ --split test=test/'

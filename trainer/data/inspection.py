@@ -1,4 +1,4 @@
-"""An inspection: the values of a dataset's samples in each split, and the samples that cannot be read.
+"""An inspection: a summary of the values of a dataset's samples in each split, and the samples that cannot be read.
 
 `trainer.training.readers.inspect` creates it by reading every sample once. This module defines the document, and rejects values that must
 not be published. Tasks check their labels and targets themselves.
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Described
 
 FORMAT: Final = "reprise.inspection/3"
-"""Increased when the document changes, so that cached inspections are created again."""
+"""The version is increased when the document changes, so that cached inspections are created again."""
 SHOWN: Final = 5
 """Maximum number of faults that are recorded with their messages."""
 DISTINCT: Final = 1000
 """Maximum number of distinct values that are counted in a field of one whole number per sample."""
 LARGEST_WHOLE: Final = 2**64
-"""Values of samples have up to 64 bits."""
+"""The limit of whole numbers in the document; values of samples have up to 64 bits."""
 _LISTED: Final = 3
 SQUARED: Final = 1.8e19
-"""The largest number whose square float32 holds."""
+"""The largest number whose square float32 can represent, approximately."""
 
 
 class Occurrences(Document):
-    """The number of some values, and the sample that contains the first of them."""
+    """The number of values of some kind, and the first sample that contains such a value."""
 
     count: Count
     row: Count
@@ -77,7 +77,7 @@ class FieldValues(Document):
     nan: Occurrences | None = None
     infinite: Occurrences | None = None
     values: tuple[Value, ...] | None = None
-    """Counts by value, for a whole number per sample; `None` if there are more than `DISTINCT`."""
+    """Counts by value, if the field is a whole number per sample; `None` if there are more than `DISTINCT` values."""
 
     @property
     def not_finite(self) -> Occurrences | None:
@@ -86,13 +86,13 @@ class FieldValues(Document):
 
 
 class Fault(Document):
-    """Why one or several samples cannot be read."""
+    """The reason why one or several samples cannot be read."""
 
     name: str
     message: str
     hint: str | None = None
     samples: int | None = None
-    """The number of samples, if the fault concerns several, for example a row group."""
+    """The number of samples, if the fault affects several samples, for example a row group."""
 
 
 class SplitValues(Document):
@@ -100,7 +100,7 @@ class SplitValues(Document):
 
     samples: Count
     fields: dict[str, FieldValues] = {}
-    """Empty if values were not read: text and whole files are always valid bytes."""
+    """Empty if values were not read, because text and whole files consist of valid bytes."""
     unread: Count = 0
     """Samples that cannot be read."""
     faults: tuple[Fault, ...] = ()
@@ -118,7 +118,7 @@ class Inspection(Document):
         return {split: seen.fields[name] for split, seen in self.splits.items() if name in seen.fields}
 
     def not_finite(self, name: str) -> Iterator[tuple[str, Occurrences, str]]:
-        """Yield split, values and kind ("NaN" or "infinite") for each split in which a field contains such values."""
+        """Yield the split, the occurrences and their kind ("NaN" or "infinite") for each split in which a field has such values."""
         for split, values in self.field(name).items():
             if values.nan:
                 yield split, values.nan, "NaN"
@@ -126,18 +126,18 @@ class Inspection(Document):
                 yield split, values.infinite, "infinite"
 
     def farthest(self, name: str) -> Bound | None:
-        """Return the bound of a field that is farthest from 0 in all splits."""
+        """Return the bound of a field that is farthest from 0, over all splits; `None` if no value is finite."""
         bounds = [bound for values in self.field(name).values() for bound in (values.low, values.high) if bound]
         return max(bounds, key=lambda bound: abs(bound.value), default=None)
 
 
 def read_inspection(text: str | bytes, *, where: str) -> Inspection:
-    """Parse an inspection. Raises `DocumentError`."""
+    """Parse an inspection. Raises `DocumentError` if it is invalid."""
     return parse_json(text, Inspection, where=where, whole=LARGEST_WHOLE)
 
 
 def require_readable(seen: Inspection, *, dataset: str) -> None:
-    """Raise `DatasetError` if samples cannot be read; the message names the first ones, their splits, and counts the rest."""
+    """Raise `DatasetError` if samples cannot be read; the message shows the first faults with their splits, and counts the rest."""
     faults: dict[tuple[str, str], list[tuple[str, Fault]]] = {}
     for split, values in seen.splits.items():
         for fault in values.faults:
@@ -162,19 +162,19 @@ def _in_splits(splits: Sequence[str]) -> str:
     (' (split train)', ' (splits train, val and test)', '')
     """
     named = [split for split in splits if split]
-    if len(named) < 2:  # noqa: PLR2004 - several
+    if len(named) < 2:  # noqa: PLR2004 - fewer than two splits need no list
         return f" (split {named[0]})" if named else ""
     return f" (splits {', '.join(named[:-1])} and {named[-1]})"
 
 
 def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
-    """Raise `DatasetError` if samples differ in shape; the message gives the most and the least common shape."""
+    """Raise `DatasetError` if samples differ in shape; the message states the most and the least common shape."""
     shapes: dict[tuple[int, ...], tuple[int, str]] = {}
     for split, values in seen.field(field).items():
         for each in values.shapes:
             count, first = shapes.get(each.shape, (0, f"{each.name}{of_split(split)}"))
             shapes[each.shape] = (count + each.count, first)
-    if len(shapes) < 2:  # noqa: PLR2004 - one shape
+    if len(shapes) < 2:  # noqa: PLR2004 - a single shape cannot differ
         return
     ordered = sorted(shapes.items(), key=lambda item: -item[1][0])
     (most, (many, _)), (fewest, (few, first)) = ordered[0], ordered[-1]
@@ -188,7 +188,10 @@ def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
 
 
 def require_publishable(seen: Inspection, described: Described) -> None:
-    """Raise `DatasetError` for unreadable samples, mixed shapes, and NaN and infinities that are not allowed."""
+    """Raise `DatasetError` if samples cannot be read, pictures differ in shape, values differ from their declaration or are not finite.
+
+    NaN and infinities are accepted in the fields of `allow_nan`.
+    """
     require_readable(seen, dataset=described.name)
     image = described.sample.get("image")
     if isinstance(described.reader, ImagesReader) and not (image and "any" in image.shape):
@@ -214,7 +217,7 @@ def _require_declared(seen: Inspection, described: Described) -> None:
 
 
 def describe_not_finite(seen: Inspection, field: str, described: Described) -> str:
-    """Describe the NaN and infinite values of a field by column, count, split and first sample; empty if there are none."""
+    """Describe the NaN and infinite values of a field by column, count, split and first sample; an empty string if all are finite."""
     occurrences = list(seen.not_finite(field))
     if not occurrences:
         return ""
@@ -230,7 +233,7 @@ def describe_not_finite(seen: Inspection, field: str, described: Described) -> s
 
 
 def describe_farthest(seen: Inspection, field: str, described: Described) -> str:
-    """Describe the value of a field that is farthest from 0, with its column and sample; empty if no value is finite."""
+    """Describe the value of a field that is farthest from 0, with its column and sample; an empty string if no value is finite."""
     bound = seen.farthest(field)
     if bound is None:
         return ""
@@ -239,7 +242,7 @@ def describe_farthest(seen: Inspection, field: str, described: Described) -> str
 
 
 def describe_overflows(seen: Inspection, described: Described) -> Iterator[str]:
-    """Report float fields with a value whose square overflows float32."""
+    """Yield a note on each float field with a value whose square overflows float32."""
     for name in {name: None for values in seen.splits.values() for name in values.fields}:
         bound = seen.farthest(name)
         if bound is not None and isinstance(bound.value, float) and abs(bound.value) > SQUARED:
@@ -252,7 +255,7 @@ def _hold(owner: str) -> str:
 
 
 def _owner(field: str, places: Sequence[int], described: Described) -> str:
-    """Return the name of a field, and the columns of a table's field."""
+    """Return the name of a field, preceded by its columns if the dataset is a table."""
     if not isinstance(described.reader, TableReader) or field not in described.reader.fields:
         return f"field {field!r}"
     names = described.reader.fields[field].names

@@ -1,7 +1,7 @@
 """The manifest (`reprise.manifest/1`): a dataset's files and their positions in packs. See docs/reference/formats/manifest.md.
 
 Parsing is strict, because a store is not trusted: only the exact output of `ManifestWriter` is accepted. Lines are checked one by one and
-not kept, so that a million files need little memory.
+are not kept, so that a million files need little memory.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.manifest/1"
 Place = tuple[int, int, int]
-"""A segment: number of the pack, offset in the pack, length."""
+"""A segment: the number of the pack, the offset in the pack, and the length."""
 
 
 class ManifestWriter:
-    """A writer of manifests: one line for each file, sorted by path; the first line is created last."""
+    """A writer of a manifest: a line for each file, in the order of paths, then the first line, which has the totals."""
 
     def __init__(self) -> None:
         self.files = self.bytes = 0
@@ -46,7 +46,7 @@ class ManifestWriter:
         return f"sha256:{self._content.hexdigest()}"
 
     def head(self, packs: Iterable[Pack]) -> bytes:
-        """Return the first line; `packs` in the order in which files first use them."""
+        """Return the first line of the manifest; `packs` are in the order in which files first use them."""
         return _line(
             {
                 "bytes": self.bytes,
@@ -59,7 +59,7 @@ class ManifestWriter:
 
 
 def content_digest(entries: Iterable[ManifestEntry]) -> str:
-    r"""Return the sha256 of one line `["path",size,"sha256:.."]\n` for each file."""
+    r"""Return the content digest: the sha256 of a line `["path",size,"sha256:.."]\n` for each file."""
     running = hashlib.sha256()
     for entry in entries:
         running.update(_line([entry.path, entry.size, entry.sha256]))
@@ -67,7 +67,7 @@ def content_digest(entries: Iterable[ManifestEntry]) -> str:
 
 
 def parse_manifest(raw: bytes | mmap) -> ManifestFiles:
-    """Parse and check a whole manifest. Raises `ManifestError` with the line and the fault."""
+    """Parse and check a whole manifest. Raises `ManifestError` with the line and the fault if it is invalid."""
     listing = _parse_head(raw)
     names, sums, running = FileNames(), _Sums(listing.packs), hashlib.sha256()
     number, at = 1, listing.first
@@ -113,14 +113,14 @@ def _is_pack(row: object) -> bool:
 
 
 class _Sums:
-    """The totals of all lines."""
+    """The sum of the files' sizes, and the number of packs that they use."""
 
     def __init__(self, packs: tuple[Pack, ...]) -> None:
         self._sizes = [pack.size for pack in packs]
         self.bytes, self.packs = 0, 0
 
     def add(self, row: re.Match[bytes]) -> str | None:
-        """Add a line; return its fault, if any."""
+        """Add a line; return its fault, or `None` if it is valid."""
         rest = int(row[2])
         self.bytes += rest
         segments = row[4]
@@ -131,7 +131,7 @@ class _Sums:
                 return "a segment is not [pack, offset, length]"
             pack, offset, length = int(match[1]), int(match[2]), int(match[3])
             if pack > self.packs or pack >= len(self._sizes):
-                return "a segment lies in a pack that is not listed, or not in its order"
+                return "a segment lies in a pack that is not listed, or is not listed in the order of first use"
             self.packs += pack == self.packs
             if length == 0 or offset + length > self._sizes[pack]:
                 return "a segment lies outside its pack"

@@ -1,6 +1,6 @@
-"""The lines of a manifest, parsed on demand, so that a million files need no million objects.
+"""The lines of a manifest, parsed on demand, so that a million files do not need a million objects.
 
-`trainer.data.manifest` checks a manifest as a whole, once, before a dataset is complete.
+`trainer.data.manifest` checks a whole manifest once, before a dataset is complete.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 ROW: Final = re.compile(
     rb'\["((?:[^"\\\x00-\x1f\x7f]|\\")+)",(0|[1-9][0-9]{0,15}),"(sha256:[0-9a-f]{64})",\[([0-9,\[\]]*)\]\]\n'
 )
-"""A file's line in canonical form: path, size, digest, segments. The quotation mark is the only escape in valid paths."""
+"""A file's line in canonical form: path, size, digest, segments. The quotation mark is the only escaped character in valid paths."""
 LARGEST: Final = 2**53 - 1
 MADV_DONTNEED: Final[int | None] = getattr(mapping, "MADV_DONTNEED", None)
 _WINDOW: Final = 8 << 20
-"""Bytes of a mapped manifest that stay in memory while all lines are read."""
+"""Maximum bytes of a mapped manifest that stay in memory while all lines are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A range of a file's bytes: `length` bytes at `offset` in a pack."""
+    """A range of a file, stored as `length` bytes at `offset` in a pack."""
 
     pack: Pack
     offset: int
@@ -67,10 +67,10 @@ class ManifestEntry:
 
 
 class ManifestFiles(Sequence[ManifestEntry]):
-    """The files of a manifest, in order: `listing[7]`, `listing.find("a/b.png")`. Needs 8 bytes for each file after the first lookup."""
+    """The files of a manifest, in order: `listing[7]`, `listing.find("a/b.png")`. The first lookup creates an index, 8 bytes per file."""
 
     def __init__(self, raw: bytes | mmap) -> None:
-        """Parse the first line; `raw` is not copied."""
+        """Parse the first line; `raw` is not copied. Raises `ManifestError` if the first line is invalid."""
         self.raw = raw
         self.first = raw.find(b"\n") + 1
         try:
@@ -95,7 +95,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
         return map(self._entry, self.rows())
 
     def rows(self) -> Iterator[re.Match[bytes]]:
-        """Yield all lines as matches of path, size, digest and segments. Raises `ManifestError`."""
+        """Yield all lines as matches of path, size, digest and segments. Raises `ManifestError` if a line is invalid."""
         at = self.first
         for row in rows_from(self.raw, at):
             at = row.end()
@@ -104,7 +104,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
             raise self._line_error(at)
 
     def row(self, number: int) -> re.Match[bytes]:
-        """Return one line as a match. Raises `ManifestError`."""
+        """Return the line of the file `number` as a match. Raises `ManifestError` if it is invalid."""
         row = ROW.match(self.raw, self._starts[number])
         if row is None:
             raise damaged(number + 2, "it is not in canonical form")
@@ -117,7 +117,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
         return number if number < len(self) and self.path(number) == wanted else None
 
     def path(self, number: int) -> bytes:
-        """Return the path of a file: without the rest of its line, as a binary search needs many."""
+        """Return the path of a file without parsing the rest of its line, because a binary search reads many paths."""
         start = self._starts[number] + 2
         end = self.raw.find(b'"', start)
         while self.raw[end - 1 : end] == b"\\":  # an escaped quotation mark
@@ -186,7 +186,7 @@ class Paths(Sequence[str]):
 
 
 def rows_from(raw: bytes | mmap, at: int) -> Iterator[re.Match[bytes]]:
-    """Yield valid file lines from an offset up to the first invalid line, keeping little of a memory map in memory."""
+    """Yield the valid file lines from an offset up to the first invalid line, releasing the pages of a memory map that were read."""
     start = at
     while row := ROW.match(raw, at):
         at = row.end()
@@ -198,7 +198,7 @@ def rows_from(raw: bytes | mmap, at: int) -> Iterator[re.Match[bytes]]:
 
 
 def digest_of_raw(raw: bytes | mmap) -> str:
-    """Return the digest of a manifest, keeping little of a memory map in memory."""
+    """Return the digest of a manifest, releasing the pages of a memory map that were read."""
     running = hashlib.sha256()
     with memoryview(raw) as view:
         for at in range(0, len(view), _WINDOW):
@@ -208,7 +208,7 @@ def digest_of_raw(raw: bytes | mmap) -> str:
 
 
 def release_pages(mapped: bytes | mmap, start: int, end: int) -> None:
-    """Unmap pages of a memory map; they stay in the system's page cache."""
+    """Release the pages of a memory map from the process; they stay in the system's page cache."""
     first, last = -(-start // PAGESIZE) * PAGESIZE, min(end, len(mapped)) // PAGESIZE * PAGESIZE
     if isinstance(mapped, mmap) and MADV_DONTNEED is not None and last > first:
         mapped.madvise(MADV_DONTNEED, first, last - first)
@@ -220,5 +220,5 @@ def unescaped(path: bytes) -> bytes:
 
 
 def damaged(number: int, fault: str) -> ManifestError:
-    """Return the error for an invalid manifest."""
+    """Return the error for an invalid line of a manifest."""
     return ManifestError(f"manifest, line {number}: {fault}", hint=DAMAGED)

@@ -1,4 +1,4 @@
-"""An overview of a dataset's values: each column in each split, the classes, and hints at leaks and duplicates.
+"""An overview of a dataset's values: each column in each split, the classes, and hints about leaks and duplicates.
 
 `trainer.training.readers.overview` creates it by reading every sample once. This module defines the document.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMAT: Final = "reprise.overview/2"
-"""Increased when the document or the hints change, so that cached overviews are created again."""
+"""The version is increased when the document or the hints change, so that cached overviews are created again."""
 MOST_VALUES: Final = 1000
 """Maximum number of different values of a column that are counted."""
 LARGEST_WHOLE: Final = 2**64
@@ -25,16 +25,16 @@ class ColumnValues(Document):
     present: Count
     missing: Count
     low: int | float | None = None
-    """The lowest number; `None` for text, and if there is no number."""
+    """The lowest number; `None` if the values are text, or all are missing."""
     high: int | float | None = None
     different: Count | None = None
     """The number of different values; `None` if there are more than `MOST_VALUES`, or if they are not counted."""
     values: dict[str, Count] | None = None
-    """The number of samples of each value, of text and of the label; `None` if they are not counted."""
+    """The number of samples with each value, for text and for the label; `None` if they are not counted."""
 
 
 class OverviewColumn(Document):
-    """A column: of a table, a number field, an element of a small vector field, or a whole field such as a picture."""
+    """A column of a table, a field of numbers, an element of a small vector field, or a whole field such as a picture."""
 
     name: str
     type: str
@@ -48,19 +48,19 @@ class Overview(Document):
 
     format: Literal["reprise.overview/2"] = FORMAT
     samples: dict[str, Count]
-    """The number of samples of each split; the split's name is empty if none is declared."""
+    """The number of samples of each split; if no split is declared, the only name is empty."""
     columns: tuple[OverviewColumn, ...] = ()
     label: str | None = None
-    """The column or field of classes or numbers to predict."""
+    """The column or the field with the classes or numbers to predict."""
     examples: dict[str, tuple[dict[str, str], ...]] = {}
-    """The first samples of each split, by column or field; empty for pictures."""
+    """The values of the first samples of each split, by column or field; empty for pictures."""
     hints: tuple[str, ...] = ()
     """Equal samples, columns that determine the label, and values that are missing in train."""
     compared: tuple[str, ...] = ()
     """The data that was examined for the hints, and the data that was not."""
 
     def column(self, name: str) -> OverviewColumn | None:
-        """Return a column by its name."""
+        """Return the column with the given name; `None` if there is none."""
         return next((each for each in self.columns if each.name == name), None)
 
     @property
@@ -76,12 +76,12 @@ class Overview(Document):
 
 
 def read_overview(text: str | bytes, *, where: str) -> Overview:
-    """Parse an overview. Raises `DocumentError`."""
+    """Parse an overview. Raises `DocumentError` if it is invalid."""
     return parse_json(text, Overview, where=where, whole=LARGEST_WHOLE)
 
 
 class ColumnChange(Document):
-    """How the values of a column differ between two versions, in one split."""
+    """The difference between the values of a column in two versions, in one split."""
 
     column: str
     split: str
@@ -107,7 +107,7 @@ def _others(one: ColumnValues | None, other: ColumnValues | None) -> list[str]:
 
 
 def changed_columns(before: Overview, after: Overview) -> Iterator[ColumnChange]:
-    """Yield each column and split whose range, values, number of different values or number of missing values differ."""
+    """Yield each column and split with a different range, set of values, number of different values or number of missing values."""
     names = {each.name: None for overview in (before, after) for each in overview.columns}
     for name in names:
         one, other = before.column(name), after.column(name)
@@ -141,15 +141,15 @@ class RowChanges(Document):
     changed: Count = 0
     """Samples with an equal key and other values."""
     moved_in: Count = 0
-    """Samples that the earlier version has in other splits only."""
+    """Samples that the earlier version has only in other splits."""
     moved_out: Count = 0
-    """Samples that the later version has in other splits only."""
+    """Samples that the later version has only in other splits."""
     changed_columns: dict[str, Count] = {}
     """The number of changed samples in which a column differs."""
 
 
 class ValueChanges(Document):
-    """The difference of two versions in values."""
+    """The difference between the values of two versions."""
 
     key: str | None = None
     """The column that identifies a sample; `None` if samples are identified by all of their values."""
@@ -158,6 +158,6 @@ class ValueChanges(Document):
     columns_removed: tuple[str, ...] = ()
     columns: tuple[ColumnChange, ...] = ()
     categories: dict[str, tuple[str, ...]] = {}
-    """The declared values of a column that only the later version has, in the order of their codes."""
+    """The declared categories of each column that only the later version has, in the order of their codes."""
     compared: tuple[str, ...] = ()
     """The data that was compared, and the data that was not."""

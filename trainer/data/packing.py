@@ -1,6 +1,7 @@
 """Assign the files of a dataset to packs, and write the manifest line by line.
 
-Equal files give equal packs on every machine. No file is read; for each distinct content the digest and position are kept, in 60 bytes.
+Equal files result in equal packs on every machine. No file is read; for each distinct content, its digest and position take 60 bytes of
+memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import ManifestFiles, Pack
 
 PACK_BYTES: Final = 32 << 20
-"""Largest size of a pack. At 100 MB/s a pack takes 0.3 s, of which the latency of a request (10 to 30 ms) is below a tenth; 4 packs in
+"""Maximum size of a pack. At 100 MB/s a pack takes 0.3 s, and the latency of a request (10 to 30 ms) is at most a tenth of it; 4 packs in
 flight need 128 MB of memory."""
 
 
@@ -30,7 +31,7 @@ _FEWEST_SLOTS: Final = 1024
 
 
 class DigestIndex:
-    """Distinct digests, numbered from 0 in the order of addition, in 40 to 50 bytes each; a dict of strings needs 250.
+    """Distinct digests, numbered from 0 in the order of addition. A digest takes 40 to 50 bytes; in a dict of strings it takes 250.
 
     >>> index = DigestIndex()
     >>> [index.add("sha256:" + 64 * digit) for digit in "aba"], len(index)
@@ -39,14 +40,14 @@ class DigestIndex:
 
     def __init__(self) -> None:
         self._digests = bytearray()
-        # A hash table: the number of a digest plus 1, or 0 for a free slot; at most half of the slots are used.
+        # A hash table of digest numbers plus 1; 0 is a free slot. At most half of the slots are used.
         self._slots = array("I", bytes(4 * _FEWEST_SLOTS))
 
     def __len__(self) -> int:
         return len(self._digests) // _DIGEST_BYTES
 
     def add(self, sha256: str) -> int:
-        """Return the number of a digest; the number of a new digest is the previous length."""
+        """Return the number of a digest, which is added if it is new; the number of a new digest is the previous length."""
         digest = bytes.fromhex(sha256.removeprefix("sha256:"))
         slot = self._slot(digest)
         if not self._slots[slot]:
@@ -84,7 +85,7 @@ class HashedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A range of a source file that goes into a pack, and its digest."""
+    """A range of a source file, which is stored in a pack, and its digest."""
 
     path: str
     start: int
@@ -104,7 +105,7 @@ class SharedPack:
     number: int
     """The number in the manifest."""
     at: int
-    """The offset of its first file's line in the written lines."""
+    """The offset of the line of its first file in the written lines."""
     size: int = 0
 
     def slices(self, lines: bytes | mmap) -> Iterator[Slice]:
@@ -137,7 +138,7 @@ class PackPlan:
         # Pack and offset of each content; for contents in several packs, all segments.
         self._packs, self._offsets = array("I"), array("Q")
         self._cut: dict[int, Sequence[Place]] = {}
-        # Packs are counted from the known ones on; used packs also have a number in the manifest, in the order of first use.
+        # New packs are numbered after the known packs. Used packs also have a number in the manifest, in the order of first use.
         self._old = () if known is None else known.packs
         self._numbers: dict[int, int] = {}
         self._open, self._pack = SharedPack(number=-1, at=0, size=most), -1  # full, so the first file starts a new pack
@@ -157,7 +158,7 @@ class PackPlan:
         self._at += len(line)
 
     def close(self) -> None:
-        """Free the memory that finds repeated contents, after the last file."""
+        """Free the memory for finding repeated contents, after the last file."""
         self._contents, self._packs, self._offsets = DigestIndex(), array("I"), array("Q")
         self._cut.clear()
 
@@ -201,7 +202,7 @@ class PackPlan:
         return ((self._pack, self._open.size - file.size, file.size),)
 
     def _start(self, new: SharedPack | Slice) -> int:
-        """Start a new pack, used by the current file."""
+        """Start a new pack for the current file, and return its number."""
         pack = len(self._old) + len(self.new)
         self.new.append(new)
         self._numbers[pack] = len(self._numbers)

@@ -1,4 +1,4 @@
-"""Find the pictures of a dataset and their classes, by file names and the label table; no picture is opened.
+"""Find the pictures of a dataset and their classes by file names and the label table; no picture is opened.
 
 A label table is a CSV file with the columns `file` and `class`. Reading is strict: an ambiguous line, or a line that would lose a picture
 or merge two classes, is an error with its number.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.data.reader import ImagesReader
 
 COLUMNS: Final = ("file", "class")
-_OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_OTHER_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "pipes"}
 _ALIKE: Final = {
     "file": ("filename", "file_name", "path", "image", "img", "name"),
     "class": ("label", "category", "target", "classes"),
@@ -48,7 +48,7 @@ _SHOWN: Final = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFiles:
-    """Files in the dataset's order, the number of each file's class, and the names of classes by number."""
+    """Files in the dataset's order, the class number of each file, and the names of the classes by number."""
 
     files: Sequence[str]
     labels: Sequence[int]
@@ -63,9 +63,10 @@ def has_picture_suffix(path: str) -> bool:
 def find_pictures(
     reader: ImagesReader, paths: Sequence[str], table: bytes | None, *, declared: Described
 ) -> PictureFiles:
-    """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`. Raises `DatasetError`.
+    """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`.
 
-    Pictures without a folder and without a table have one class without a name.
+    Pictures without a folder and without a table have one class without a name. Raises `DatasetError` if no picture is found, or if a
+    picture has no class or an undeclared class.
     """
     folders = ClassFolders(reader, declared.splits)
     files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
@@ -108,13 +109,13 @@ def suffix_of(path: str) -> str:
 
 
 def _no_pictures(reader: ImagesReader, paths: Sequence[str], *, declared: Described) -> DatasetError:
-    """Return the error for no pictures: the folder is missing, the splits' folders are missing, or no file is a picture."""
+    """Return the error if the reader's folder is missing, if it has no pictures, or if its pictures are in no split's folder."""
     folder, below = reader.folder, [path for path in paths if path.startswith(reader.folder)]
     known = {path[: path.rfind("/") + 1] for path in paths} - {""}
     message = f"dataset {declared.name} has no pictures" + (f" below {folder!r}" if folder else "")
     if not below:
         return DatasetError(
-            f"{message}: it has no such folder", hint=f"--images . reads all; {did_you_mean(folder, known)}"
+            f"{message}: it has no such folder", hint=f"--images . reads all folders; {did_you_mean(folder, known)}"
         )
     if not any(map(has_picture_suffix, below)):
         return DatasetError(f"{message}: {by_suffix(below)}", hint=f"pictures end in {', '.join(SUFFIXES)}")
@@ -126,7 +127,7 @@ def _no_pictures(reader: ImagesReader, paths: Sequence[str], *, declared: Descri
 def _no_class(
     files: Sequence[str], names: Sequence[str], folders: ClassFolders, classes: Sequence[str]
 ) -> DatasetError:
-    """Return the error for pictures outside of the classes' folders."""
+    """Return the error for pictures outside the folders of the classes."""
     first, count = files[names.index("")], names.count("")
     pictures = f"{first} lies" if count == 1 else f"{first} and {counted(count - 1, 'other picture')} lie"
     base = folders.base(first)
@@ -142,7 +143,7 @@ class ClassFolders:
     """The folders that name classes: the first folder below the reader's folder and the split's prefix."""
 
     def __init__(self, reader: ImagesReader, splits: Mapping[str, object]) -> None:
-        """Use the folders of splits that are declared by prefix."""
+        """Collect the folders of the splits that are declared by prefix."""
         self._folder, self._has_table = reader.folder, reader.labels is not None
         prefixes = [split.prefix for split in splits.values() if isinstance(split, Below)]
         self._prefixes = tuple(prefixes)
@@ -205,14 +206,14 @@ def _of_table(reader: ImagesReader, files: Sequence[str], table: bytes) -> list[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """A picture's class, and its line in the table."""
+    """The class of a picture, and its line in the label table."""
 
     name: str
     line: int
 
 
 def parse_labels(raw: bytes, *, where: str) -> dict[str, Label]:
-    r"""Parse a label table. Raises `DatasetError` or `DocumentError` with the line.
+    r"""Parse a label table into a class for each file. Raises `DatasetError` or `DocumentError` with the line if it is invalid.
 
     >>> parse_labels(b"file,class\n1.png,cat", where="labels.csv")["1.png"].name
     'cat'
@@ -278,7 +279,7 @@ def _hint_for_header(header: list[str], missing: str) -> str:
     line = ",".join(header)
     for delimiter, name in _OTHER_DELIMITERS.items():
         if delimiter in line:
-            return f"separate the columns by commas, not by {name}"
+            return f"separate the columns with commas, not with {name}"
     alike = (name for name in header if name.strip().lower() in {missing, *_ALIKE[missing]})
     near = next(chain(alike, nearest(missing, header)), None)
     return f"rename the column {near!r} to {missing!r}" if near else "make its first line: file,class"

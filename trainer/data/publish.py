@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE: Final = 64
-"""Files that a thread hashes at once."""
+"""Number of files that a thread hashes in one piece of work."""
 _BATCH: Final = 256 * _AT_ONCE
-"""Files that are hashed before they are assigned to packs: 10 MB of memory."""
+"""Number of files that are hashed before they are assigned to packs: 10 MB of memory."""
 _UPLOADS: Final = 4
-"""Packs in memory at once: 4 of 32 MiB need less than 300 MB."""
+"""Number of packs in memory at once: 4 packs of 32 MiB need less than 300 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class PublishResult:
     left_out: tuple[LeftOut, ...] = ()
     """Entries of the folder that are not in the version."""
     notes: tuple[str, ...] = ()
-    """Facts for the publisher, which the progress also reports."""
+    """Notes for the publisher, which the progress also reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class _Upload:
         return pack, self._upload(pack, lambda: body, stop)
 
     def _single(self, piece: Slice, stop: StopFlag) -> tuple[Pack, int]:
-        """Upload a pack of one slice, whose digest is known: it is only read if the store lacks it, and hashed by `write`."""
+        """Upload a pack of one slice, whose digest is known: it is read only if the store lacks it, and verified by `write`."""
         pack = Pack(sha256=piece.sha256, size=piece.length)
         try:
             return pack, self._upload(pack, lambda: self.source.read(piece), stop)
@@ -121,8 +121,8 @@ def publish_dataset(
 ) -> PublishResult:
     """Publish a folder as a version of `draft.name`; `declared` is the current declaration.
 
-    Raises `ManifestError` for invalid file names, `DatasetError` for a file edited during publication and for a secret in the description,
-    `StoreError`.
+    Raises `ManifestError` if a file name is invalid, `DatasetError` if the files do not fit the draft, a file is edited during publication
+    or the description contains a secret, and `StoreError` if the store fails.
     """
     _require_no_secret(draft)
     listed = source.list_files()
@@ -135,7 +135,7 @@ def publish_dataset(
     ]
     for line in notes:
         progress.note(line)
-    if isinstance(draft.reader, ImagesReader):  # with its classes, so that new files do not renumber them
+    if isinstance(draft.reader, ImagesReader):  # declare the classes, so that new files do not renumber them
         names = tuple(each.name for each in checked.classes)
         draft = draft.model_copy(update={"reader": draft.reader.model_copy(update={"classes": names})})
     newest = newest_version(store, draft.name)
@@ -177,7 +177,7 @@ def publish_dataset(
 
 
 def _describe_listing(listed: FolderListing, dataset: str) -> list[str]:
-    """Report entries that are left out, and links out of the folder."""
+    """Return notes on entries that are left out, and on links out of the folder."""
     notes = []
     for each in listed.left_out:
         keep = "; --include-hidden publishes hidden files" if each.reason == "hidden" else ""
@@ -193,7 +193,10 @@ def _describe_listing(listed: FolderListing, dataset: str) -> list[str]:
 def publish_declared(
     declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT
 ) -> PublishResult:
-    """Publish a folder as the declared version. Raises `DatasetError` if its digests differ from the declaration."""
+    """Publish a folder as the declared version.
+
+    Raises `DatasetError` if the folder's digests differ from the declaration, or the store has another version with the same number.
+    """
     _require_no_secret(declared)
     with spool() as lines:
         plan = PackPlan(lines, most=source.part_bytes)
@@ -205,14 +208,14 @@ def publish_declared(
     if not is_new and (existing := read_version(store, declared.name, declared.version)) != declared.published:
         message = f"{declared.title} in {store.label} is another version: manifest {existing and existing.manifest}"
         raise DatasetError(
-            f"{message}; declared is {declared.manifest}",
+            f"{message}; expected {declared.manifest}",
             hint="publish it as the next version: a version is never replaced",
         )
     return PublishResult(dataset=declared, is_new=is_new, uploaded=uploaded)
 
 
 def _require_no_secret(described: Described) -> None:
-    """Raise `DatasetError` for a password or a key in the description, which every reader of the store can see."""
+    """Raise `DatasetError` if the description contains a password or a key, because every reader of the store can see it."""
     texts = {"source": described.source, "license": described.license}
     if described.upstream:
         texts["upstream"] = described.upstream.source
@@ -227,7 +230,7 @@ def _require_no_secret(described: Described) -> None:
 def _hash_files(
     source: SourceFolder, paths: Sequence[str], plan: PackPlan, *, duplicates: ContentDuplicates | None = None
 ) -> None:
-    """Hash all files, and assign them to packs in order."""
+    """Hash all files, and assign them to packs in the order of `paths`."""
 
     def hash_some(first: int, stop: StopFlag) -> list[HashedFile]:
         hashed = []
@@ -248,7 +251,10 @@ def _hash_files(
 def _upload(
     plan: PackPlan, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress
 ) -> tuple[str, int]:
-    """Upload the packs that the store lacks, and the manifest, which is checked; return its digest and the number of uploaded bytes."""
+    """Upload the packs that the store lacks, then check and upload the manifest.
+
+    Return the manifest's digest, and the number of uploaded bytes of packs.
+    """
     progress.begin(f"new data of {source.root}", sum(new.size for new in plan.new))
     try:
         upload = _Upload(store=store, source=source, lines=lines, progress=progress)
@@ -268,6 +274,6 @@ def _require(declared: Dataset, key: str, actual: str) -> None:
     expected = getattr(declared, key)
     if actual != expected:
         raise DatasetError(
-            f"dataset {declared.title}: its {key} is {actual}; declared is {expected}",
+            f"dataset {declared.title}: its {key} is {actual}; expected {expected}, as declared",
             hint="its data differs from the declared data: compare the versions of its sources",
         )

@@ -1,8 +1,8 @@
-"""Fetch the chunks of a streamed dataset before they are read, in the known order of reads, and evict the farthest next use.
+"""Fetch the chunks of a streamed dataset before they are read, in the known order of reads, and evict those with the farthest next use.
 
-The order of samples is a function of seed and epoch, so that the next use of each group of chunks, which most often is one chunk, is known,
-to the end of the next epoch. To make room for a group, the cached group with the farthest next use is evicted (Belady, 1966), and none that
-is used before the new one. Reading ahead is bounded, because each group that is fetched early takes the room of another one.
+The order of samples is a function of seed and epoch, so the next use of each group of chunks (most groups have one chunk) is known until
+the end of the next epoch. To make room for a group, the cached group with the farthest next use is evicted (Belady, 1966), but no group
+that is used before the new group. Reading ahead is bounded, because each group that is fetched early takes the room of another group.
 
 The threads of a pass wait on a condition, and are woken if a batch is needed or was read, if groups were planned, or at the end.
 """
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
 
 THREADS: Final = 4
 AHEAD: Final = 256 << 20
-"""Bytes that are fetched ahead of the reads; at most an eighth of the cache, because they take the room of later ones.
+"""Maximum bytes that are fetched ahead of the reads; at most an eighth of the cache's limit, because they take the room of other groups.
 
-A group of several chunks can take a sixteenth: then at most a quarter, so that each thread fetches a group.
+A group of several chunks can take a sixteenth of the limit. If there are such groups, the maximum is a quarter, so that each thread can
+fetch a group.
 """
 NEVER: Final = 1 << 62
 """The position of the next use of a group that is not used again."""
 _PLANNED: Final = 256
-"""Groups that are planned at once, of which adjacent ones are fetched together."""
+"""Maximum number of groups that are planned at once; adjacent groups among them are fetched together."""
 SCANNED: Final = 8192
-"""Positions that are examined beyond the needed ones."""
+"""Maximum number of positions that are examined beyond the position that is read or waited for."""
 _LOOK_S: Final = 0.2
 _SLOW_S: Final = 10.0
-"""Seconds of waiting for the store after which a line is printed, and a requested stop is raised: steps end before it otherwise."""
+"""Seconds of waiting for the store, after which a line is printed and a requested stop ends the wait; a shorter wait is not interrupted."""
 
 
 class Order:
@@ -65,12 +66,12 @@ class Order:
 
 
 class ReadAhead:
-    """One pass over batches of chunks, which a few threads of this process fetch ahead until `close`."""
+    """A pass over batches of chunks, which threads of this process fetch ahead until `stop` or `close`."""
 
     def __init__(
         self, files: StreamedDataset, batches: Sequence[Sequence[int]], later: Sequence[int] = (), *, ahead: int = AHEAD
     ) -> None:
-        """Begin to fetch the chunks of `batches`, and then those of `later`."""
+        """Start threads that fetch the chunks of `batches`, and then those of `later`."""
         self._files, self._folder, self._grant = files, files.folder_of_chunks, Grant(files.folder_of_chunks)
         self._ahead = min(ahead, files.source.budget.limit // (4 if files.chunks.has_groups else 8))
         groups = [_distinct(files.chunks.group_ids(np.asarray(each, dtype=np.int64))) for each in (*batches, later)]
@@ -78,20 +79,20 @@ class ReadAhead:
         """The position after the last group before each batch, and after the last batch."""
         self._order = Order(np.concatenate(groups))
         self._now = self._next = self._needed = 0
-        """The positions of the first group that is not read, of the next one to plan, and after the last one that is waited for."""
+        """Positions: of the first group that was not read, of the next group to plan, and after the last group that is waited for."""
         self._cached: dict[int, ChunkFile] = {}
         self._far: list[tuple[int, int]] = []
-        """A heap of the negated next use of each cached group; outdated items are dropped when they are met."""
+        """A heap of the negated next use and the id of each cached group; outdated items are dropped when they reach the top."""
         self._pending: dict[int, int] = {}
-        """The planned groups that are not cached yet, and the position of their use."""
+        """The planned groups that are not cached yet, and the positions of their uses."""
         self._queue: deque[tuple[ChunkGroup, ...]] = deque()
         self._early: deque[tuple[int, int]] = deque()
-        """The position and the size of each group that was planned and not read."""
+        """The position and the size of each group that was planned and not yet read."""
         self._early_bytes = 0
         self._fault: BaseException | None = None
         self._lock = Lock()
         self._work, self._ready = Condition(self._lock), Condition(self._lock)
-        """For the threads, and for who waits for them."""
+        """Conditions: the threads wait on the first, and callers of `wait` and `close` on the second."""
         self._patience = Patience(say=files.patience.say, longest_s=files.patience.longest_s)
         for each in files.chunks.files(self._folder.names()):
             self._add(each)
@@ -100,9 +101,9 @@ class ReadAhead:
             Thread(target=self._run, daemon=True).start()
 
     def wait(self, batch: int) -> None:
-        """Wait until the chunks of a batch are cached, or cannot be because there is no room or the pass is closed.
+        """Wait until the chunks of a batch are cached, or cannot be cached because there is no room or the pass is stopped.
 
-        Raises what a fetch raised.
+        Raises the exception of a thread that failed to fetch.
         """
         began, is_reported, end = monotonic(), False, self._ends[batch + 1]
         with self._lock:
@@ -132,13 +133,13 @@ class ReadAhead:
             self._work.notify_all()
 
     def stop(self) -> None:
-        """End the threads; those that fetch end a little later."""
+        """Tell the threads to end, without waiting for them."""
         with self._lock:
             self._patience.stop.set()
             self._work.notify_all()
 
     def close(self) -> None:
-        """End the threads, and wait until no thread fetches: the process may be forked then."""
+        """End the threads, and wait for them, so that the process can be forked."""
         self.stop()
         with self._lock:
             while self._running:
@@ -160,7 +161,7 @@ class ReadAhead:
                 self._fetch(run)
         except StoppedPieceError:
             pass
-        except BaseException as fault:  # noqa: BLE001 - raised where the chunks are waited for
+        except BaseException as fault:  # noqa: BLE001 - `wait` raises it in the thread that reads
             with self._lock:
                 self._fault = self._fault or fault
                 self._work.notify_all()
@@ -170,7 +171,7 @@ class ReadAhead:
                 self._ready.notify_all()
 
     def _take(self) -> tuple[ChunkGroup, ...] | None:
-        """Return adjacent groups to fetch, once there are any; `None` at the end."""
+        """Wait for adjacent groups to fetch, and return them; `None` at the end."""
         with self._lock:
             while not self._is_over():
                 if not self._queue:
@@ -181,7 +182,7 @@ class ReadAhead:
             return None
 
     def _plan(self) -> None:
-        """Queue the next missing groups, which are within the bound or waited for."""
+        """Queue the next missing groups that are waited for or within the bound."""
         found: dict[int, ChunkGroup] = {}
         last = min(len(self._order.ids), max(self._now, self._needed) + SCANNED)
         while self._next < last and len(found) < _PLANNED:
@@ -201,7 +202,7 @@ class ReadAhead:
         self._ready.notify_all()
 
     def _missing(self, each: int) -> ChunkGroup | None:
-        """Return a group if it is neither cached nor planned; another process may have evicted or fetched it."""
+        """Return the group if it is neither cached nor planned, else `None`; another process may have evicted or fetched it."""
         if each in self._pending:
             return None
         known = self._cached.get(each)
@@ -213,7 +214,7 @@ class ReadAhead:
         return None
 
     def _fetch(self, run: tuple[ChunkGroup, ...]) -> None:
-        """Fetch adjacent groups, or queue them one by one if there is no room for all; what has none is fetched by its reader."""
+        """Fetch adjacent groups. Without room for all, queue each group; a group without room is fetched by its reader."""
         if self._has_room(run):
             self._download(run)
         elif len(run) > 1:
@@ -222,7 +223,7 @@ class ReadAhead:
             self._settle(run[0])
 
     def _split(self, run: tuple[ChunkGroup, ...]) -> None:
-        """Queue groups by their own uses: a thread that waits for the room of a late one would keep an early one from being fetched."""
+        """Queue each group by its own next use, because a thread that waits for room for a late group would delay an early group."""
         with self._lock:
             self._queue = deque(sorted([*self._queue, *((group,) for group in run)], key=self._first_use))
             self._work.notify_all()
@@ -248,7 +249,10 @@ class ReadAhead:
             self._ready.notify_all()
 
     def _has_room(self, run: tuple[ChunkGroup, ...]) -> bool:
-        """Reserve room, by evicting others; wait for it, unless the groups are waited for. Return whether there is room."""
+        """Reserve room for the groups, evicting others if necessary; return whether there is room.
+
+        Wait for room, unless one of the groups is waited for or the pass is over.
+        """
         need = sum(each.cost for each in run)
         while not self._grant.take(need):
             if self._folder.take_room(run):
@@ -265,7 +269,10 @@ class ReadAhead:
         return True
 
     def _farthest(self, least: int, *, beyond: int) -> list[ChunkFile]:
-        """Take cached groups with the farthest next uses, `least` bytes if as many are used beyond a position."""
+        """Return the cached groups with the farthest next uses after the position `beyond`, which no longer count as cached.
+
+        They have at least `least` bytes, if enough groups are used after that position.
+        """
         victims: list[ChunkFile] = []
         while self._far and least > 0:
             use, each = -self._far[0][0], self._far[0][1]

@@ -41,9 +41,9 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 """The beginning of the paths of some files: `train/`."""
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 MOST_PIXELS: Final = 64_000_000
-"""Largest number of pixels of a picture, before decoding and after resizing."""
+"""Maximum number of pixels of a picture, before decoding and after resizing."""
 MOST_IDS: Final = 2**31 - 1
-"""Largest vocabulary of a tokenizer: numbers of tokens are held in 32 bits."""
+"""Maximum size of a tokenizer's vocabulary, because token numbers have 32 bits."""
 Length = PositiveInt | Literal["any"]
 
 
@@ -52,10 +52,10 @@ class Typed(Document):
 
     dtype: DType
     shape: tuple[Length, ...] = ()
-    """Without the batch axis; `any` for lengths that differ between samples."""
+    """The lengths of the axes, without the batch axis; `any` for a length that differs between samples."""
 
     def __str__(self) -> str:
-        """Return the form of the command line: `float32[1,8,8]`."""
+        """Return the form for the command line: `float32[1,8,8]`."""
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
     def admits(self, dtype: str, shape: tuple[Length, ...]) -> bool:
@@ -70,7 +70,7 @@ class Drawn(Typed):
     """A field of the synthetic dataset, whose values are random; `reprise check` compares real values with it."""
 
     classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Values are whole numbers from 0 to `classes` - 1."""
+    """If set, values are whole numbers from 0 to `classes` - 1."""
     range: tuple[float, float] | None = Field(default=None, exclude_if=lambda value: value is None)
     """The lowest and the highest value, inclusive."""
 
@@ -103,13 +103,13 @@ class ArraysReader(_Reader):
 
 
 class ImagesReader(_Reader):
-    """A sample is one picture: `image` [channels, height, width], and `label`, an int64: the number of its class."""
+    """A sample is one picture: `image` [channels, height, width], and `label` int64, the number of its class."""
 
     kind: Literal["images"]
     folder: Prefix = ""
     """Only files whose paths begin with this prefix are read."""
     classes: tuple[str, ...] = ()
-    """The classes, by number; if empty, the sorted names of the folders that contain the pictures."""
+    """The classes by number; if empty, the sorted class names of the folders or of the label table."""
     labels: InnerPath | None = None
     """A CSV file with the columns `file` and `class`, if folders do not name the classes."""
     mode: Literal["L", "RGB", "RGBA"] = "RGB"
@@ -134,18 +134,18 @@ class ImagesReader(_Reader):
     @model_validator(mode="after")
     def _options_that_fit_together(self) -> ImagesReader:
         if self.resize and self.size is None:
-            raise ValueError("resize needs size")
+            raise ValueError("resize requires size")
         if self.size and self.size[0] * self.size[1] > MOST_PIXELS:
             raise ValueError(f"size has more than {MOST_PIXELS:,} pixels")
         if self.fill and self.resize != "pad":
-            raise ValueError("fill needs resize = 'pad', which adds it")
+            raise ValueError("fill requires resize = 'pad'")
         if self.alpha and self.mode == "RGBA":
             raise ValueError("alpha is for mode L or RGB; mode RGBA keeps transparency as its fourth channel")
         return self
 
 
 class TableField(Document):
-    """The columns of a field of a table's sample."""
+    """The table columns from which a field of each sample is read."""
 
     column: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """One column for a number per sample, or several for a vector per sample."""
@@ -160,25 +160,25 @@ class TableField(Document):
 class Treatment(Document):
     """How the values of one column become numbers: the codes of categories, and the replacement of missing values.
 
-    The code of the n-th of `values` is `first` + n, so values that are appended change no code. Codes 0 and 1 of a feature are a missing
-    and an unknown value; the classes of a label begin at 0, and have neither.
+    The code of `values[n]` is `first` + n, so appending values does not change codes. Codes 0 and 1 of a feature stand for a missing and an
+    unknown value. The classes of a label begin at 0, and have no such codes.
     """
 
     values: tuple[str, ...] = Field(default=(), exclude_if=lambda values: not values)
-    """The categories in the order of their codes; empty for a column of numbers."""
+    """The categories, in the order of their codes; empty for a column of numbers."""
     first: Literal[0, 2] = Field(default=2, exclude_if=lambda value: value == 2)  # noqa: PLR2004 - after missing and unknown
     missing: Literal["reject", "mean", "median", "indicator", "category"] = Field(
         default="reject", exclude_if=lambda value: value == "reject"
     )
-    """`indicator` is the mean, and a further number at the end of the field: 1 if the value is missing, else 0."""
+    """`indicator` replaces a missing value with the mean, and appends a number to the field: 1 if the value is missing, else 0."""
     fill: FiniteFloat | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The number that replaces a missing value: the mean or the median of the training split of this version."""
+    """The number that replaces a missing value: the mean or the median of the version's training split."""
     unknown: Literal["reject", "category"] = Field(default="reject", exclude_if=lambda value: value == "reject")
-    """Whether a value that is not in `values` is an error, or has the code 1."""
+    """Whether a value that is not in `values` is rejected, or has code 1."""
 
     @property
     def codes(self) -> int:
-        """The number of codes."""
+        """The number of codes, including those of a missing and an unknown value."""
         return self.first + len(self.values)
 
     @model_validator(mode="after")
@@ -187,7 +187,9 @@ class Treatment(Document):
         if self.values and is_number:
             raise ValueError(f"missing = {self.missing!r} is for numbers; categories have 'reject' and 'category'")
         if not self.values and (self.missing == "category" or self.unknown == "category" or self.first == 0):
-            raise ValueError("the values of the categories are missing")
+            raise ValueError(
+                "values is empty, but missing or unknown is 'category', or first is 0; expected the categories"
+            )
         if self.first == 0 and (self.missing, self.unknown) != ("reject", "reject"):
             raise ValueError("codes that begin at 0 have no code for a missing or an unknown value")
         if len(set(self.values)) < len(self.values):
@@ -202,7 +204,7 @@ class TableReader(_Reader):
     files: tuple[InnerPath, ...] = Field(min_length=1)
     fields: dict[str, TableField] = Field(min_length=1)
     columns: dict[str, Treatment] = Field(default={}, exclude_if=lambda columns: not columns)
-    """The treatment of columns that are not plain numbers without missing values."""
+    """The treatments of columns; a column without a treatment has numbers, and no missing values."""
 
     @model_validator(mode="after")
     def _codes_are_int64(self) -> TableReader:
@@ -218,11 +220,11 @@ class TableReader(_Reader):
         return {field: (column.dtype, self.shape_of(column)) for field, column in self.fields.items()}
 
     def shape_of(self, column: TableField) -> tuple[int, ...]:
-        """Return the shape of a field in a sample."""
+        """Return the shape of the field of a sample that is read from `column`."""
         return () if isinstance(column.column, str) else (len(column.names) + len(self.indicated(column)),)
 
     def indicated(self, column: TableField) -> tuple[str, ...]:
-        """Return the columns of a field that have an indicator of missing values."""
+        """Return the columns of a field that have an indicator for missing values."""
         treated = ((name, self.columns.get(name)) for name in column.names)
         return tuple(name for name, each in treated if each and each.missing == "indicator")
 
@@ -241,11 +243,11 @@ def _in_order(files: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Tokens(Document):
-    """How lines become tokens: by a `tokenizer.json` of Hugging Face's library `tokenizers`, a file of the same dataset."""
+    """How lines become tokens: with a `tokenizer.json` for Hugging Face's library `tokenizers`, a file of the same dataset."""
 
     tokenizer: InnerPath
     vocabulary: Annotated[int, Field(ge=1, le=MOST_IDS)]
-    """The largest number of a token + 1: the size of an embedding."""
+    """The largest token number, plus 1: the number of rows of an embedding."""
     end: Annotated[str, Field(min_length=1)]
     """The token that follows each line."""
 
@@ -254,24 +256,24 @@ class PaddedTokens(Tokens):
     """How a line becomes one sequence of tokens, padded at its end."""
 
     pad: Annotated[str, Field(min_length=1)]
-    """The token that pads a line; its `length` distinguishes tokens from padding, so it may be the end token."""
+    """The token that pads a line. It may be the end token, because `length` distinguishes tokens from padding."""
     window: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
     """The length of all samples; `None` pads a line to the longest line of its batch."""
     long_lines: Literal["reject", "truncate"] = Field(default="reject", exclude_if=lambda value: value == "reject")
-    """Whether a line that does not fit the window is an error, or keeps its first tokens."""
+    """Whether a line that does not fit in the window is rejected, or keeps its first tokens."""
 
     @model_validator(mode="after")
     def _long_lines_need_a_window(self) -> PaddedTokens:
         if self.long_lines != "reject" and self.window is None:
-            raise ValueError("long_lines needs window")
+            raise ValueError("long_lines requires window")
         return self
 
 
 class LinesReader(_Reader):
     r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros.
 
-    With `tokens`, a sample is `text` int64 [tokens], the end token and the line, `next` int64 [tokens], the line and the end token, and
-    `length` int64.
+    With `tokens`, a sample is `text` int64 [tokens] (the end token, then the line), `next` int64 [tokens] (the line, then the end token),
+    and `length` int64.
     """
 
     kind: Literal["lines"]
@@ -294,7 +296,7 @@ class TextReader(_Reader):
     file: InnerPaths
     window: PositiveInt
     stride: PositiveInt | None = None
-    """Bytes from one window to the next (default `window`)."""
+    """Bytes or tokens from one window to the next (default: `window`)."""
     tokens: Tokens | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
@@ -313,7 +315,7 @@ class TextReader(_Reader):
 
 
 class Weights(_Reader):
-    """The tensors of a net in one safetensors file. It has no samples; a run begins with the tensors by `init_from`."""
+    """The tensors of a net in one safetensors file. The dataset has no samples; the setting `init_from` loads the tensors into a net."""
 
     kind: Literal["weights"]
     file: InnerPath = "weights.safetensors"
@@ -334,14 +336,14 @@ Reader = Annotated[
 def check_sample(
     declared: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[Length, ...]]], *, dataset: str
 ) -> None:
-    """Compare the fields of a sample with their declaration. Raises `DatasetError` for the first difference."""
+    """Compare the fields of a sample with their declaration. Raises `DatasetError` on the first difference."""
     for field, typed in declared.items():
         if field not in found:
             raise DatasetError(f"a sample of {dataset} has no field {field!r}", hint=did_you_mean(field, found))
         dtype, shape = found[field]
         if not typed.admits(dtype, shape):
             actual = f"{dtype}[{','.join(map(str, shape))}]"
-            message = f"{field!r} of a sample of {dataset} is {actual}; declared is {typed}"
+            message = f"{field!r} of a sample of {dataset} is {actual}; expected {typed}"
             raise DatasetError(message, hint=f"change its files, or declare --sample '{field}={actual}'")
 
 

@@ -1,4 +1,4 @@
-"""Datasets that texts name as `{dataset:NAME}`; the text stands for the folder of the dataset's files."""
+"""References to datasets in texts, as `{dataset:NAME}`; a reference stands for the folder of the dataset's files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROLES: Final = ("train", "val", "test")
 def datasets_by_role(value: str | Mapping[Any, str]) -> dict[str, list[str]]:
     """Return the datasets that the setting `dataset` names, the dataset of train first, with the splits that each provides.
 
-    A single dataset provides all that it declares, and has no list.
+    A single dataset provides all of its splits; its list is empty.
 
     >>> datasets_by_role("digits"), datasets_by_role({"train": "a", "val": "a", "test": "b"})
     ({'digits': []}, {'a': ['train', 'val'], 'b': ['test']})
@@ -32,7 +32,7 @@ def datasets_by_role(value: str | Mapping[Any, str]) -> dict[str, list[str]]:
 
 
 def datasets_in(values: Mapping[str, Any]) -> list[str]:
-    """Return the datasets that texts among these values name, in order."""
+    """Return the names of the datasets to which the texts in `values` refer, in order."""
     texts = [text for value in values.values() for text in _texts(value)]
     return list(dict.fromkeys(name for text in texts for name in _DATASET.findall(text)))
 
@@ -48,7 +48,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def with_folders(value: Any, folders: Mapping[str, Path]) -> Any:
-    """Return a value with the folders of datasets in place of their names."""
+    """Return a value in which each reference to a dataset is replaced with the dataset's folder."""
     if isinstance(value, str):
         return _DATASET.sub(lambda found: str(folders[found[1]]), value)
     if isinstance(value, Path):

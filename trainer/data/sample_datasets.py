@@ -1,8 +1,8 @@
-"""Create the sample datasets from data in packages of the lock, without downloads.
+"""Create the sample datasets from data in locked packages, without downloads.
 
-The bytes are equal on every machine: `.npy` headers are written here, because NumPy's have changed between versions, values are only
-rounded to 32 bits, and rows are ordered by sha256. Two packages sort their rows by class or by writer; after `shuffled`, any range of rows
-is a fair split.
+The bytes are equal on every machine: `.npy` headers are written here, because NumPy's headers have changed between versions, values are
+only rounded to 32 bits, and rows are ordered by sha256. Two packages sort their rows by class or by writer; after `shuffled`, any range of
+rows is a fair split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FACES: Final = 100
-"""The number of crops with a face, which come first."""
+"""The number of crops with a face; they are the first rows."""
 _CUSTOMERS: Final = 2000
 _SHAPES: Final = 300
 _SIDE: Final = 16
@@ -83,9 +83,10 @@ def _shapes(number: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def customers() -> dict[str, bytes]:
-    """2000 made-up customers: features float32 [2000, 3], categories int64 [2000, 2] from 2 on, labels int64 [2000].
+    """2000 synthetic customers: features float32 [2000, 3], categories int64 [2000, 2] from 2, labels int64 [2000].
 
-    A label is 1 if the customer left. The numbers are drawn from the bytes of SHAKE-256. Nine in ten labels follow from the other values.
+    A label is 1 if the customer left. The numbers are drawn from the bytes of SHAKE-256. About nine in ten labels follow from the other
+    values; the others are random.
     """
     drawn = np.frombuffer(hashlib.shake_256(b"customers").digest(_CUSTOMERS * 12), dtype="<u2").reshape(_CUSTOMERS, 6)
     months, charge = 1 + drawn[:, 0].astype("<i8") % 72, 20 + drawn[:, 1].astype("<i8") % 90
@@ -100,7 +101,7 @@ def customers() -> dict[str, bytes]:
 
 
 def topics() -> dict[str, bytes]:
-    """The topics of the running Python's manual (`help("if")`), each below a line `# name`."""
+    """The help topics of the running Python (as `help("if")` prints them), each below a line `# name`."""
     named = sorted(pydoc_data.topics.topics.items())
     return {"topics.txt": "\n".join(f"# {name}\n\n{text.strip()}\n" for name, text in named).encode()}
 
@@ -111,12 +112,12 @@ SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
 
 
 def shuffled(name: str, rows: int) -> list[int]:
-    """Return an order of rows that never changes: by the sha256 of `name/row`."""
+    """Return the row numbers in an order that never changes: by the sha256 of `name/row`."""
     return sorted(range(rows), key=lambda row: hashlib.sha256(f"{name}/{row}".encode()).digest())
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """Return an array as a `.npy` file of version 1.0 (NumPy's NEP 1), always with the same header."""
+    """Return an array as a `.npy` file of version 1.0 (NumPy's NEP 1), with a header that depends only on its dtype and shape."""
     head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     head += " " * (-(len(head) + 11) % 64) + "\n"
     return (

@@ -37,7 +37,7 @@ def _percents(span: tuple[float, float]) -> tuple[float, float]:
 
 
 Rows = Annotated[tuple[int, int], AfterValidator(_rows)]
-"""Samples `first <= row < last`, in the reader's order."""
+"""The samples `first <= row < last`, in the reader's order."""
 
 
 class Below(Document):
@@ -53,18 +53,18 @@ class Listed(Document):
 
 
 class Percent(Document):
-    """About this share of the samples, selected by the sha256 of the seed and the sample's name.
+    """A share of the samples, approximately, selected by the sha256 of the seed and the sample's name.
 
-    A sample's name is its file or its row, so it keeps its split if samples are added.
+    A sample's name is its file or its row, so a sample keeps its split if samples are appended.
     """
 
     percent: Annotated[tuple[float, float], AfterValidator(_percents)]
-    """Start and end: `[0, 80]` and `[80, 100]` with the same seed have no sample in common."""
+    """Start and end of the share: `[0, 80]` and `[80, 100]` with the same seed have no sample in common."""
     seed: NonNegativeInt = 0
     stratify: str | None = Field(default=None, exclude_if=lambda column: column is None)
-    """A column of a table: ten consecutive rows with the same value are spread evenly over the percentages, one in each tenth."""
+    """A column of a table: of each ten successive rows with the same value, one is in each tenth of the percentages."""
     group: str | None = Field(default=None, exclude_if=lambda column: column is None)
-    """A column of a table: rows with one value are in one split. The value is the name that selects."""
+    """A column of a table: rows with the same value are in the same split, which is selected by the value instead of the name."""
 
     @model_validator(mode="after")
     def _one_column(self) -> Percent:
@@ -75,7 +75,7 @@ class Percent(Document):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The samples of a split that were selected before, from several datasets; no declaration has this form."""
+    """The samples of a split that were already selected from several datasets; a declaration cannot have this form."""
 
     rows: Sequence[int]
 
@@ -96,12 +96,12 @@ Split = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The number of samples, and their positions in `files`, if samples belong to files."""
+    """The number of samples and, if samples belong to files, their positions in `files`."""
 
     count: int
     files: Sequence[str] = ()
     ends: Sequence[int] | None = None
-    """One past each file's last sample; `None` if each file is one sample."""
+    """The index after each file's last sample; `None` if each file is one sample."""
     column: Callable[[str], Iterator[str | None]] | None = None
     """Yields the value of a table's column for each sample, in order; `None` for other readers."""
 
@@ -126,7 +126,7 @@ class Layout:
         return self.files[number] if self.ends is None else f"row {row} of {self.files[number]}"
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all samples, in order, by which `Percent` selects: file or row."""
+        """Yield the name by which `Percent` selects each sample, in order: its file, or its row."""
         for number, file in enumerate(self.files):
             yield from [file] if self.ends is None else (f"{file}#{row}" for row in range(len(self.span(number))))
         if not self.files:
@@ -155,7 +155,8 @@ def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: s
     chosen = _select(name, splits[name], layout, dataset=dataset)
     if not len(chosen):
         raise DatasetError(
-            f"split {name!r} of {dataset} selects none of its {counted(layout.count, 'sample')}", hint=_FIX
+            f"split {name!r} of {dataset} selects no sample; the dataset has {counted(layout.count, 'sample')}",
+            hint=_FIX,
         )
     return chosen
 
@@ -197,17 +198,19 @@ def _of_files(numbers: Sequence[int], layout: Layout) -> Sequence[int]:
 
 
 def _percentile(seed: int, key: str) -> float:
-    """Return a number between 0 and 100 that never changes for the same seed and key."""
+    """Return a number from 0 to 100 that depends only on the seed and the key."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:6], "big") * 100 / 2**48
 
 
 def _percentiles(name: str, split: Percent, layout: Layout, *, dataset: str) -> Iterator[float]:
-    """Yield a number between 0 and 100 for each sample that does not change if rows are appended."""
+    """Yield a number from 0 to 100 for each sample; the number does not change if rows are appended."""
     column = split.group or split.stratify
     if column is None:
         return (_percentile(split.seed, key) for key in layout.names())
     if layout.column is None:
-        message = f"split {name!r} of {dataset} selects by column {column!r}; its reader reads no table"
+        message = (
+            f"split {name!r} of {dataset} selects by column {column!r}, but the dataset's reader does not read a table"
+        )
         raise DatasetError(message, hint="remove group and stratify")
     values = _present(layout.column(column), column, layout, dataset)
     return _of_groups(split.seed, values) if split.group else _of_strata(split.seed, values, layout)
@@ -232,7 +235,10 @@ def _of_groups(seed: int, values: Iterator[str]) -> Iterator[float]:
 
 
 def _of_strata(seed: int, values: Iterator[str], layout: Layout) -> Iterator[float]:
-    """Yield a number from 0 to 100 for each row: ten consecutive rows of one value and file get one in each tenth, ordered by sha256."""
+    """Yield a number from 0 to 100 for each row.
+
+    Of each ten successive rows with the same value in a file, one gets a number in each tenth, in an order given by sha256.
+    """
     counts: dict[str, int] = {}
     orders: dict[str, list[int]] = {}
     for index, value in enumerate(values):
@@ -258,7 +264,7 @@ class ContentDuplicates:
             self._digests.append(int(sha256.removeprefix("sha256:")[:16], 16))
 
     def notes(self, paths: Sequence[str], *, dataset: str) -> list[str]:
-        """Report files of two splits with equal content."""
+        """Return notes on files with equal content in two splits."""
         notes = []
         for one, other in combinations(self._file_numbers, 2):
             smaller, larger = sorted((self._file_numbers[one], self._file_numbers[other]), key=len)

@@ -1,4 +1,4 @@
-"""Open a dataset in a cache with a limit: complete if it fits, else streamed, with chunks fetched while they are read."""
+"""Open a dataset in a cache with a limit: complete if it fits, else streamed: its chunks are fetched when they are needed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from trainer.stores.patience import Patience
 
 LEAST: Final = 1 << 20
-"""Bytes for chunks without which nothing can be read ahead."""
+"""Minimum bytes for chunks; with less, nothing can be read ahead."""
 
 
 def open_dataset(
     source: StreamSource, *, progress: Progress = SILENT, patience: Patience | None = None
 ) -> CachedDataset | StreamedDataset:
-    """Return the dataset with a lease: from the cache if it is complete or fits into the limit after a fetch, else streamed.
+    """Return the dataset with a lease: complete if it is cached, or if it fits into the limit and can be fetched; else streamed.
 
-    Raises `DiskFullError` if what else the cache holds leaves no room, and what `fetch_dataset` raises.
+    Raises `DiskFullError` if other data in the cache leaves no room, and the errors of `fetch_dataset`.
     """
     if cached := source.cache.find(source.dataset):
         cached.budget = source.budget
@@ -49,9 +49,9 @@ def open_dataset(
 
 
 def open_folder(source: StreamSource, *, progress: Progress = SILENT) -> CachedDataset:
-    """Return the dataset with all files in the cache, and room for the folder of them; streamed chunks make room for it.
+    """Return the dataset with all files in the cache, and reserve room for a folder of its files. Streamed chunks are evicted if necessary.
 
-    Raises `DiskFullError` if the limit does not allow that, and what `fetch_dataset` raises.
+    Raises `DiskFullError` if the limit is too low, and the errors of `fetch_dataset`.
     """
     with source.budget.joined():
         return _open_folder(source, progress)
@@ -71,7 +71,7 @@ def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
 
 
 def _listing(source: StreamSource) -> tuple[ManifestFiles, Store | None]:
-    """Return the manifest, and the store if it was opened for it: to open a bucket takes some tenths of a second."""
+    """Return the manifest, and the store if it was opened to read the manifest, because opening a bucket takes some tenths of a second."""
     cache, dataset = source.cache, source.dataset
     if (listing := cache.manifest(dataset)) is not None:
         return listing, None
@@ -101,7 +101,7 @@ def _reserve(source: StreamSource, size: int, *, takes_any: bool = False) -> boo
 
 
 def _fetch(source: StreamSource, size: int, progress: Progress) -> CachedDataset:
-    """Fetch all files, whose bytes are counted."""
+    """Fetch all files, whose `size` bytes are reserved, and evict the streamed chunks of the version."""
     try:
         complete = fetch_dataset(source.dataset, cache=source.cache, open_store=source.open_store, progress=progress)
     except BaseException:

@@ -1,8 +1,8 @@
-"""The tokens of text files, by the library `tokenizers`: whole numbers of 32 bits, in memory, or mapped from the cache.
+"""The tokens of text files, from the library `tokenizers`: whole numbers of 32 bits, in memory, or mapped from the cache.
 
-Lines are tokenized one by one, in this thread: the library's own threads would depend on `TOKENIZERS_PARALLELISM`, and a loader worker that
-is forked after they were used can wait forever. Truncation, padding and the template of the tokenizer (`post_processor`) are not applied:
-the declaration states the window, the end token and the padding.
+Lines are tokenized one by one in this thread, because the library's own threads depend on `TOKENIZERS_PARALLELISM`, and a loader worker
+that is forked after they were used can wait forever. Truncation, padding and the template of the tokenizer (`post_processor`) are not
+applied, because the declaration states the window, the end token and the padding.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 20
 LONGEST_LINE: Final = 1 << 20
-"""Maximum size of a line in bytes: the library needs about 200 times as much memory while it tokenizes the line."""
+"""Maximum size of a line in bytes; the library needs about 200 times as much memory while it tokenizes the line."""
 MOST_TOKENS: Final = 1 << 30
-"""Maximum number of tokens of a dataset: 4 GiB of memory."""
+"""Maximum number of tokens of a dataset, which take 4 GiB of memory."""
 _ABSENT: Final = "\0no token"
-"""An unknown token that no vocabulary has: the library then raises for text that it would otherwise omit silently."""
-_AGAIN: Final = "save it again with the library: tokenizer.save('tokenizer.json')"
+"""An unknown token that no vocabulary has, so that the library raises for text that it would otherwise omit silently."""
+_AGAIN: Final = "save it again with tokenizers: tokenizer.save('tokenizer.json')"
 
 
 def has_library() -> bool:
-    """Return whether this Python has the library `tokenizers`."""
+    """Return whether the library `tokenizers` is installed."""
     return find_spec("tokenizers") is not None
 
 
@@ -57,12 +57,12 @@ class TokenizedFile:
     ends: array[int] = field(default_factory=lambda: array("q"))
     """For each line, the number of tokens up to its end, with its end token."""
     unknown: int = 0
-    """Unknown tokens."""
+    """Number of unknown tokens."""
     special: int = 0
-    """Special tokens that the text itself spells."""
+    """Number of special tokens that the text itself spells."""
 
     def add(self, ids: Sequence[int], *, end: int) -> None:
-        """Add a line."""
+        """Add the tokens `ids` of a line, and the end token `end`."""
         self.ids.extend(ids)
         self.ids.append(end)
         self.ends.append(len(self.ids))
@@ -70,19 +70,19 @@ class TokenizedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileNumbers:
-    """The tokens of a file."""
+    """The tokens of a file, as views into the packed tokens of a dataset."""
 
     ids: memoryview
-    """Integers of 32 bits."""
+    """The tokens, as integers of 32 bits."""
     ends: memoryview
-    """For each line, the number of tokens up to its end, with its end token; of 64 bits."""
+    """For each line, the number of tokens up to its end, with its end token; integers of 64 bits."""
 
 
 class Tokenizer:
-    """The tokenizer of a dataset. It can be pickled, and forked."""
+    """The tokenizer of a dataset. It can be pickled and forked."""
 
     def __init__(self, files: Files, tokens: Tokens) -> None:
-        """Parse the file and compare it with the declaration. Raises `DatasetError`."""
+        """Parse the file and compare it with the declaration. Raises `DatasetError` if it is invalid or differs from the declaration."""
         self._tokens, self._body = tokens, bytes(files.read(tokens.tokenizer))
         self._parsed = parse_tokenizer(self._body, where=tokens.tokenizer)
         self.size = tokens.vocabulary
@@ -95,7 +95,7 @@ class Tokenizer:
 
     @property
     def pad(self) -> int:
-        """The number of the token that pads lines; for windows, the number of the end token."""
+        """The number of the token that pads lines, or of the end token if the reader does not pad."""
         return self._parsed.ids[self._tokens.pad] if isinstance(self._tokens, PaddedTokens) else self.end
 
     @property
@@ -104,12 +104,12 @@ class Tokenizer:
         return digest_of_bytes(self._body)
 
     def decode(self, numbers: Sequence[int]) -> str:
-        """Return the text of tokens, with special tokens as they are spelled."""
+        """Return the text of tokens, including the spelling of special tokens."""
         text: str = self._library.decode(list(numbers), skip_special_tokens=False)
         return text
 
     def tokenize(self, files: Files, paths: Sequence[str]) -> list[TokenizedFile]:
-        """Return the tokens of files. Raises `DatasetError` with file and line."""
+        """Return the tokens of files. Raises `DatasetError` with the file and the line if a line cannot be tokenized."""
         found: list[TokenizedFile] = []
         for path in paths:
             left = MOST_TOKENS - sum(len(each.ids) for each in found)
@@ -117,9 +117,9 @@ class Tokenizer:
         return found
 
     def numbers(self, files: Files, paths: Sequence[str]) -> list[FileNumbers]:
-        """Return the tokens of files, computed now or by an earlier process that had these files, this code and this library.
+        """Return the tokens of files, computed now, or by an earlier process with the same files, code and library version.
 
-        Raises `DatasetError` with file and line.
+        Raises `DatasetError` with the file and the line if a line cannot be tokenized.
         """
         key = {
             "format": f"tokens/1 {sys.byteorder}",
@@ -131,7 +131,7 @@ class Tokenizer:
         return _unpacked(files.derived(key, lambda: _packed(self.tokenize(files, paths))), len(paths))
 
     def describe(self, found: Sequence[TokenizedFile]) -> str:
-        """Return the number of tokens, and how many are unknown or special tokens that the text spells."""
+        """Describe the number of tokens, of unknown tokens, and of special tokens that the text spells."""
         lines, total = sum(len(each.ends) for each in found), sum(len(each.ids) for each in found)
         parts = [f"{counted(total, 'token')} of {self.size:,} kinds in {counted(lines, 'line')}"]
         if unknown := sum(each.unknown for each in found):
@@ -177,25 +177,25 @@ class Tokenizer:
         return ids
 
     def _cannot_encode(self, line: str, fault: Exception, *, where: str) -> DatasetError:
-        """Return the error for a line, with the first character that the library rejects by itself."""
+        """Return the error for a line, with the first character that the library cannot tokenize."""
         for letter in dict.fromkeys(line):
             try:
                 with _panics():
                     self._library.encode(letter, add_special_tokens=False)
-            except Exception:  # noqa: BLE001 - the library has no class of its own for it
+            except Exception:  # noqa: BLE001 - the library has no class for this error
                 message = f"{where}: {self._tokens.tokenizer} has no token for {letter!r} (U+{ord(letter):04X}), and no unknown token"
                 return DatasetError(
-                    message, hint="train it with an unknown token, or on bytes (pre-tokenizer ByteLevel)"
+                    message, hint="train the tokenizer with an unknown token, or on bytes (pre-tokenizer ByteLevel)"
                 )
         return DatasetError(f"{where} cannot be tokenized: {short(str(fault))}", hint=_AGAIN)
 
     @cached_property
     def _library(self) -> Any:
-        """Return the library's tokenizer. Raises `DatasetError` for a file that it cannot read, or reads with other numbers."""
+        """The library's tokenizer. Raises `DatasetError` if the library is missing, cannot read the file, or reads other token numbers."""
         where = self._tokens.tokenizer
         if not has_library():
-            message = f"{where} needs the library tokenizers, which this Python does not have"
-            raise DatasetError(message, hint="use an image: its extras cpu and cuda have it")
+            message = f"{where} requires the library tokenizers, which is not installed"
+            raise DatasetError(message, hint="run the command in the cpu or the cuda environment")
         try:
             with _panics():
                 library = import_module("tokenizers").Tokenizer.from_str(_strict(self._parsed))
@@ -212,16 +212,16 @@ class Tokenizer:
 
     def _require_vocabulary(self, found: int) -> None:
         if found != self.size:
-            message = f"{self._tokens.tokenizer} has a vocabulary of {found:,}; declared is {self.size:,}"
+            message = f"{self._tokens.tokenizer} has a vocabulary of {found:,}; expected {self.size:,}"
             raise DatasetError(message, hint=f"publish with --tokenizer {self._tokens.tokenizer} again")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a worker process, without the library's object."""
+        """Return the state to pickle, without the library's tokenizer."""
         return {name: value for name, value in vars(self).items() if name != "_library"}
 
 
 def _strict(parsed: TokenizerFile) -> str:
-    """Return the document of a tokenizer that raises for text without a token: BPE without an unknown token leaves it out."""
+    """Return the document of a tokenizer that raises for text without a token; BPE without an unknown token would omit the text."""
     model = parsed.document["model"]
     if model.get("unk_token") is None and "merges" in model:
         model = {**model, "unk_token": _ABSENT}
@@ -230,13 +230,13 @@ def _strict(parsed: TokenizerFile) -> str:
 
 @cache
 def _code() -> str:
-    """Return the digest of the code that makes the tokens: other code may make others."""
+    """Return the digest of the code that computes the tokens, because other code may compute other tokens."""
     modules = [file_formats, tokenizer_file, sys.modules[__name__]]
     return digest_of_document([digest_of_file(Path(str(each.__file__))) for each in modules])
 
 
 def _packed(found: Sequence[TokenizedFile]) -> bytes:
-    """Return two counts for each file, then the ends of all lines, then all tokens, in the byte order of this machine."""
+    """Return the numbers of lines and tokens of each file, then the ends of all lines, then all tokens, in this machine's byte order."""
     counts = array("q", (count for each in found for count in (len(each.ends), len(each.ids))))
     return b"".join(
         (counts.tobytes(), *(each.ends.tobytes() for each in found), *(each.ids.tobytes() for each in found))
@@ -270,7 +270,7 @@ def _panics() -> Iterator[None]:
 
 
 def _lines(files: Files, path: str) -> Iterator[bytes]:
-    """Yield the lines of a UTF-8 text, without LF or CRLF. Raises `DatasetError` with the line for text that would give wrong samples."""
+    """Yield the lines of a UTF-8 text, without LF or CRLF. Raises `DatasetError` as `count_lines` does, and if a line is too long."""
     count_lines(blocks_of(files, path), where=path)
     number, rest = 0, b""
     for block in blocks_of(files, path):
@@ -284,7 +284,7 @@ def _lines(files: Files, path: str) -> Iterator[bytes]:
 
 
 def blocks_of(files: Files, path: str) -> Iterator[bytes]:
-    """Yield the bytes of a file in parts."""
+    """Yield the bytes of a file in blocks."""
     size = files.size(path)
     return (bytes(files.read(path, at, min(at + _BLOCK, size))) for at in range(0, size, _BLOCK))
 
@@ -292,5 +292,5 @@ def blocks_of(files: Files, path: str) -> Iterator[bytes]:
 def _bounded(line: bytes, path: str, number: int) -> bytes:
     if len(line) > LONGEST_LINE:
         message = f"{path}, line {number} has more than {LONGEST_LINE:,} bytes; expected a sentence, a paragraph or a document"
-        raise DatasetError(message, hint="break it into several lines")
+        raise DatasetError(message, hint="split it into several lines")
     return line.removesuffix(b"\r")

@@ -1,6 +1,6 @@
 """The file `tokenizer.json` of Hugging Face's library `tokenizers`: its vocabulary and its special tokens.
 
-The file is parsed without the library, so that every host can declare the vocabulary; `trainer.data.token_ids` tokenizes.
+The file is parsed without the library, so that every host can declare the vocabulary; `trainer.data.token_ids` tokenizes text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST: Final = 1 << 28
 """Maximum size of a tokenizer file in bytes; the files of published models have up to 40 MB."""
 _ENDS: Final = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]", "[SEP]")
 _PADS: Final = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
-_SAVE: Final = "save it with the library: tokenizer.save('tokenizer.json'); of transformers: save_pretrained('DIR')"
+_SAVE: Final = "save it with tokenizers: tokenizer.save('tokenizer.json'); or with transformers: save_pretrained('DIR')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,15 @@ class TokenizerFile:
     special: tuple[str, ...]
     """The special tokens, in the order of the file."""
     unknown: str | None
-    """The token for text that the vocabulary does not cover."""
+    """The token for text that the vocabulary does not cover; `None` if the model has none."""
 
     @property
     def vocabulary(self) -> int:
-        """The largest number of a token + 1."""
+        """The largest token number, plus 1."""
         return max(self.ids.values()) + 1
 
     def id_of(self, token: str, *, where: str, option: str) -> int:
-        """Return the number of a token that a declaration names. Raises `DatasetError`."""
+        """Return the number of a token that a declaration names. Raises `DatasetError` if the vocabulary lacks the token."""
         if token in self.ids:
             return self.ids[token]
         hint = f"choose one with {option}: {listed(self.special)}" if self.special else None
@@ -49,11 +49,14 @@ class TokenizerFile:
         raise DatasetError(message, hint=hint or did_you_mean(token, self.ids))
 
     def end(self, *, where: str) -> str:
-        """Return the end token, if one special token has a common name for it. Raises `DatasetError`."""
+        """Return the special token with a common name of an end token. Raises `DatasetError` unless there is exactly one."""
         return self._named(_ENDS, where=where, option="--end-token", meaning="the token that follows each line")
 
     def pad(self, *, where: str) -> str:
-        """Return the padding token: the token that the file declares, or a token with a common name. Raises `DatasetError`."""
+        """Return the padding token that the file declares, or else the special token with a common name of a padding token.
+
+        Raises `DatasetError` if the file declares no padding token, unless exactly one token has such a name.
+        """
         padding = self.document.get("padding")
         own = padding.get("pad_token") if isinstance(padding, dict) else None
         if isinstance(own, str) and own in self.ids:
@@ -64,7 +67,7 @@ class TokenizerFile:
         found = [name for name in names if name in self.special]
         if len(found) == 1:
             return found[0]
-        count = f"several: {listed(found)}" if found else "none with a usual name"
+        count = f"several are possible: {listed(found)}" if found else "no special token has a usual name"
         choice = found or self.special
         hint = f"{option} TOKEN; its special tokens are {listed(choice)}" if choice else None
         if hint is None:
@@ -73,7 +76,7 @@ class TokenizerFile:
 
 
 def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
-    """Parse a `tokenizer.json`. Raises `DatasetError` for a damaged or another file, and for a tokenizer that draws at random."""
+    """Parse a `tokenizer.json`. Raises `DatasetError` if the file is damaged or of another kind, or if its tokens are random (dropout)."""
     if len(body) > LARGEST:
         raise DatasetError(f"{where} has {len(body):,} bytes; expected at most {LARGEST:,}", hint=_SAVE)
     try:
@@ -87,7 +90,7 @@ def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
         raise DatasetError(f"{where} is not a tokenizer.json: it is damaged", hint=_SAVE) from fault
     model = document.get("model") if isinstance(document, dict) else None
     if not isinstance(model, dict) or "vocab" not in model:
-        message = f"{where} is JSON, and not a tokenizer.json: it has no model with a vocabulary"
+        message = f"{where} is not a tokenizer.json: it has no model with a vocabulary"
         raise DatasetError(message, hint=_SAVE)
     if model.get("dropout"):
         message = f"{where} draws tokens at random: dropout of its model is {short(str(model['dropout']))}"
@@ -102,7 +105,7 @@ def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
 
 
 def _ids(vocab: Any, added: Any, *, where: str) -> dict[str, int]:
-    """Return the numbers of all tokens. Raises `DatasetError` for a vocabulary that is damaged, empty or too large."""
+    """Return the numbers of all tokens. Raises `DatasetError` if the vocabulary is damaged, empty or too large."""
     try:
         pairs = list(vocab.items()) if isinstance(vocab, dict) else [(each[0], at) for at, each in enumerate(vocab)]
         pairs += [(each["content"], each["id"]) for each in added]
@@ -116,12 +119,12 @@ def _ids(vocab: Any, added: Any, *, where: str) -> dict[str, int]:
             message = f"{where}: token {short(token)!r} has the number {number:,}; expected less than {MOST_IDS:,}"
             raise DatasetError(message, hint="number the tokens from 0, without large gaps")
     if not pairs:
-        raise DatasetError(f"{where} has an empty vocabulary", hint="train it, and save it again")
+        raise DatasetError(f"{where} has an empty vocabulary", hint="train the tokenizer, and save it again")
     return dict(pairs)
 
 
 def _unknown(model: Mapping[str, Any]) -> str | None:
-    """Return the unknown token of a model, if it has one."""
+    """Return the unknown token of a model; `None` if it has none."""
     vocab, number = model["vocab"], model.get("unk_id")
     if isinstance(vocab, list) and isinstance(number, int) and 0 <= number < len(vocab):
         return str(vocab[number][0])

@@ -2,7 +2,7 @@
 
 A version's document is created and never replaced. Packs are copied first, then the manifest, then the document, so an interrupted copy can
 be resumed. An export is for recorded code that runs without network: every version of Reprise can read a store, while the layout of the
-cache may change. It costs as much as a copy: 0.5 GB in 20,001 files took 11 s on two busy cores.
+cache may change. An export takes as long as a copy: 0.5 GB in 20,001 files took 11 s on two busy cores.
 
 Two versions are compared by their manifests, which are streamed, so memory does not grow with the number of files. A manifest's digest is
 verified at its end, so changes are valid only if the iteration ends without an error.
@@ -42,7 +42,7 @@ _AT_ONCE = 8
 
 
 def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
-    """Create the first free version from `first` on, or find an equal one; return the dataset and whether it is new."""
+    """Create the first free version number from `first`, or find an equal version on the way; return the dataset and whether it is new."""
     for version in count(first):
         dataset = candidate.model_copy(update={"version": version})
         if store.create(version_key(dataset.name, version), version_document(dataset)):
@@ -53,7 +53,7 @@ def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Datas
 
 
 def newest_version(store: Store, name: str) -> Dataset | None:
-    """Return the highest version of `name` in the store, or `None`."""
+    """Return the highest version of `name` in the store; `None` if the store has none."""
     numbers = list_versions(store, name)
     return read_version(store, name, numbers[-1]) if numbers else None
 
@@ -61,7 +61,7 @@ def newest_version(store: Store, name: str) -> Dataset | None:
 def list_versions(store: Store, name: str) -> list[int]:
     """Return the versions of `name` in the store, sorted.
 
-    Listed versions are confirmed one by one. Without permission to list, versions are searched from 1.
+    Listed versions are confirmed one by one, and later versions are searched. Without permission to list, versions are searched from 1.
     """
     try:
         listed = [_version_of(key) for key in store.keys(f"datasets/{name}/")]
@@ -73,13 +73,13 @@ def list_versions(store: Store, name: str) -> list[int]:
 
 
 def _version_of(key: str) -> int:
-    """Return the version of a key; 0 for any other key."""
+    """Return the version number in the key of a version's document; 0 for any other key."""
     number = key.rpartition("/")[2].removesuffix(".json")
     return int(number) if number.isdecimal() and key == version_key(key.split("/")[1], int(number)) else 0
 
 
 def read_version(store: Store, name: str, version: int) -> Dataset | None:
-    """Return a version from the store, or `None`."""
+    """Return a version from the store; `None` if the store lacks it."""
     key = version_key(name, version)
     try:
         return parse_json(b"".join(store.read(key)), Dataset, where=f"{key} in {store.label}")
@@ -103,13 +103,17 @@ class PushResult:
 
     dataset: Dataset
     sent: int
-    """Bytes that were sent."""
+    """Number of bytes that were sent."""
     is_new: bool
     """Whether this call created the version in the target."""
 
 
 def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> PushResult:
-    """Copy a version from `source` to `target`. Raises `DatasetError`, `ManifestError`, `StoreError`."""
+    """Copy a version from `source` to `target`.
+
+    Raises `DatasetError` if a store has another version with the same number, `ManifestError` if the manifest is invalid, and `StoreError`
+    if a store fails.
+    """
     for store in (target, source):
         require_same(dataset, store)
     sent = copy_objects(dataset, source=source, target=target, progress=progress)
@@ -119,7 +123,10 @@ def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Pr
 
 
 def copy_objects(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> int:
-    """Copy the packs and the manifest of a version, and return the bytes that were sent. Raises `ManifestError`, `StoreError`."""
+    """Copy the packs and the manifest of a version, and return the number of bytes that were sent.
+
+    Raises `ManifestError` if the manifest is invalid, `StoreError` if a store fails.
+    """
     packs = {pack.sha256: pack.size for pack in read_manifest(source, dataset).packs}
 
     def one(item: tuple[str, int], stop: StopFlag) -> int:
@@ -137,7 +144,7 @@ def copy_objects(dataset: Dataset, *, source: Store, target: Store, progress: Pr
 
 
 def require_same(dataset: Dataset, store: Store) -> None:
-    """Raise `DatasetError` if `store` has another content under this version."""
+    """Raise `DatasetError` if `store` has another dataset under the name and version of `dataset`."""
     stored = read_version(store, dataset.name, dataset.version)
     if stored is None or stored == dataset.published:
         return
@@ -154,9 +161,10 @@ def require_same(dataset: Dataset, store: Store) -> None:
 
 
 def export_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None:
-    """Write the verified objects of `dataset` into the store in the folder `into`. Raises `DigestMismatchError`, `DiskFullError`.
+    """Write the verified objects of `dataset` to the store in the folder `into`.
 
-    In a pack that also contains files of other datasets, their ranges stay empty, because no reader of this dataset needs them.
+    In a pack that also contains files of other datasets, the ranges of those files stay empty, because no reader of `dataset` needs them.
+    Raises `DigestMismatchError` if the cached data is damaged, `MachineError` if the store cannot be written.
     """
     if digest_of_bytes(manifest) != dataset.dataset.manifest:
         raise DigestMismatchError(
@@ -207,7 +215,10 @@ class _VersionFile(NamedTuple):
 
 
 def diff_datasets(before: Dataset, after: Dataset, *, store: Store) -> Iterator[Change]:
-    """Yield each file that differs, sorted by path. Raises `DigestMismatchError` at the end if a manifest does not match."""
+    """Yield each file that differs, sorted by path.
+
+    Raises `ManifestError` if a line of a manifest is invalid, `DigestMismatchError` at the end if a manifest's digest is wrong.
+    """
     if before.content == after.content:
         return
     files = merge(_files(before, store, is_after=False), _files(after, store, is_after=True))

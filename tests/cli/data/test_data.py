@@ -364,7 +364,7 @@ def test_a_damaged_dataset_is_not_reported_as_absent(reprise: Type, tmp_path: Pa
     reprise("publish", "small", str(tmp_path / "source"))
     reprise("fetch", "small")
     damage(objects(Cache(root=tmp_path / "cache"))[0])
-    for message in ("is damaged in the cache", "an earlier check found wrong bytes"):
+    for message in ("is damaged in the cache", "an earlier process read damaged bytes"):
         code, _, err = reprise("verify", "small")
         assert (code, message in err) == (55, True), err
 

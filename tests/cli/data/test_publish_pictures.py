@@ -68,7 +68,10 @@ def test_checkpoint_folders_and_system_files_are_not_classes(typed: Type) -> Non
     found = json.loads(out)
     assert (code, found["files"], [each["name"] for each in found["classes"]]) == (0, 17, ["a", "b"])
     assert found["left_out"] == [{"reason": "of the system", "count": 4, "example": ".DS_Store"}]
-    assert any("not read, because not pictures: 1 without suffix, for example .keep" in note for note in found["notes"])
+    assert any(
+        "not read, because they are not pictures: 1 without suffix, for example .keep" in note
+        for note in found["notes"]
+    )
 
 
 def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
@@ -80,7 +83,7 @@ def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
 def test_unread_files_are_counted_by_suffix(typed: Type) -> None:
     code, _, err = publish(typed, [*picture_names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
     assert code == 0
-    assert "not read, because not pictures: 2 .psd, 1 without suffix, for example README" in err
+    assert "not read, because they are not pictures: 2 .psd, 1 without suffix, for example README" in err
 
 
 def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
@@ -116,7 +119,7 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
         (
             ("caf\u00e9", "cafe\u0301"),
             (),
-            r"classes 'cafe\u0301' and 'caf\xe9' of small are one name in two Unicode forms",
+            r"classes 'cafe\u0301' and 'caf\xe9' of small are the same name in two Unicode forms",
         ),
         (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ only by whitespace or invisible characters"),
         (
@@ -156,8 +159,8 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (("a",), "small: its pictures are of one class, a\n"),
-        (("",), "small: its pictures are of one class without a name; folders or --labels FILE.csv name classes\n"),
+        (("a",), "small: its pictures have one class, a\n"),
+        (("",), "small: its pictures have one class without a name; folders or --labels FILE.csv name classes\n"),
         (
             ("train", "Validation", "test"),
             "small: its classes are Validation, test, train; if these are its splits, use --split train=train/",
@@ -221,8 +224,8 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
         ("image=float32[3,1,1]", ""),
         ("image=float32[3,any,any]", ""),
         ("label=int64", ""),
-        ("image=float32[1,1,1]", "'image' of a sample of small is float32[3,1,1]; declared is float32[1,1,1]"),
-        ("image=uint8[3,1,1]", "'image' of a sample of small is float32[3,1,1]; declared is uint8[3,1,1]"),
+        ("image=float32[1,1,1]", "'image' of a sample of small is float32[3,1,1]; expected float32[1,1,1]"),
+        ("image=uint8[3,1,1]", "'image' of a sample of small is float32[3,1,1]; expected uint8[3,1,1]"),
         ("imag=float32[3,1,1]", "a sample of small has no field 'imag'"),
     ],
 )

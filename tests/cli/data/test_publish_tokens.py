@@ -83,7 +83,7 @@ def test_windows_count_tokens(typed: Typed, tmp_path: Path) -> None:
         ("--lines a.txt --tokenizer bare.json", "bare.json does not state the token that follows each line"),
         ("--lines a.txt --tokenizer bare.json --end-token b", "bare.json does not state the token that pads lines"),
         ("--lines a.txt --tokenizer t.json --end-token c", "t.json has no token 'c', which --end-token declares"),
-        ("--lines a.txt --tokenizer vocab.json", "vocab.json is JSON, and not a tokenizer.json"),
+        ("--lines a.txt --tokenizer vocab.json", "vocab.json is not a tokenizer.json: it has no model"),
         ("--lines a.txt --tokenizer a.txt", "a.txt is not a tokenizer.json: it is not JSON (line 1, column 1"),
         ("--lines a.txt --tokenizer none.json", "none.json"),
         ("--lines a.txt --tokenizer ../t.json", "--tokenizer ../t.json: expected a path inside"),
