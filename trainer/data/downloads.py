@@ -165,7 +165,7 @@ class LargeDownload:
             self.settle(stop)
 
     def settle(self, stop: StopFlag) -> None:
-        """Verify the file and give it its name. Wrong parts are downloaded again, at most `len(PAUSES_S)` times.
+        """Verify the file and give it its name. Wrong parts are downloaded again, at most twice.
 
         Raises `DigestMismatchError` if the file is still wrong.
         """

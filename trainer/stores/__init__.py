@@ -1,6 +1,6 @@
 """Open stores by address: `s3://bucket/prefix?endpoint=URL&profile=NAME`, `file:///path`, or a path.
 
-The S3 adapter is imported only for an S3 address: importing boto3 takes 0.2 s, and most commands do not need it.
+The S3 adapter is imported only for an S3 address, because importing boto3 takes 0.2 s and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def open_store(address: str, *, access: S3Access | None = None, tries: int | None = None) -> Store:
     """Return the store at `address`, without contacting it.
 
-    S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain; it sends a request that fails
-    `tries` times, by default twice.
+    The endpoint and credentials of S3 come from the address, else from `access`, else from boto3's own chain. A request that fails is sent
+    `tries` times, by default twice. Raise `UsageError` if the address is invalid.
     """
     if (folder := folder_of(address)) is not None:
         return DirectoryStore(folder)

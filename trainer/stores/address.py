@@ -1,6 +1,6 @@
 """A store's address, and the access to its server.
 
-`s3://BUCKET/PREFIX?endpoint=URL&profile=NAME`: the part after `?` configures the access, and is not part of the store's name.
+In `s3://BUCKET/PREFIX?endpoint=URL&profile=NAME`, the part after `?` configures the access; it is not part of the store's name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ASKED: Final = ("endpoint", "profile", "region")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Access:
-    """Access to an S3 server; boto3's own chain determines each value that is None."""
+    """Access to an S3 server; boto3's own chain determines each value that is `None`."""
 
     endpoint: str | None = None
     profile: str | None = None
@@ -32,11 +32,11 @@ class S3Access:
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     shown: str | None = None
-    """The endpoint as the host's programs reach it, if it differs; for messages."""
+    """The endpoint for messages, as programs on the host reach it, if it differs from `endpoint`."""
 
 
 def folder_of(address: str) -> Path | None:
-    """Return the absolute path of a folder address; None for a bucket. Raise `UsageError` for an empty address or an unknown scheme.
+    """Return the absolute path of a folder address; `None` for a bucket. Raise `UsageError` if the address is empty or invalid.
 
     >>> folder_of("file:///mnt/nfs/reprise"), folder_of("s3://bucket")
     (PosixPath('/mnt/nfs/reprise'), None)
@@ -57,11 +57,11 @@ def folder_of(address: str) -> Path | None:
     try:
         return Path(os.path.normpath(Path(path).expanduser().absolute()))
     except RuntimeError as fault:
-        raise UsageError(f"store address {address!r}: no such user's home", hint="write the whole path") from fault
+        raise UsageError(f"store address {address!r}: no such user's home", hint="write the absolute path") from fault
 
 
 def split_address(address: str) -> tuple[str, S3Access | None]:
-    """Return an S3 address without its query, and the access in the query. Raise `UsageError`.
+    """Return an S3 address without its query, and the access in the query. Raise `UsageError` if the address is invalid.
 
     >>> split_address("s3://lab/reprise?endpoint=http://127.0.0.1:9000")[1].endpoint
     'http://127.0.0.1:9000'
@@ -69,7 +69,7 @@ def split_address(address: str) -> tuple[str, S3Access | None]:
     name, mark, query = address.partition("?")
     bucket = name.removeprefix("s3://").partition("/")[0]
     if not bucket:
-        raise UsageError(f"store address {address!r} names no bucket", hint=EXPECTED)
+        raise UsageError(f"store address {address!r} has no bucket", hint=EXPECTED)
     if not mark:
         return name, None
     asked = dict(parse_qsl(query, keep_blank_values=True))

@@ -1,9 +1,9 @@
 """The interface of stores, its guarantees, and the keys of objects. Each adapter is a separate module.
 
-- An object named by its digest is either complete and verified, or not there. Writing it again replaces wrong bytes only.
-- `write` and `create` return only after they checked what the store holds: an acknowledgment is not sufficient.
-- `create` is the only decision between two writers: exactly one of them succeeds.
-- Nothing is changed or removed. Correctness never depends on a listing, a lock, a time or a mode bit.
+- An object named by its digest is either complete and verified, or does not exist. Writing it again replaces only wrong bytes.
+- `write` and `create` return only after they have checked that the store holds the object; an acknowledgment is not sufficient.
+- Only `create` decides between two writers: exactly one of them succeeds.
+- A valid object is never changed or removed. Correctness never depends on a listing, a lock, a time or a mode bit.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Store(Protocol):
 
     @property
     def label(self) -> str:
-        """The address and, for a server, its endpoint, e.g. `s3://reprise at http://127.0.0.1:8333`; used in every message."""
+        """The address and, for a server, its endpoint, e.g. `s3://reprise at http://127.0.0.1:8333`; names the store in messages."""
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Stream `length` bytes from `start` (to the end without a length), in blocks of any size.
+        """Stream `length` bytes from `start` (without `length`, all bytes to the end), in blocks of any size.
 
         Yield exactly the requested bytes, or raise `ObjectMissingError`, `DigestMismatchError` if the body's length differs from the
         announced length, or `StoreUnreachableError` if the connection breaks. The caller verifies the content by its digest.
@@ -45,25 +45,25 @@ class Store(Protocol):
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
         """Store `body` (from its beginning) as `key`. Raise `DigestMismatchError` if its digest is not `sha256` (`sha256:<hex>`).
 
-        An object with these bytes is not changed, an object with other bytes is replaced. Raise `StoreError` if the store acknowledges
-        the body and does not keep it.
+        An object with the same bytes is not changed, and an object with other bytes is replaced. Raise `StoreError` if the store
+        acknowledges the body but does not keep it.
         """
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Return whether the object has this length and this digest, by the server's checksum, else by reading it."""
+        """Return whether the object has the given length and digest, from the server's checksum, else by reading the object."""
 
     def create(self, key: str, body: bytes) -> bool:
         """Store `body` unless the name exists; return whether this call stored it. Of several concurrent calls, one succeeds."""
 
     def size(self, key: str) -> int | None:
-        """Return the object's length in bytes; None if it does not exist."""
+        """Return the object's length in bytes; `None` if it does not exist."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with `prefix`, sorted. For display only: a listing may be delayed or incomplete."""
 
 
 def object_key(digest: str) -> str:
-    """Return the key of the object with this digest.
+    """Return the key of the object with the given digest.
 
     >>> object_key("sha256:" + "ab" + 62 * "0")[:22]
     'objects/sha256/ab/0000'
@@ -73,7 +73,7 @@ def object_key(digest: str) -> str:
 
 
 def checked(key: str) -> str:
-    """Return `key`. Raise `StoreError` for a spelling that some store would fold, escape or resolve outside its root.
+    """Return `key`. Raise `StoreError` if some store would fold or escape its spelling, or resolve it outside the store's root.
 
     >>> checked("runs/20261123t051200-abcdef/attempts/1/claim.json")[:5]
     'runs/'
@@ -87,12 +87,12 @@ def checked(key: str) -> str:
 
 
 def whole(what: str, store: str) -> DigestMismatchError:
-    """Return the error for an object that ends before the requested bytes; `store` is the store's label."""
+    """Return the error for an object with fewer bytes than requested; `store` is the store's label."""
     return DigestMismatchError(f"{what} in {store} is truncated: fewer bytes than requested", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
-    """Verify the digest of `body` from its beginning, rewind it, and return its length."""
+    """Verify the digest of `body` from its beginning, rewind it, and return its length. Raise `DigestMismatchError` if it is wrong."""
     running, length = hashlib.sha256(), 0
     for block in blocks(body):
         running.update(block)
@@ -106,8 +106,8 @@ def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
 
 
 def not_kept(key: str, store: str) -> StoreError:
-    """Return the error for an object that the store acknowledged and does not hold; `store` is the store's label."""
-    message = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
+    """Return the error for an object that the store acknowledged but does not hold; `store` is the store's label."""
+    message = f"{store} acknowledged {key}, but does not hold it, or holds other bytes"
     return StoreError(
         message,
         hint="use another store: this store loses acknowledged writes; `reprise doctor store ADDRESS` tests a store",
@@ -115,7 +115,7 @@ def not_kept(key: str, store: str) -> StoreError:
 
 
 def altered(what: str, *, expected: str, found: str, store: str | None = None) -> DigestMismatchError:
-    """Return the error for bytes that do not match their digest; `store` is the label of the store that they were read from."""
+    """Return the error for bytes that do not match their digest; `store` is the label of the store from which they were read."""
     where = f" in {store} or during the download" if store else ""
     return DigestMismatchError(
         f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN

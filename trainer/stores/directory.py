@@ -3,7 +3,7 @@
 Only the creation of a hard link decides between two writers. Locks, O_EXCL followed by writing, times and mode bits are not used,
 because they are unreliable over NFS.
 
-A body is written to a temporary file in the same folder, flushed, and linked to its name, so a name never shows an incomplete body.
+A body is written to a temporary file in the same folder, flushed, and linked to its name, so an object never has an incomplete body.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TEMPORARY: Final = ".new-"
-_NO_LINKS: Final = "keep the store on a file system that has hard links (ext4, XFS, NFS), or in a bucket"
+_NO_LINKS: Final = "keep the store on a file system with hard links (ext4, XFS, NFS), or in a bucket"
 
 
 class DirectoryStore:
-    """A store below a folder, which must exist: an unmounted share must not appear as an empty store."""
+    """A store below a folder, which must exist, so that an unmounted share does not appear as an empty store."""
 
     def __init__(self, root: Path) -> None:
         """Use `root`; its existence is checked on first use."""
@@ -59,7 +59,7 @@ class DirectoryStore:
         self._settle(key, body, sha256=sha256, replace=there is not None)
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Return whether the object has this length and this digest."""
+        """Return whether the object has the given length and digest; its bytes are read."""
         return self.size(key) == size and digest_of_blocks(self.read(key)) == sha256
 
     def create(self, key: str, body: bytes) -> bool:
@@ -67,7 +67,7 @@ class DirectoryStore:
         return self._settle(key, body, sha256=f"sha256:{hashlib.sha256(body).hexdigest()}")
 
     def size(self, key: str) -> int | None:
-        """Return the object's length; None if it does not exist."""
+        """Return the object's length; `None` if it does not exist."""
         try:
             with self._found(key) as path:
                 return path.stat().st_size
@@ -102,7 +102,7 @@ class DirectoryStore:
                 sync_folder(path.parent)
 
     def _make(self, folder: Path) -> None:
-        """Create a folder with the mode of the store's root: users who may write to the root may write below it."""
+        """Create a folder with the mode of the store's root, so that users who may write to the root may also write below it."""
         if folder == self._root or folder.is_dir():
             return
         self._make(folder.parent)
@@ -129,7 +129,7 @@ class DirectoryStore:
 
     def _require_root(self) -> None:
         if not self._root.is_dir():
-            hint = f"mount the share, or make a new store: mkdir -p {shlex.quote(str(self._root))}"
+            hint = f"mount the share, or create a new store: mkdir -p {shlex.quote(str(self._root))}"
             raise StoreMissingError(f"store folder {self._root} does not exist", hint=hint)
 
 
@@ -150,9 +150,9 @@ def _link(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # Over NFS a link can succeed and its reply be lost; the retry then finds the name. If our own file has two names, we made the
-        # link.
+        # Over NFS, a link can succeed and its reply be lost; the retry then finds that the name exists. If the temporary file has two
+        # names, this process created the link.
         return temporary.stat().st_nlink > 1
     except OSError as fault:
-        raise StoreError(f"{path.parent} cannot make hard links: {fault.strerror}", hint=_NO_LINKS) from fault
+        raise StoreError(f"{path.parent} does not support hard links: {fault.strerror}", hint=_NO_LINKS) from fault
     return True

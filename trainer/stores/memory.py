@@ -26,7 +26,7 @@ class MemoryStore:
         """Stream a range of an object."""
         body = self._objects.get(checked(key))
         if body is None:
-            raise ObjectMissingError(f"{key} is not in {self.label}", hint="publish it there")
+            raise ObjectMissingError(f"{key} is not in {self.label}", hint="publish it to this store")
         end = len(body) if length is None else start + length
         if max(start, end) > len(body):
             raise whole(key, self.label)
@@ -55,7 +55,7 @@ class MemoryStore:
             return new
 
     def size(self, key: str) -> int | None:
-        """Return the object's length; None if it does not exist."""
+        """Return the object's length; `None` if it does not exist."""
         body = self._objects.get(checked(key))
         return None if body is None else len(body)
 

@@ -1,7 +1,7 @@
-"""Multipart uploads to S3: a single request is limited to 5 GB, and would restart from the beginning after a failure.
+"""Multipart uploads to S3, because a single request is limited to 5 GB and restarts from the beginning after a failure.
 
-The object does not exist before the last of the three steps. The caller translates the client's exceptions. The server verifies each
-part's digest; the digest of the whole body is verified here, before the upload is completed.
+The object does not exist before the upload is completed. The caller translates the client's exceptions. The server verifies the digest of
+each part; the digest of the whole body is verified here, before the upload is completed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES: Final = 64 << 20
-"""Bytes of a part, which is held in memory; larger bodies are sent in parts. S3 requires at least 5 MiB."""
+"""Minimum bytes of a part, which is held in memory; a larger body is sent in parts. S3 requires at least 5 MiB."""
 MOST_PARTS: Final = 10_000
 
 
@@ -35,7 +35,7 @@ class UploadTarget(TypedDict):
 
 
 def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
-    """Return the size of a body's parts: as small as the maximum number of parts permits.
+    """Return the size of a body's parts: at least `least`, and as small as the maximum number of parts permits.
 
     >>> part_bytes(6 << 30) >> 20, part_bytes(2 << 40) >> 20
     (64, 210)
@@ -45,7 +45,7 @@ def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
 
 
 def send_in_parts(client: S3Client, target: UploadTarget, body: BinaryIO, *, sha256: str, part: int) -> None:
-    """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` on another digest."""
+    """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` if its digest is not `sha256`."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
         parts = list(_upload_parts(client, target, body, upload=upload, sha256=sha256, part=part))
@@ -64,7 +64,7 @@ def composite(body: BinaryIO, *, part: int) -> str:
 
 
 def _complete(client: S3Client, target: UploadTarget, parts: list[CompletedPartTypeDef], *, upload: str) -> None:
-    """Complete the upload. `NoSuchUpload` can mean that an earlier try succeeded and its reply was lost: the caller checks."""
+    """Complete the upload. `NoSuchUpload` is ignored: an earlier try may have succeeded, and its reply been lost. The caller checks."""
     try:
         client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
     except ClientError as fault:
@@ -80,7 +80,7 @@ def _upload_parts(
     for number, block in enumerate(iter(lambda: body.read(part), b""), 1):
         running.update(block)
         digest = base64.b64encode(hashlib.sha256(block).digest()).decode()
-        answer = client.upload_part(**target, UploadId=upload, PartNumber=number, Body=block, ChecksumSHA256=digest)
-        yield {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest}
+        response = client.upload_part(**target, UploadId=upload, PartNumber=number, Body=block, ChecksumSHA256=digest)
+        yield {"PartNumber": number, "ETag": response["ETag"], "ChecksumSHA256": digest}
     if (found := f"sha256:{running.hexdigest()}") != sha256:
         raise altered(target["Key"], expected=sha256, found=found)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 PATIENCE_S: Final = 900.0
-"""Seconds for which a store may fail."""
+"""Seconds for which requests to a failing store are retried."""
 _LONGEST_PAUSE_S: Final = 5.0
 _FINAL: Final = (StoreDeniedError, ObjectMissingError)
 
@@ -31,14 +31,15 @@ class Patience:
     longest_s: float = PATIENCE_S
     stop: StopFlag = field(default_factory=StopFlag)
     _since: float | None = None
-    _answered: float = 0.0
-    """The time of the last answer: a request of another thread that was made before it, and fails later, does not begin a new outage."""
+    _succeeded: float = 0.0
+    """The time of the last success. A request of another thread that began earlier and fails later does not begin a new outage."""
     _lock: Lock = field(default_factory=Lock)
 
     def call(self, work: Callable[[], R]) -> R:
-        """Call `work` until it succeeds. Wrong bytes are requested three times.
+        """Call `work` until it succeeds, and return its result.
 
-        Raises the last `StoreError` after `longest_s` seconds of an outage, or at once if the store denies access or lacks the object.
+        Raises the last `StoreError` if it fails for `longest_s` seconds, if the third response has wrong bytes, or at once if the store
+        denies access or lacks the object. Raises the errors of `check` and `stop` if the process was asked to stop.
         """
         pause_s, began, wrong = PAUSES_S[0], None, 0
         while True:
@@ -68,7 +69,7 @@ class Patience:
 
     def _begin(self, fault: StoreError, asked: float) -> None:
         with self._lock:
-            if asked < self._answered:
+            if asked < self._succeeded:
                 return
             is_first, self._since = self._since is None, self._since or monotonic()
         if is_first:
@@ -76,6 +77,6 @@ class Patience:
 
     def _end(self) -> None:
         with self._lock:
-            since, self._since, self._answered = self._since, None, monotonic()
+            since, self._since, self._succeeded = self._since, None, monotonic()
         if since is not None:
             self.say(f"the store is reachable again after {monotonic() - since:.0f} s")

@@ -1,7 +1,7 @@
-"""Probe an unknown store: which guarantees it gives, and how Reprise uses it as a result.
+"""Probe an unknown store: which guarantees it provides, and how Reprise uses it as a result.
 
-Every answer is an experiment with real objects below `probes/`, whatever the server's name or release. The objects are removed again
-if the credentials permit it.
+Every guarantee is tested with real objects below `probes/`, regardless of the server's name and version. The objects are then removed, if
+the credentials permit it.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ PREFIX: Final = "probes"
 _THREADS: Final = 8
 _ROUNDS: Final = 6
 _PART: Final = (32 << 20) + 1
-"""One byte more than a part of a large file."""
+"""The size of a part of a large file, plus 1 byte."""
 _HOPELESS: Final = (StoreUnreachableError, StoreDeniedError, StoreMissingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """One question to the store, and its answer."""
+    """A tested property of a store, and the result."""
 
     about: str
     found: str
     holds: bool
     needed: bool
-    """Whether Reprise's guarantees depend on it."""
+    """Whether Reprise's guarantees depend on the property."""
     consequence: str
     """How Reprise uses the store as a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeAnswer:
-    """The result of an experiment."""
+class ProbeResult:
+    """The result of a test: what was found, and whether the property holds."""
 
     found: str
     holds: bool
@@ -60,7 +60,7 @@ class ProbeAnswer:
 
 @dataclass(slots=True, kw_only=True)
 class Probe:
-    """One probe of a store, below its own prefix."""
+    """A probe of a store, with objects below its own prefix."""
 
     store: Store
     again: Store
@@ -71,20 +71,20 @@ class Probe:
     _lock: Lock = field(default_factory=Lock)
 
     def all(self) -> Iterator[Probed]:
-        """Run all experiments in order. Raise errors that make further questions pointless: no answer, no credentials, no bucket."""
+        """Run all tests in order. Raise the error if the store does not respond, denies access, or has no such bucket or folder."""
         self.store.size(f"{self.place}/nothing")
         for about, needed, ask, holding, failing in _QUESTIONS:
             try:
-                answer = ask(self)
+                result = ask(self)
             except _HOPELESS:
                 raise
             except StoreError as fault:
-                answer = ProbeAnswer(found=fault.message, holds=False)
-            consequence = holding if answer.holds else failing
-            yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, consequence=consequence)
+                result = ProbeResult(found=fault.message, holds=False)
+            consequence = holding if result.holds else failing
+            yield Probed(about=about, found=result.found, holds=result.holds, needed=needed, consequence=consequence)
 
     def tidy(self) -> tuple[int, str | None]:
-        """Remove the probe's objects; return the number of objects that remain, and why."""
+        """Remove the probe's objects; return the number of objects that remain, and the reason if any remain."""
         left = list(dict.fromkeys(self._made))
         while left:
             try:
@@ -100,22 +100,22 @@ class Probe:
             self._made.append(f"{self.place}/{name}")
         return f"{self.place}/{name}"
 
-    def create(self) -> ProbeAnswer:
-        """Create one name from several threads at once, repeatedly; then try to replace it."""
+    def create(self) -> ProbeResult:
+        """Create a name from several threads at once, and then try to replace it; repeat with other names."""
         for number in range(_ROUNDS):
             key = self.key(f"create-{number}")
             bodies = [f"{number}/{thread}".encode() * 100 for thread in range(_THREADS)]
             won = self._race(key, bodies)
             if len(won) != 1:
-                return ProbeAnswer(
-                    found=f"{len(won)} of {_THREADS} simultaneous writers each got the answer that they created it",
+                return ProbeResult(
+                    found=f"{len(won)} of {_THREADS} simultaneous writers created the same name; expected 1",
                     holds=False,
                 )
             if b"".join(self.again.read(key)) != won[0] or self.again.create(key, b"later"):
-                return ProbeAnswer(found="an existing name could be created again with another body", holds=False)
+                return ProbeResult(found="an existing name could be created again with another body", holds=False)
             if b"".join(self.store.read(key)) != won[0]:
-                return ProbeAnswer(found="a body was replaced although the write was rejected", holds=False)
-        return ProbeAnswer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
+                return ProbeResult(found="a body was replaced although the write was rejected", holds=False)
+        return ProbeResult(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
 
     def _race(self, key: str, bodies: list[bytes]) -> list[bytes]:
         start = Barrier(len(bodies))
@@ -127,18 +127,18 @@ class Probe:
         with ThreadPoolExecutor(len(bodies)) as pool:
             return [body for body, is_mine in zip(bodies, pool.map(one, bodies), strict=True) if is_mine]
 
-    def seen(self) -> ProbeAnswer:
+    def seen(self) -> ProbeResult:
         """Write objects and check at once that the second connection sees them, even names that it requested before."""
         for number in range(_ROUNDS):
             key, body = self.key(f"seen-{number}"), secrets.token_bytes(100)
             if self.again.size(key) is not None:
-                return ProbeAnswer(found="a name exists that was never written", holds=False)
+                return ProbeResult(found="a name exists that was never written", holds=False)
             self.store.write(key, body, sha256=digest_of_bytes(body))
             if self.again.size(key) != len(body) or b"".join(self.again.read(key)) != body:
-                return ProbeAnswer(found="another connection does not see a written object yet", holds=False)
-        return ProbeAnswer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
+                return ProbeResult(found="another connection does not see a written object yet", holds=False)
+        return ProbeResult(found=f"{_ROUNDS} of {_ROUNDS} written objects visible at once", holds=True)
 
-    def ranges(self) -> ProbeAnswer:
+    def ranges(self) -> ProbeResult:
         """Read exact ranges, and a range beyond the end."""
         body = secrets.token_bytes(300_001)
         key = self.key("ranges")
@@ -147,26 +147,26 @@ class Probe:
         for start, length in asked:
             stop = len(body) if length is None else start + length
             if b"".join(self.store.read(key, start=start, length=length)) != body[start:stop]:
-                return ProbeAnswer(found=f"bytes {start} to {stop} differ from the requested ones", holds=False)
+                return ProbeResult(found=f"bytes {start} to {stop} differ from the written bytes", holds=False)
         try:
             b"".join(self.store.read(key, start=300_000, length=2))
         except DigestMismatchError:
-            return ProbeAnswer(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
-        return ProbeAnswer(found="a range beyond the end of an object was answered without an error", holds=False)
+            return ProbeResult(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
+        return ProbeResult(found="a range beyond the end of an object was read without an error", holds=False)
 
-    def checksum(self) -> ProbeAnswer:
-        """Send bytes with the digest of other bytes."""
+    def checksum(self) -> ProbeResult:
+        """Check that the store rejects bytes with the digest of other bytes."""
         key = self.key("checksum")
         try:
             self.raw.put(key, b"these bytes", claimed=digest_of_bytes(b"those bytes"))
         except StoreError as fault:
             if self.raw.get(key) is not None:
-                return ProbeAnswer(found="bytes with a wrong digest were rejected but stored", holds=False)
+                return ProbeResult(found="bytes with a wrong digest were rejected but stored", holds=False)
             how = "altered bytes" if isinstance(fault, DigestMismatchError) else "an error of another kind"
-            return ProbeAnswer(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
-        return ProbeAnswer(found="bytes that do not match their digest were accepted", holds=False)
+            return ProbeResult(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
+        return ProbeResult(found="bytes that do not match their digest were accepted", holds=False)
 
-    def large(self) -> ProbeAnswer:
+    def large(self) -> ProbeResult:
         """Write and read a body of more than 32 MiB."""
         body = hashlib.sha256(self.place.encode()).digest() * (_PART // 32) + b"x"
         key, began = self.key("large"), monotonic()
@@ -176,24 +176,24 @@ class Probe:
         took = monotonic() - began
         inner = b"".join(self.again.read(key, start=_PART - 33, length=33))
         if whole != digest_of_bytes(body) or inner != body[-33:] or self.again.size(key) != len(body):
-            return ProbeAnswer(found="33.6 MB came back as other bytes", holds=False)
-        return ProbeAnswer(
+            return ProbeResult(found="33.6 MB were read back as other bytes", holds=False)
+        return ProbeResult(
             found=f"33.6 MB written at {_PART / wrote / 1e6:,.0f} MB/s, read at {_PART / took / 1e6:,.0f} MB/s",
             holds=True,
         )
 
-    def listing(self) -> ProbeAnswer:
+    def listing(self) -> ProbeResult:
         """Check whether a listing shows objects that were just written."""
         made = {self.key(f"list/{number}") for number in range(_ROUNDS)}
         for key in made:
             self.store.create(key, b"listed")
         missing = made - set(self.again.keys(f"{self.place}/list/"))
-        return ProbeAnswer(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
+        return ProbeResult(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
 
-    def folding(self) -> ProbeAnswer:
+    def folding(self) -> ProbeResult:
         """Check which spellings the store treats as the same name."""
         folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
-        return ProbeAnswer(
+        return ProbeResult(
             found=f"stored under one name: {', '.join(folded)}" if folded else "each spelling is a separate name",
             holds=not folded,
         )
@@ -206,7 +206,7 @@ class Probe:
         except _HOPELESS:
             raise
         except StoreError:
-            return True  # rejected: not a separate name either
+            return True  # a rejected name is not a separate name
 
 
 _SPELLINGS: Final = (
@@ -215,8 +215,8 @@ _SPELLINGS: Final = (
     ("A and a", "fold3/A", "fold3/a"),
     ("two spellings of an umlaut", "fold4/\u00e4", "fold4/a\u0308"),
 )
-_FATAL: Final = "do not use it: "
-_QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeAnswer], str, str], ...]] = (
+_FATAL: Final = "do not use this store: "
+_QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeResult], str, str], ...]] = (
     (
         "create",
         True,
@@ -229,7 +229,7 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeAnswer], str, st
         True,
         Probe.seen,
         "a marker is written last, and readers check only the marker",
-        _FATAL + "a version could be seen before its bytes are",
+        _FATAL + "a version could be visible before its bytes are",
     ),
     (
         "ranges",
@@ -243,7 +243,8 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeAnswer], str, st
         True,
         Probe.checksum,
         "every upload carries its sha256; altered bytes are rejected",
-        _FATAL + "a bit lost in transit would be stored under a wrong digest, and every reader would find it",
+        _FATAL
+        + "bytes that were altered in transit would be stored under a wrong digest, and every reader would reject them",
     ),
     (
         "large",
@@ -270,5 +271,5 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], ProbeAnswer], str, st
 
 
 def is_trusted(probed: list[Probed]) -> bool:
-    """Return whether every needed property holds."""
+    """Return whether every property that Reprise needs holds."""
     return all(each.holds for each in probed if each.needed)

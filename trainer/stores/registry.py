@@ -1,7 +1,8 @@
-"""An OCI registry: blobs and manifests by the distribution API 1.1, as artifacts of other kinds than images are kept.
+"""An OCI registry: read and write blobs and manifests with the distribution API 1.1. Packages are stored as artifacts, not as images.
 
-Nothing that a registry answers is trusted: content is limited in size and compared with its digest, credentials go to the registry and to
-the token server that it names over TLS only, and a redirect is followed only to read a blob. Without TLS only loopback registries are used.
+Responses of a registry are not trusted: content is limited in size and compared with its digest, credentials are sent only to the registry
+and to the token server that it names, and only over TLS, and a redirect is followed only to read a blob. Only loopback registries are used
+without TLS.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 _TIMEOUT: Final = (20, 120)
-"""Seconds to connect, and between two parts of an answer."""
+"""Maximum seconds for connecting, and between two parts of a response."""
 _BLOCK: Final = 1 << 20
 _MOST_MANIFEST: Final = 4 << 20
 _MOST_REDIRECTS: Final = 3
 _HUB: Final = "docker.io"
 _HUB_API: Final = "registry-1.docker.io"
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-_DISTRUST: Final = "do not use this registry, or fetch the package from another one"
-_REACH: Final = "check the name, and that this machine can reach it; run the same command again"
+_DISTRUST: Final = "do not use this registry, or fetch the package from another registry"
+_REACH: Final = "check the name, and that this machine can reach the registry; run the same command again"
 _ELSEWHERE, _DENIED, _MISSING, _SERVER = 300, 401, 404, 500
-"""Statuses: the first that is not a success, a login is needed, there is no such content, the first fault of the server."""
+"""HTTP statuses: the first status that is not a success, login required, not found, and the first server error."""
 _STATUS: Final = {401: StoreDeniedError, 403: StoreDeniedError, 404: ObjectMissingError, 429: StoreUnreachableError}
 
 
@@ -55,16 +56,16 @@ class _RegistryRequest:
     method: str
     url: str
     what: str
-    """For messages."""
+    """The requested content, for messages."""
     headers: Mapping[str, str]
     body: bytes | None = None
 
 
 class Registry:
-    """The artifacts below one name in a registry. Raise `StoreError` and its subclasses."""
+    """The artifacts below one name in a registry. All methods raise `StoreError` or a subclass if the registry fails or is not trusted."""
 
     def __init__(self, host: str, repository: str, *, credentials: Callable[[str], Credentials | None]) -> None:
-        """`credentials` returns those of a registry."""
+        """Create the client. `credentials` returns the credentials for a registry's host; `None` if there are none."""
         self.host, self.repository, self._find = host, repository, credentials
         self._scheme = "http" if is_loopback(host) else "https"
         self._base = f"{self._scheme}://{_HUB_API if host == _HUB else host}/v2/{repository}/"
@@ -74,11 +75,11 @@ class Registry:
 
     @property
     def label(self) -> str:
-        """The name for messages."""
+        """The name of the registry and the repository, for messages."""
         return f"{self.host}/{self.repository}"
 
     def has_blob(self, digest: str, *, size: int) -> bool:
-        """Return whether the registry states that it has a blob of this size."""
+        """Return whether the registry states that it has the blob with the given size."""
         with self._send("HEAD", f"blobs/{digest}", what=f"blob {digest}", allowed=(_MISSING,)) as found:
             return found.status_code != _MISSING and found.headers.get("Content-Length") == str(size)
 
@@ -93,17 +94,19 @@ class Registry:
             pass
 
     def read_blob(self, digest: str, *, size: int) -> bytes:
-        """Return a blob of `size` bytes. Raise `DigestMismatchError` for other bytes."""
+        """Return a blob of `size` bytes. Raise `DigestMismatchError` if its size or its digest is wrong."""
         with self._send("GET", f"blobs/{digest}", what=f"blob {digest}") as found:
             body = self._body(found, f"blob {digest}", most=size)
         if len(body) < size:
             message = f"blob {digest} from {self.label} ends after {len(body):,} of {size:,} bytes"
-            raise DigestMismatchError(message, hint="run the same command again; if it stays, push the package again")
+            raise DigestMismatchError(
+                message, hint="run the same command again; if the error recurs, push the package again"
+            )
         self._require(body, digest, f"blob {digest}")
         return body
 
     def write_manifest(self, text: bytes, *, tag: str) -> str:
-        """Write a manifest as `tag`, read it again by its digest, and return the digest."""
+        """Write a manifest as `tag`, read it back by its digest, and return the digest."""
         digest = digest_of_bytes(text)
         with self._send("PUT", f"manifests/{tag}", what=f"tag {tag}", body=text, headers={"Content-Type": MANIFEST}):
             pass
@@ -111,7 +114,10 @@ class Registry:
         return digest
 
     def read_manifest(self, reference: str) -> bytes:
-        """Return the manifest with a digest or a tag. Raise `DigestMismatchError` for another one than the digest's or the stated one."""
+        """Return the manifest with a digest or a tag.
+
+        Raise `DigestMismatchError` if its digest differs from `reference` or from the digest that the registry states.
+        """
         what = f"manifest {reference}"
         with self._send("GET", f"manifests/{reference}", what=what, headers={"Accept": MANIFEST}) as found:
             body, stated = self._body(found, what, most=_MOST_MANIFEST), found.headers.get("Docker-Content-Digest")
@@ -126,9 +132,11 @@ class Registry:
             raise DigestMismatchError(f"{what} from {self.label} is {found}; expected {digest}", hint=_DISTRUST)
 
     def _body(self, response: Response, what: str, *, most: int) -> bytes:
-        """Return the bytes of an answer. Raise `DigestMismatchError` if there are more than `most`."""
+        """Return the bytes of a response. Raise `DigestMismatchError` if there are more than `most`, `StoreError` if they are encoded."""
         if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-            raise StoreError(f"{what} from {self.label} is encoded as {short(encoding)}; expected none", hint=_DISTRUST)
+            raise StoreError(
+                f"{what} from {self.label} has Content-Encoding {short(encoding)}; expected no encoding", hint=_DISTRUST
+            )
         parts, count = [], 0
         for part in response.iter_content(_BLOCK):
             count += len(part)
@@ -138,10 +146,10 @@ class Registry:
         return b"".join(parts)
 
     def _upload_address(self, response: Response, digest: str) -> str:
-        """Return where to send a blob. Raise `StoreError` for an address of another server."""
+        """Return the address to which a blob is sent. Raise `StoreError` if it is missing, or is an address on another server."""
         location = urljoin(response.url, response.headers.get("Location", ""))
         if not response.headers.get("Location") or _origin(location) != _origin(self._base):
-            message = f"{self.label} sends an upload to {short(_shown(location))}; expected an address of itself"
+            message = f"{self.label} sends an upload to {short(_shown(location))}; expected an address on the registry"
             raise StoreError(message, hint=_DISTRUST)
         return f"{location}{'&' if urlsplit(location).query else '?'}{urlencode({'digest': digest})}"
 
@@ -156,7 +164,10 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         allowed: tuple[int, ...] = (),
     ) -> Iterator[Response]:
-        """Send a request and yield the answer; log in if the registry asks for it. Raise `StoreError` for an error status."""
+        """Send a request and yield the response; log in if the registry requires it.
+
+        Raise `StoreError` if the status is an error that is not `allowed`.
+        """
         sent = {"Accept-Encoding": "identity", "User-Agent": "reprise", **(headers or {})}
         request = _RegistryRequest(method=method, url=urljoin(self._base, path), what=what, headers=sent, body=body)
         with self._translate_errors(what):
@@ -171,7 +182,7 @@ class Registry:
                 yield response
 
     def _once(self, request: _RegistryRequest) -> Response:
-        """Send a request, and follow redirects of a blob that is read."""
+        """Send a request, and follow redirects if it reads a blob."""
         url = request.url
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._session.request(
@@ -191,13 +202,13 @@ class Registry:
         raise StoreError(f"{self.label} redirects {request.what} more than {_MOST_REDIRECTS} times", hint=_DISTRUST)
 
     def _follow_redirect(self, request: _RegistryRequest, url: str) -> str:
-        """Return the address of a redirect. Raise `StoreError` for a redirect that is not followed."""
+        """Return the address `url` of a redirect. Raise `StoreError` if it must not be followed."""
         reads_blob = request.method in {"GET", "HEAD"} and "/blobs/" in urlsplit(request.url).path
         parts = urlsplit(url)
         secure = parts.scheme == "https" or (self._scheme == "http" and is_loopback(parts.netloc))
         if reads_blob and secure and parts.scheme in {"http", "https"}:
             return url
-        reason = "" if reads_blob else ", and only the content of blobs may be elsewhere"
+        reason = "" if reads_blob else ", but only blobs may be read from another server"
         message = f"{self.label} redirects {request.what} to {short(_shown(url))}{reason}"
         raise StoreError(message, hint=_DISTRUST)
 
@@ -208,7 +219,10 @@ class Registry:
         return request
 
     def _login(self, challenge: str) -> str | None:
-        """Return the header that a registry asks for. Raise `StoreDeniedError`, `StoreError`."""
+        """Return the `Authorization` header for a challenge; `None` without credentials.
+
+        Raise `StoreDeniedError` if the token server denies access, `StoreError` if it is not used over TLS or fails.
+        """
         kind, parameters = parsed_challenge(challenge)
         own = self._find(self.host)
         if kind == "basic":
@@ -222,7 +236,7 @@ class Registry:
         return f"Bearer {self._token(realm, wanted, own)}"
 
     def _token(self, realm: str, wanted: Mapping[str, str], own: Credentials | None) -> str:
-        """Return a token of the registry's token server."""
+        """Return a token from the registry's token server."""
         headers = {"Accept-Encoding": "identity"}
         if own is not None and own.identity_token:
             form = {
@@ -231,13 +245,13 @@ class Registry:
                 "refresh_token": own.identity_token,
                 "client_id": "reprise",
             }
-            answer = self._session.post(
+            response = self._session.post(
                 realm, data=form, headers=headers, auth=_nothing, allow_redirects=False, stream=True, timeout=_TIMEOUT
             )
         else:
             if header := _basic(own):
                 headers["Authorization"] = header
-            answer = self._session.get(
+            response = self._session.get(
                 realm,
                 params=wanted,
                 headers=headers,
@@ -246,17 +260,17 @@ class Registry:
                 stream=True,
                 timeout=_TIMEOUT,
             )
-        with answer:
-            if answer.status_code >= _ELSEWHERE:
-                raise self._failure(answer, "a login")
-            found = json_value(self._body(answer, "a login", most=_MOST_MANIFEST), where=f"the token of {self.host}")
+        with response:
+            if response.status_code >= _ELSEWHERE:
+                raise self._failure(response, "a login")
+            found = json_value(self._body(response, "a login", most=_MOST_MANIFEST), where=f"the token of {self.host}")
         token = found.get("token") or found.get("access_token") if isinstance(found, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise StoreError(f"the token server of {self.host} returned no token", hint=f"docker login {self.host}")
         return token
 
     def _failure(self, response: Response, what: str) -> StoreError:
-        """Return the error for a status."""
+        """Return the error for the status of a response."""
         status = response.status_code
         kind = _STATUS.get(status, StoreUnreachableError if status >= _SERVER else StoreError)
         if kind is ObjectMissingError:
@@ -285,14 +299,14 @@ class Registry:
 
 
 class _SystemCertificates(HTTPAdapter):
-    """Trust the certificates of the system, or those that SSL_CERT_FILE names, besides the client's own."""
+    """Connections that trust the system's certificates, or those in SSL_CERT_FILE, in addition to the client's own."""
 
     def init_poolmanager(self, *words: Any, **options: Any) -> None:
-        """Make connections with the default context."""
+        """Create connections with the system's TLS context."""
         super().init_poolmanager(*words, ssl_context=ssl.create_default_context(), **options)
 
     def proxy_manager_for(self, *words: Any, **options: Any) -> Any:
-        """Make connections through a proxy with the default context."""
+        """Create connections through a proxy with the system's TLS context."""
         return super().proxy_manager_for(*words, ssl_context=ssl.create_default_context(), **options)
 
 
@@ -303,7 +317,7 @@ def _basic(own: Credentials | None) -> str | None:
 
 
 def _nothing(request: PreparedRequest) -> PreparedRequest:
-    """Add nothing: without it, the client adds passwords of ~/.netrc."""
+    """Return the request unchanged; without an `auth` function, `requests` would add a password from ~/.netrc."""
     return request
 
 
@@ -313,5 +327,5 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _shown(url: str) -> str:
-    """Return an address without its query, which may hold a signature."""
+    """Return an address without its query, which may contain a signature."""
     return urlsplit(url)._replace(query="", fragment="").geturl()

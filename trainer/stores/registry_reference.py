@@ -1,4 +1,4 @@
-"""Names in an OCI registry, the credentials of a registry, and how a registry asks for them."""
+"""Names in an OCI registry, the credentials for a registry, and the challenge with which a registry requests them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Reference:
     """A name in a registry, with a tag, a digest or neither."""
 
     host: str
-    """With its port."""
+    """The host, with its port if any."""
     repository: str
     tag: str | None = None
     digest: str | None = None
-    """Of a manifest."""
+    """The digest of a manifest."""
 
     @classmethod
     def parse(cls, word: str) -> Reference:
-        """Read `HOST/NAME[:TAG]` or `HOST/NAME@sha256:...`. Raise `UsageError`.
+        """Parse `HOST/NAME[:TAG]` or `HOST/NAME@sha256:...`. Raise `UsageError` if `word` has neither form.
 
         >>> Reference.parse("localhost:5000/team/digits:1").tag
         '1'
@@ -44,19 +44,19 @@ class Reference:
         if not _HOST.fullmatch(host) or not (set(".:") & set(host) or host == "localhost"):
             raise _invalid(word, f"{short(host)!r} is not the name of a registry")
         if not _REPOSITORY.fullmatch(repository) or len(repository) > _LONGEST:
-            raise _invalid(word, f"{short(repository)!r} is not a name in lower case")
+            raise _invalid(word, f"{short(repository)!r} is not a repository name in lower case")
         if (":" in path and not _TAG.fullmatch(tag)) or ("@" in word and (tag or not is_digest(digest))):
             raise _invalid(word, "expected a tag of letters, digits and . _ - or the digest of a manifest")
         return cls(host=host, repository=repository, tag=tag or None, digest=digest or None)
 
 
 def is_reference(word: str) -> bool:
-    """Return whether a word is meant as a name in a registry: it has a slash."""
+    """Return whether a word is meant as a name in a registry, because it contains a slash."""
     return "/" in word
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, with or without a port, is this machine's loopback device.
+    """Return whether a host, with or without a port, is this machine's loopback address.
 
     >>> [is_loopback(host) for host in ("localhost:5000", "127.0.0.1", "[::1]:5000", "registry.example", "127.example")]
     [True, True, True, False, False]
@@ -72,7 +72,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a user has for a registry: a name and a password, or an identity token."""
+    """A user's credentials for a registry: a name and a password, or an identity token."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -80,7 +80,7 @@ class Credentials:
 
 
 def parsed_challenge(header: str) -> tuple[str, dict[str, str]]:
-    """Return the scheme, in lower case, and the parameters of a header `WWW-Authenticate`.
+    """Return the scheme, in lower case, and the parameters of a `WWW-Authenticate` header.
 
     >>> parsed_challenge('Bearer realm="https://auth.example/token",service=registry')
     ('bearer', {'realm': 'https://auth.example/token', 'service': 'registry'})

@@ -1,7 +1,7 @@
 """A store in a bucket, on AWS or any S3-compatible server.
 
-Only this module uses boto3; `s3_errors` translates its exceptions. An `S3Access` gives credentials and endpoint, else boto3's own chain
-finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
+Stores use boto3 only in this module and in `multipart`; `s3_errors` translates its exceptions. The endpoint and the credentials come from
+an `S3Access`, else from boto3's own chain (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
 
 Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is free of races, checksums are enforced, and `a//b` is folded
 into `a/b`, which is why `checked` restricts the spelling of keys.
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 # An unreachable store must be detected within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
     connect_timeout=2,
-    read_timeout=20,  # also the longest delay of Ctrl-C if a server does not respond
+    read_timeout=20,  # also the longest time until Ctrl-C takes effect if a server does not respond
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
-    request_checksum_calculation="when_required",  # our own checksum is sent with every body, computed once
+    request_checksum_calculation="when_required",  # every request with a body already has a checksum of this module
     response_checksum_validation="when_required",  # the reader knows the digest and verifies it while streaming
     user_agent_extra="reprise",
 )
@@ -65,7 +65,7 @@ _AMAZON: Final = ".amazonaws.com"
 _OWN_SERVER: Final = _PATIENCE.merge(Config(s3={"addressing_style": "path"}))
 
 _PAUSES: Final = (0.1, 0.5)
-"""Seconds before the second and the third try of a write that conflicts with another write of the same name."""
+"""Seconds before the second and the third try of a write that conflicts with another write to the same name."""
 _BLOCK: Final = 128 << 10
 """Bytes per read from a connection. With 1 MiB, the system allocates and clears memory for each block: a cold fetch of 1 GiB then
 takes 2.9 s of CPU time, not 2.1 s.
@@ -94,10 +94,10 @@ class S3Store:
     """A store below `s3://bucket/prefix`."""
 
     def __init__(self, address: str, *, access: S3Access, tries: int | None = None) -> None:
-        """Create the client; the network is first used by the first method called.
+        """Create the client, without a request to the server.
 
         A failing request is sent `tries` times, by default twice. The pause before another try is drawn from Python's global generator, so
-        a thread beside a training sets `tries` to 1.
+        a thread that runs during a training sets `tries` to 1.
         """
         self.address, self.access = address.rstrip("/"), access
         self._tries = Config(retries={"mode": "standard", "total_max_attempts": tries}) if tries else Config()
@@ -106,7 +106,7 @@ class S3Store:
         self._refuses = False
         """Whether the server has rejected a second body for a name."""
         self._is_bucket_known = False
-        """Whether the server has said that it has the bucket: asked once."""
+        """Whether the server has confirmed that the bucket exists, which is requested only once."""
         self._endpoint = access.shown or access.endpoint or ""
         with self._translate_errors(""):
             self._client = self._connect()
@@ -123,15 +123,15 @@ class S3Store:
         if length == 0:
             return
         with self._translate_errors(key):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
-            with closing(answer["Body"]) as body:
-                require_object(answer["ResponseMetadata"]["HTTPHeaders"], label=self.label)
-                if length is not None and answer.get("ContentLength") != length:
-                    raise _other_length(key, self.label, found=answer.get("ContentLength"), length=length)
+            response = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
+            with closing(response["Body"]) as body:
+                require_object(response["ResponseMetadata"]["HTTPHeaders"], label=self.label)
+                if length is not None and response.get("ContentLength") != length:
+                    raise _other_length(key, self.label, found=response.get("ContentLength"), length=length)
                 yield from body.iter_chunks(_BLOCK)
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store a verified object, unless it exists; the server verifies it too. A large object is sent in parts."""
+        """Store a verified object, unless it exists; the server also verifies it. A large file is sent in parts."""
         size = len(body) if isinstance(body, bytes) else body.seek(0, io.SEEK_END)
         keeps = partial(self._keeps, key, size=size, sha256=sha256)
         if not isinstance(body, bytes) and size > multipart.PART_BYTES:
@@ -162,12 +162,12 @@ class S3Store:
         return True
 
     def size(self, key: str) -> int | None:
-        """Return the object's length; None if it does not exist."""
+        """Return the object's length; `None` if it does not exist."""
         head = self._head(key)
         return None if head is None else head["ContentLength"]
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Return whether the object has this length and this digest; a multipart object, or an object without a checksum, is read."""
+        """Return whether the object has the given length and digest; an object without a checksum of all its bytes is read."""
         head = self._head(key)
         return head is not None and self._has_digest(head, key, size=size, sha256=sha256)
 
@@ -204,7 +204,7 @@ class S3Store:
         return digest_of_blocks(self.read(key)) == sha256
 
     def _keeps(self, key: str, composite: Composite | None = None, *, size: int, sha256: str, otherwise: bool) -> bool:
-        """Return whether the object exists with these bytes; `otherwise` is the result for credentials that may write but not read."""
+        """Return whether the object exists with the given size and digest; return `otherwise` if the credentials do not permit reading."""
         try:
             head = self._head(key)
             return head is not None and self._has_digest(head, key, composite, size=size, sha256=sha256)
@@ -218,7 +218,7 @@ class S3Store:
             return False
 
     def _require_condition(self, key: str, body: bytes, *, sha256: bytes) -> None:
-        """Store the same body again after this client's first creation: the server must reject it."""
+        """Store the same body again after this client's first creation. Raise `StoreError` if the server does not reject it."""
         if self._refuses:
             return
         with self._translate_errors(key):
@@ -286,7 +286,10 @@ class S3Store:
         return _client(session, access, (_PATIENCE if own else _OWN_SERVER).merge(self._tries))
 
     def _is_own_server(self) -> bool:
-        """Return whether the address or the environment names a server other than Amazon's; saves creating a second client (20 ms)."""
+        """Return whether the address or the environment names a server other than Amazon's.
+
+        If it does not and a profile names one, `_connect` creates a second client, which takes 20 ms.
+        """
         named = self.access.endpoint
         if named is None and self.access.profile is None:
             named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -316,7 +319,7 @@ def _other_length(key: str, label: str, *, found: int | None, length: int) -> Di
 
 
 def _keep_out_of_texts(session: boto3.session.Session) -> None:
-    """Redact the store's keys; keys of an instance role are temporary, and appear in no text that a user wrote."""
+    """Redact the store's secret key and token in texts. Keys of an instance role are temporary, and no user writes them into a text."""
     found = session.get_credentials()
     if isinstance(found, Credentials) and not isinstance(found, RefreshableCredentials):
         REDACTOR.add("the store's secret key", found.secret_key)
@@ -324,12 +327,12 @@ def _keep_out_of_texts(session: boto3.session.Session) -> None:
 
 
 def _session(profile: str | None) -> botocore.session.Session | None:
-    """Return the session of a profile of ~/.aws, which takes precedence over the environment's keys; None without a profile."""
+    """Return the session of a profile in ~/.aws, which takes precedence over keys in the environment; `None` without a profile."""
     return botocore.session.Session(profile=profile) if profile else None
 
 
 def _client(session: boto3.session.Session, access: S3Access, config: Config) -> S3Client:
-    """Return a client; a profile ignores the environment's endpoint."""
+    """Return a client. With a profile, the endpoint in the environment is ignored."""
     endpoint = access.endpoint
     if access.profile:
         config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # the stubs lack it
@@ -338,7 +341,7 @@ def _client(session: boto3.session.Session, access: S3Access, config: Config) ->
 
 
 def _endpoint_of(profile: str) -> str | None:
-    """Return the S3 endpoint of a profile in ~/.aws/config."""
+    """Return the S3 endpoint of a profile in ~/.aws/config; `None` if it declares none."""
     session = botocore.session.Session(profile=profile)
     config = session.get_scoped_config()
     services = session.full_config.get("services", {}).get(config.get("services", ""), {})
@@ -348,4 +351,4 @@ def _endpoint_of(profile: str) -> str | None:
 def _range(start: int, length: int | None) -> _Ranged:
     if length is not None:
         return {"Range": f"bytes={start}-{start + length - 1}"}
-    return {"Range": f"bytes={start}-"} if start else {}  # an empty object has no byte 0 to begin at
+    return {"Range": f"bytes={start}-"} if start else {}  # a range from byte 0 is invalid for an empty object

@@ -1,4 +1,4 @@
-"""Translate errors of S3 servers and of proxies: every exception of boto3 becomes a `StoreError`."""
+"""Translate errors of S3 servers and proxies: every exception of boto3 becomes a `StoreError`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TAKEN: Final = {"412", "PreconditionFailed"}
 RACING: Final = {"409", "ConditionalRequestConflict"}
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _CLOCK: Final = {"RequestTimeTooSkewed"}
-_REFUSED: Final = {
+_ACCESS_DENIED: Final = {
     "403",
     "AccessDenied",
     "AllAccessDisabled",
@@ -64,10 +64,10 @@ _CREDENTIALS_HINT: Final = (
 )
 _TLS_HINT: Final = "if TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
 _LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docker compose up -d --wait store"
-_REACH_HINT: Final = "start that server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
+_REACH_HINT: Final = "start the server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
 _FAILED_HINT: Final = "check the server's log and its free space, then run the same command again"
 _DOCTOR_HINT: Final = "test the server: reprise doctor store ADDRESS"
-_PAGE_HINT: Final = "log in to the network if it requires that, or correct AWS_ENDPOINT_URL_S3 in .env"
+_PAGE_HINT: Final = "log in to the network if it requires a login, or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def translate_errors(key: str, *, label: str, bucket: str) -> Iterator[None]:
     try:
         yield
     except boto.ClientError as fault:
-        raise _answered(key, fault, label=label, bucket=bucket) from fault
+        raise _response_error(key, fault, label=label, bucket=bucket) from fault
     except _NO_CREDENTIALS as fault:
         raise StoreDeniedError(f"no usable credentials for {label}: {_line(fault)}", hint=_CREDENTIALS_HINT) from fault
     except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
@@ -99,28 +99,28 @@ def no_bucket(bucket: str, *, label: str) -> StoreMissingError:
 
 
 def require_object(headers: Mapping[str, str], *, label: str) -> None:
-    """Raise `StoreUnreachableError` for a proxy's web page: an S3 server gives each response a request number."""
-    if headers.get("content-type", "").startswith("text/html") and not _REQUEST_NUMBERS & headers.keys():
+    """Raise `StoreUnreachableError` if a response is a proxy's web page; every response of an S3 server has a request ID."""
+    if headers.get("content-type", "").startswith("text/html") and not _REQUEST_IDS & headers.keys():
         raise _page(label)
 
 
-_REQUEST_NUMBERS: Final = frozenset({"x-amz-request-id", "x-guploader-uploadid"})
+_REQUEST_IDS: Final = frozenset({"x-amz-request-id", "x-guploader-uploadid"})
 
 
 def code_of(fault: boto.ClientError) -> str:
-    """Return the server's error code."""
+    """Return the server's error code; an empty string if the response has none."""
     return str(fault.response.get("Error", {}).get("Code", ""))
 
 
-def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> StoreError:
+def _response_error(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> StoreError:
     code, meta = code_of(fault), fault.response["ResponseMetadata"]
     status, headers = meta.get("HTTPStatusCode", 0), meta.get("HTTPHeaders", {})
     if code == "NoSuchBucket":
         return no_bucket(bucket, label=label)
     if status == HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
         return _page(label)
-    if made := _skewed(headers, label) if code in _CLOCK else _refusal(key, code, label):
-        return made
+    if known := _skewed(headers, label) if code in _CLOCK else _known_error(key, code, label):
+        return known
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         named = f" ({code})" if code not in {"", str(status)} else ""
         return StoreUnreachableError(f"store {label} returned status {status}{named}", hint=_FAILED_HINT)
@@ -129,13 +129,13 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
     return StoreError(f"store {label}: {_line(fault)}", hint=hint)
 
 
-def _refusal(key: str, code: str, label: str) -> StoreError | None:
-    """Return the error for a known error code of S3; None for any other code."""
+def _known_error(key: str, code: str, label: str) -> StoreError | None:
+    """Return the error for a known error code of S3; `None` for any other code."""
     if code in {"404", "NoSuchKey"}:
         return ObjectMissingError(
             f"{key} is not in {label}", hint="check the address of the store, or publish to this store"
         )
-    if code in _REFUSED:
+    if code in _ACCESS_DENIED:
         return StoreDeniedError(f"store {label} rejects these credentials ({code})", hint=_CREDENTIALS_HINT)
     if code in {"416", "InvalidRange"}:
         return whole(key, label)
@@ -147,12 +147,12 @@ def _refusal(key: str, code: str, label: str) -> StoreError | None:
 
 
 def _page(label: str) -> StoreUnreachableError:
-    message = f"store {label}: the answer is a web page, as from a captive portal or a proxy"
+    message = f"store {label}: the response is a web page, as from a captive portal or a proxy"
     return StoreUnreachableError(message, hint=_PAGE_HINT)
 
 
 def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_: object) -> None:
-    """Raise `StoreUnreachableError` for a redirect without a region: boto3 would retry repeatedly."""
+    """Raise `StoreUnreachableError` for a redirect without a region, which boto3 would retry."""
     if response is None or (status := response[0].status_code) not in _REDIRECTS:
         return
     headers = {name.lower(): text for name, text in response[0].headers.items()}
@@ -163,8 +163,8 @@ def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_
 def _redirected(headers: Mapping[str, str], status: int, label: str) -> StoreUnreachableError:
     """Return the error for a redirect. It shows the host without the path, because a location may contain a signature."""
     host = urlsplit(headers.get("location", "")).netloc or "another address"
-    message = f"store {label} answers {status}, a redirect to {host}: not followed, because credentials are sent only to the store"
-    return StoreUnreachableError(message, hint="if that is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
+    message = f"store {label} returned status {status}, a redirect to {host}: not followed, because credentials are sent only to the store"
+    return StoreUnreachableError(message, hint=f"if {host} is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
 
 
 def _skewed(headers: Mapping[str, str], label: str) -> StoreDeniedError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
-    """Return the bytes of a document. Raise `DigestMismatchError` if it is larger than a document can be."""
+    """Return the bytes of a document. Raise `DigestMismatchError` if it has more than `largest` bytes."""
     text = bytearray()
     for block in store.read(key):
         text += block
@@ -31,7 +31,10 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
 
 
 def copy_object(digest: str, *, source: Store, target: Store, size: int | None = None) -> int:
-    """Copy an object unless `target` has it; return the bytes sent. Raise `DigestMismatchError` if the bytes do not match the digest."""
+    """Copy an object unless `target` has it; return the number of bytes that were sent.
+
+    Raise `DigestMismatchError` if the bytes from `source` do not match the digest.
+    """
     key = object_key(digest)
     if (there := target.size(key)) is not None and target.holds(
         key, size=there if size is None else size, sha256=digest
@@ -49,12 +52,12 @@ def copy_object(digest: str, *, source: Store, target: Store, size: int | None =
 
 
 def read_file(store: Store, file: File, *, into: Root) -> None:
-    """Write a new file below the folder `into`. Raise `DigestMismatchError` if its bytes do not match its digest."""
+    """Write a new file below the folder `into`. Raise `DigestMismatchError` if its bytes do not match its digest or its size."""
     path = into.path / file.path
     running, length = hashlib.sha256(), 0
     with disk_faults(path):
         written = into.create(file.path, mode=0o644, make=True)
-    with disk_faults(path), written:  # closing the file writes, too
+    with disk_faults(path), written:  # closing the file also writes
         for block in store.read(object_key(file.sha256), length=file.size):
             running.update(block)
             length += len(block)

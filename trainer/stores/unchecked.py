@@ -1,6 +1,6 @@
 """Access to a store without Reprise's checks: any spelling of a key, any claimed digest, and removal. Only the doctor's probes use it.
 
-Everything else uses the adapters, which restrict keys, verify bodies and never remove objects.
+All other code uses the adapters, which restrict keys, verify bodies and never remove objects.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Unchecked(Protocol):
     """Unchecked operations on a store, for probes."""
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Store `body` unchanged with the claimed digest `claimed`. Raise `StoreError` if the store rejects it."""
+        """Store `body` with the claimed digest `claimed`, which may be wrong. Raise `StoreError` if the store rejects it."""
 
     def get(self, key: str) -> bytes | None:
-        """Return the content of exactly this name; None if it does not exist."""
+        """Return the content of the object whose name is exactly `key`; `None` if it does not exist."""
 
     def forget(self, key: str) -> None:
-        """Remove an object. Raise `StoreError` if that is not permitted."""
+        """Remove an object. Raise `StoreError` if its removal is not permitted."""
 
 
 class UncheckedS3(S3Store):
@@ -38,7 +38,7 @@ class UncheckedS3(S3Store):
         self._put(key, body, sha256=bytes.fromhex(claimed.removeprefix("sha256:")))
 
     def get(self, key: str) -> bytes | None:
-        """Read the name exactly as it is spelled."""
+        """Read the object whose name is exactly `key`."""
         try:
             return b"".join(self.read(key))
         except ObjectMissingError:
@@ -54,14 +54,14 @@ class UncheckedS3(S3Store):
 
 
 class UncheckedFolder:
-    """A folder without the adapter's checks. A file system compares no digests, so for valid keys the adapter does."""
+    """A folder without the adapter's checks. A file system does not verify digests, so the adapter does for valid keys."""
 
     def __init__(self, store: DirectoryStore, root: Path) -> None:
-        """Bypass this adapter."""
+        """Bypass the adapter `store` of the folder `root`."""
         self._store, self._root = store, root
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Write through the adapter if the key is valid for it, else directly."""
+        """Write through the adapter if it accepts the key, else directly to the file."""
         path = self._root / key
         if key == key.lower() and key.isascii() and "//" not in key and "\\" not in key:
             self._store.write(key, body, sha256=claimed)
@@ -75,14 +75,14 @@ class UncheckedFolder:
             ) from fault
 
     def get(self, key: str) -> bytes | None:
-        """Read the file of that name."""
+        """Read the file whose name is `key`."""
         try:
             return (self._root / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def forget(self, key: str) -> None:
-        """Remove the file, and the folders that are then empty."""
+        """Remove the file, and each folder above it that is then empty."""
         path = self._root / key
         try:
             path.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class UncheckedFolder:
 
 
 def unchecked(store: Store) -> Unchecked:
-    """Return unchecked access to `store`."""
+    """Return unchecked access to `store`. Raise `StoreError` if it is neither a folder nor a bucket."""
     if isinstance(store, DirectoryStore):
         return UncheckedFolder(store, Path(store.address))
     if isinstance(store, S3Store):
