@@ -1,4 +1,4 @@
-"""A small dataset in a store in memory, and a cache to fetch it into."""
+"""A small dataset in an in-memory store, and a cache into which it can be fetched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The dataset, its store, its cache and its folder."""
+    """A dataset, its store, its source folder and its cache."""
 
     store: MemoryStore
     dataset: Dataset
@@ -40,7 +40,7 @@ class Published:
 
 
 def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write files into a folder."""
+    """Write files to a folder, and return the folder."""
     for path, body in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(body)
@@ -48,7 +48,7 @@ def fill(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder."""
+    """Return the bytes of all files below a folder, by path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -65,7 +65,7 @@ def leftovers(cache: Cache) -> list[Path]:
 
 
 def damage(path: Path, at: int = 0) -> None:
-    """Flip a bit of a byte; length, mode and times stay."""
+    """Invert the byte at `at`, without changing the length, mode or times of the file."""
     before = path.stat()
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -79,7 +79,7 @@ def damage(path: Path, at: int = 0) -> None:
 
 @pytest.fixture
 def published(tmp_path: Path) -> Published:
-    """Return a dataset of six files and an empty store."""
+    """Return a dataset of six files in a store, and an empty cache."""
     store, source = MemoryStore(), SourceFolder(root=fill(tmp_path / "source", FILES))
     dataset = publish_dataset(Draft(name="small"), source=source, store=store).dataset
     return Published(store=store, dataset=dataset, source=source, cache=Cache(root=tmp_path / "cache"))

@@ -25,7 +25,7 @@ def hashed_file(path: str, body: bytes = b"x", *, size: int | None = None) -> Ha
 
 
 def pack_files(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
-    """Return the slices of each new pack, and the manifest with pack digests made from the slices' digests."""
+    """Return the slices of each new pack, and the manifest; the digest of a pack is computed from the digests of its slices."""
     written = io.BytesIO()
     laying = PackPlan(written, known=None if known is None else ManifestFiles(known))
     for file in files:

@@ -1,4 +1,4 @@
-"""Streamed datasets for tests: a published folder, a cache with a limit, and what the cache takes up on the disk."""
+"""Streamed datasets for tests: a published folder, a cache with a limit, and the disk usage of the cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class CountingStore(MemoryStore):
-    """A store that counts the bytes it sends, and can fail."""
+    """A store that counts requests and sent bytes, and can fail or send wrong bytes."""
 
     sent = 0
     requests = 0
@@ -35,7 +35,7 @@ class CountingStore(MemoryStore):
     damaged = False
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Send a range, or raise the fault."""
+        """Send a range, or zeros if `damaged` is set; raise `fault` if it is set."""
         if self.fault is not None:
             raise self.fault
         self.requests += 1
@@ -46,7 +46,7 @@ class CountingStore(MemoryStore):
 
 @dataclass(kw_only=True)
 class Streams:
-    """A published dataset, and caches to stream it into."""
+    """A published dataset, which can be streamed into a cache."""
 
     folder: Path
     store: CountingStore
@@ -55,13 +55,13 @@ class Streams:
     said: list[str] = field(default_factory=list)
 
     def source(self, limit: int) -> StreamSource:
-        """Where the chunks of the cache `cache/` come from, with a limit."""
+        """Return the source of the dataset's chunks, with the cache `cache/` and its limit."""
         cache = Cache(root=self.folder / "cache")
         budget = Budget(root=cache.root, limit=limit)
         return StreamSource(cache=cache, dataset=self.dataset, budget=budget, open_store=self.open_store)
 
     def open_store(self) -> CountingStore:
-        """The store."""
+        """Return the store."""
         return self.store
 
     def open(self, limit: int, **patience: Any) -> StreamedDataset:
@@ -72,12 +72,12 @@ class Streams:
 
     @property
     def usage(self) -> int:
-        """The bytes of the cache on the disk, as `du` counts them."""
+        """The bytes that the cache takes on disk, as `du` counts them."""
         return disk_usage(self.folder / "cache")
 
 
 def published(folder: Path, files: dict[str, bytes], draft: Draft | None = None) -> Streams:
-    """Publish files into a store in memory."""
+    """Publish files to an in-memory store."""
     store, source = CountingStore(), SourceFolder(root=fill(folder / "source", files))
     dataset = publish_dataset(draft or Draft(name="many"), source=source, store=store).dataset
     store.sent = store.requests = 0
@@ -85,7 +85,7 @@ def published(folder: Path, files: dict[str, bytes], draft: Draft | None = None)
 
 
 def disk_usage(folder: Path) -> int:
-    """The bytes of a folder on the disk, as `du` counts them."""
+    """Return the bytes that a folder takes on disk, as `du` counts them."""
     size = 0
     for above, _, names in os.walk(folder):
         for path in (Path(above), *(Path(above, name) for name in names)):
@@ -96,7 +96,7 @@ def disk_usage(folder: Path) -> int:
 
 @contextmanager
 def watched(folder: Path, *, pattern: str = "") -> Iterator[list[int]]:
-    """Measure a folder all the time, or the folders in it that match a pattern; the largest value is the last one of the list."""
+    """Measure a folder, or the folders in it that match `pattern`, during the block; the last value of the list is the maximum."""
     over, most = threading.Event(), [0]
 
     def watch() -> None:

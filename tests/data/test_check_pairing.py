@@ -1,4 +1,4 @@
-"""A dataset that lacks a field of the experiment is found by both declarations."""
+"""A dataset that lacks a field of the experiment is detected from both declarations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def check_pair(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
-    """Pair a classification with a dataset of this checkout."""
+    """Check a classification with a dataset of this checkout."""
     words = parse_options(["--dataset", dataset, "--classes", "10", *argv])
     resolved = resolve(ClassificationSettings, Origins(options=words, environ={}))
     check_pairing(resolved, load_dataset(dataset, root=ROOT), skip=skip)

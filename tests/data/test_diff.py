@@ -1,4 +1,4 @@
-"""The difference of two versions, computed from their manifests."""
+"""The difference between two versions, computed from their manifests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = some.sampled_from(["a", "a/b", "a b", 'a"', "ä", "b", "b.txt", "b-", "c
 
 
 def publish_named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
-    """Put the manifest of a version with distinct files, and no packs, into the store."""
+    """Write the manifest of a version with distinct files to the store, without packs."""
     entries = [
         ManifestEntry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()
     ]

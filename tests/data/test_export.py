@@ -1,4 +1,4 @@
-"""Exporting a cached dataset as a store."""
+"""A cached dataset is exported as a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching: complete and verified files only, whatever the store, the disk and other processes do."""
+"""A fetch results only in complete and verified files, whatever the store, the disk and other processes do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching and publishing, killed at each step: named files are correct, and the repeated command completes the dataset."""
+"""A fetch or publication is killed at each step: files with final names are correct, and the repeated command completes the dataset."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
 
 CUT = 8192
-"""A pack size so small that one of the files is cut into parts."""
+"""A pack size that is so small that one of the files is cut into parts."""
 
 
 some_then_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
-"""Every fifth step, so that the sample takes less than all steps."""
+"""The sample is every fifth step, so that it takes less time than all steps."""
 
 
 def publish(tmp_path: Path) -> Dataset:
-    """Return a dataset in a directory store, `tmp_path/store`: two packs, and one file in parts."""
+    """Publish a dataset to the directory store `tmp_path/store`, with two packs and a file in parts, and return it."""
     source = SourceFolder(root=tmp_path / "source", part_bytes=CUT)
     return publish_dataset(Draft(name="small"), source=source, store=open_store(str(tmp_path / "store"))).dataset
 
@@ -47,7 +47,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def fetch(store: Path, cache: Path, dataset: Dataset, *, last: int) -> int | None:
-    """Fetch in a process that is killed at step `last`; return the number of steps if it survived."""
+    """Fetch in a process that is killed at step `last`; return the number of its steps, or `None` if it was killed."""
     return killed.run(lambda: fetch_folder(store, cache, dataset), below=cache, last=last)
 
 
@@ -56,7 +56,7 @@ def fetch_folder(store: Path, cache: Path, dataset: Dataset) -> None:
 
 
 def check_complete(store: Path, root: Path, dataset: Dataset) -> None:
-    """Assert that all named objects are valid and that the next fetch completes without leftovers."""
+    """Assert that all objects with final names are valid, and that the next fetch completes without leftovers."""
     cache = Cache(root=root)
     for path in objects(cache):
         assert digest_of_file(path) == f"sha256:{path.parent.name}{path.name}"

@@ -1,4 +1,4 @@
-"""Fetching a file in parts: parts of an interrupted fetch are not fetched again, and are verified before use."""
+"""A file is fetched in parts: parts of an interrupted fetch are not fetched again, and are verified before use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
 
 @pytest.fixture(scope="module")
 def published_large(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Return a dataset of one file in three parts and one small file, published once; the tests only read it."""
+    """Return a dataset with a file in three parts and a small file, which is published once; the tests only read it."""
     folder = tmp_path_factory.mktemp("large")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BODY, "small": b"1"}))
     dataset = publish_dataset(Draft(name="large"), source=source, store=store).dataset
@@ -45,7 +45,7 @@ def large(published_large: Published, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 class WithoutThirdPart(fakes.FaultyStore):
-    """A store whose third part always fails, after the other parts have arrived."""
+    """A store from which reading the third part always fails, after the other parts were read."""
 
     def __init__(self, inner: Store, error: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
         super().__init__(inner, iter, times=0)
@@ -57,11 +57,11 @@ class WithoutThirdPart(fakes.FaultyStore):
         if length == len(BODY) - 2 * PACK_BYTES:
             for _ in range(2):
                 assert self._others.acquire(timeout=5)
-            self._others.release(2)  # for the next attempt
+            self._others.release(2)  # for the next try
             body = self._third(body)
         try:
             yield from body
-        finally:  # a reader that has all bytes reads no further
+        finally:  # a reader that has all bytes does not exhaust the iterator
             if length == PACK_BYTES:
                 self._others.release()
 

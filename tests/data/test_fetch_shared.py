@@ -1,4 +1,4 @@
-"""A cache of two users, one of whom has unreliable locks: real processes, user ids and modes."""
+"""A cache shared by two users with real processes, user ids and modes; the locks of one user do not work."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
             document = {"error": fault.message, "hint": fault.hint}
         writing.send(json.dumps(document))
 
-    codecs.lookup("ascii")  # late imports must happen now: the other user may have no access to this Python
+    codecs.lookup("ascii")  # import now, because the other user may have no access to this Python
     process = fork.Process(target=go)
     process.start()
     writing.close()
@@ -96,7 +96,7 @@ def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def fetch_and_verify(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
-    """Fetch and read every file; return the bytes read from the store and whether all files are correct."""
+    """Fetch and read every file; return the number of bytes read from the store, and whether all files are correct."""
     if lying:
         fcntl.flock = lambda *_: None  # in this process, every lock succeeds at once
     store = CountingStore(open_store(str(shared / "store")))

@@ -1,4 +1,4 @@
-"""Which files of a folder are published: regular files, and every other file is reported."""
+"""The regular files of a folder are published, and all other entries are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that reject a publication or a run: the error names the split, the count and the first sample in one line."""
+"""Values that prevent a publication or a run: the error states the split, the count and the first sample in one line."""
 
 from __future__ import annotations
 

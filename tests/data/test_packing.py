@@ -1,4 +1,4 @@
-"""Files are assigned to packs, and equal files always give the same manifest."""
+"""Files are assigned to packs, and equal files always result in the same manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE, OTHER = hashed_file("a", b"one"), hashed_file("b/c", b"three")
 
 
 def pack_spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
-    """Return path, start and length of each slice of each pack."""
+    """Return the path, start and length of each slice of each pack."""
     return [[(each.path, each.start, each.length) for each in slices] for slices in plan]
 
 

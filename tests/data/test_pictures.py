@@ -1,4 +1,4 @@
-"""Which files are pictures, and their classes."""
+"""Pictures are found by their file names, and classes by folders or a label table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing uploads only what the store lacks, and the version's name last."""
+"""Publishing uploads only the data that the store lacks, and the version's document last."""
 
 from __future__ import annotations
 

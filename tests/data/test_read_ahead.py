@@ -1,4 +1,4 @@
-"""Reading ahead in a cache that is smaller than the dataset: within the bound, verified, with the fewest fetches."""
+"""Reading ahead in a cache that is smaller than the dataset: within the limit, verified, and with the fewest fetches."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def orders(epochs: int) -> list[list[str]]:
 
 
 def fewest_fetches(order: list[str], room: int) -> list[bool]:
-    """Whether each read needs a fetch if the chunk with the farthest next use is evicted, in a cache of `room` files (Belady, 1966)."""
+    """Return whether each read needs a fetch in a cache of `room` files that evicts the file with the farthest next use (Belady, 1966)."""
     cached: dict[str, int] = {}
     fetched = []
     for at, path in enumerate(order):
@@ -52,7 +52,7 @@ def fewest_fetches(order: list[str], room: int) -> list[bool]:
 
 
 def read_pass(files: StreamedDataset, order: list[str], later: list[str]) -> list[bytes]:
-    """Read files in an order, ten a batch."""
+    """Read files in the order `order`, in batches of ten, and return their bytes; `later` is the order of the next pass."""
     batches = [order[at : at + 10] for at in range(0, len(order), 10)]
     ids = {path: next(files.chunk_ids(path, 0, SIZE)) for path in {*order, *later}}
     ahead = files.read_ahead([[ids[path] for path in batch] for batch in batches], [ids[path] for path in later])
@@ -149,7 +149,7 @@ def test_threads_that_have_nothing_to_fetch_use_no_time(streams: Streams) -> Non
     first, second = orders(2)
     read_pass(files, first, second)
     switches = 0
-    for _ in range(60):  # they still fetch the first chunks of the second pass
+    for _ in range(60):  # at first, the threads still fetch the first chunks of the second pass
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
         threading.Event().wait(0.5)
         if (switches := resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before) < 200:
@@ -227,7 +227,7 @@ def open_grouped(streams: Streams, limit: int, block: int = BLOCK) -> StreamedDa
 
 
 def local_order(seed: int) -> list[str]:
-    """Blocks of neighbors in a random order, of which each ten are mixed."""
+    """Return the paths in an order of random blocks of neighbors, in which the files of adjacent blocks are mixed."""
     random = np.random.default_rng(seed)
     windows = np.split(random.permutation(MANY // BLOCK), 5)
     rows = [random.permutation((each[:, None] * BLOCK + np.arange(BLOCK)).flatten()) for each in windows]

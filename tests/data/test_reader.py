@@ -1,4 +1,4 @@
-"""Declarations of readers: round trips, and errors that name the wrong key."""
+"""Declarations of readers: round trips, and errors that name the invalid key."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ def test_every_declaration_round_trips(tmp_path: Path, reader: dict[str, Any]) -
         ({"reader": {"kind": "images", "white": "inf"}}, "white"),
         ({"reader": {"kind": "images", "labels": "../l.csv"}}, "not a path inside a dataset"),
         ({"reader": {"kind": "text", "file": "a", "window": 0}}, "window"),
-        ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"long_lines": "truncate"}}}, "long_lines requires window"),
+        (
+            {"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"long_lines": "truncate"}}},
+            "long_lines requires window",
+        ),
         ({"reader": {"kind": "lines", "file": "a", "tokens": PADDED | {"vocabulary": 2**31}}}, "vocabulary"),
         ({"reader": {"kind": "table", "files": ["t"], "fields": {}}}, "fields"),
         ({"splits": {"train": {"percent": [80, 20]}}}, r"expected \[from, to\], from 0 to 100"),

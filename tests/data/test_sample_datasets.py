@@ -1,4 +1,4 @@
-"""The sample datasets are made from packages, with the same bytes on every machine."""
+"""The sample datasets are created from packages, with the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.data.declaration import dataset_names, load_dataset  # noqa: E402
 from trainer.data.files import SourceFolder  # noqa: E402
 from trainer.data.publish import publish_declared  # noqa: E402
 from trainer.data.reader import ArraysReader  # noqa: E402
-from trainer.data.sample_datasets import SAMPLES, make_sample, npy, shuffled  # noqa: E402 - after what it needs
+from trainer.data.sample_datasets import SAMPLES, make_sample, npy, shuffled  # noqa: E402 - needs the packages that `importorskip` checks
 from trainer.stores.memory import MemoryStore  # noqa: E402
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Splits: the samples of each split, and the errors of declarations that do not fit."""
+"""Splits: the samples of each split, and the errors for declarations that do not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_split_has_its_samples_in_the_datasets_order(split: Split, layout: Lay
 def test_the_division_by_percentages_never_changes() -> None:
     layout = Layout(count=1000)
     parts = [chosen_samples(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
-    assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - three
+    assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - only three lists
     assert [len(part) for part in parts] == [813, 71, 116]
     assert parts[2][:4] == [3, 19, 20, 30]
     assert chosen_samples(Percent(percent=(0, 80), seed=1), layout) != parts[0]
@@ -79,7 +79,7 @@ def test_every_split_has_a_description() -> None:
 
 
 def by_column(values: list[str | None], **how: str) -> dict[str, list[int]]:
-    """Select 80, 10 and 10 % of rows of one file by a column."""
+    """Select 80 %, 10 % and 10 % of the rows of a file by a column."""
     layout = Layout(count=len(values), files=("t.parquet",), ends=[len(values)], column=lambda _: iter(values))
     spans = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
     splits = {name: Percent.model_validate({"percent": span, **how}) for name, span in spans.items()}

@@ -1,4 +1,4 @@
-"""A dataset in a cache with a limit: fetched as a whole if it fits, else streamed, also from parts and by several runs at once."""
+"""A dataset in a cache with a limit is fetched as a whole if it fits, else streamed, also in parts and by several runs at once."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_another_process_opens_the_version_from_its_pickle(streams: Streams, mon
     files = streams.open(LIMIT)
     monkeypatch.setattr(Streams, "__reduce__", lambda self: (_kept, (id(self),)))
     _KEPT[id(streams)] = streams
-    again = pickle.loads(pickle.dumps(files))  # noqa: S301 - its own
+    again = pickle.loads(pickle.dumps(files))  # noqa: S301 - pickled by this test
     assert bytes(again.read("0001.bin")) == streams.files["0001.bin"]
 
 
@@ -127,7 +127,7 @@ def _kept(number: int) -> Streams:
 def read_all(
     files: StreamedDataset, expected: dict[str, bytes], epochs: int = 2, *, each: Callable[[], object] = bool
 ) -> bool:
-    """Read all files one by one in shuffled orders, fetched ahead; call `each` before every file."""
+    """Read all files one by one in shuffled orders while they are fetched ahead; call `each` before every file."""
     for epoch in range(epochs):
         order = [f"{number:04}.bin" for number in np.random.default_rng(epoch).permutation(COUNT)]
         ids = [next(files.chunk_ids(path, 0, SIZE)) for path in order]
@@ -143,13 +143,13 @@ def read_all(
 
 @pytest.fixture
 def others(streams: Streams) -> Streams:
-    """Another dataset, streamed into the same cache."""
+    """Return another dataset, streamed into the same cache."""
     dataset = published_beside(streams, Draft(name="other"), noise(1))
     return Streams(folder=streams.folder, store=streams.store, dataset=dataset, files=noise(1))
 
 
 def published_beside(streams: Streams, draft: Draft, files: dict[str, bytes]) -> Dataset:
-    """Publish another dataset into the same store."""
+    """Publish another dataset to the same store."""
     source = SourceFolder(root=fill(streams.folder / draft.name, files))
     return publish_dataset(draft, source=source, store=streams.store).dataset
 
@@ -168,7 +168,7 @@ def test_a_second_dataset_gets_half_of_the_bound(streams: Streams, others: Strea
     assert read_all(second, others.files, each=lambda: counts.append(budget.count().streamed))
     sizes = np.array([[*count.values()] for count in counts[COUNT // 2 : COUNT]])
     assert sizes.shape == (COUNT // 2, 2)
-    typical = np.median(sizes, axis=0)  # up to four chunks were evicted for others that are being fetched
+    typical = np.median(sizes, axis=0)  # up to four chunks were evicted to make room for chunks that are being fetched
     assert (typical > LIMIT * 0.35).all()
     assert (typical < LIMIT * 0.65).all()
 

@@ -1,4 +1,4 @@
-"""A store that accepts connections and never answers, in front of the real S3 client: a pause, a stop, threads that end."""
+"""The real S3 client and a server that accepts connections but does not respond: reads pause and resume, and a stop ends the threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ READ_TIMEOUT_S = 0.3
 
 
 class Gate:
-    """A bucket with the objects of a store in memory; while `is_open` is not set, requests are accepted and not answered."""
+    """A bucket with the objects of an in-memory store; while `is_open` is not set, requests are accepted without a response."""
 
     def __init__(self) -> None:
         self.is_open, self.over = threading.Event(), threading.Event()
@@ -42,7 +42,7 @@ class Gate:
         self.hung = 0
 
     def wait(self) -> bool:
-        """Wait until the gate is open; return whether the answer may be sent."""
+        """Wait until the gate is open; return whether the response may be sent."""
         self.hung += not self.is_open.is_set()
         return self.is_open.wait(30) and not self.over.is_set()
 
@@ -71,7 +71,7 @@ def bucket(store: MemoryStore, gate: Gate) -> Iterator[str]:
             self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that gave up
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients may close the connection
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.02), daemon=True)
     thread.start()
     try:
@@ -109,7 +109,7 @@ def opened(streams: Streams, **patience: Any) -> StreamedDataset:
 
 
 def read_files(data: StreamedDataset, before: Callable[[int], None] = lambda _: None) -> dict[str, bytes]:
-    """Read all files, ten at a time; `before` is called before each ten."""
+    """Read all files in batches of ten; `before` is called before each batch."""
     paths = [f"{number:04}.bin" for number in np.random.default_rng(1).permutation(COUNT)]
     batches = [paths[at : at + 10] for at in range(0, COUNT, 10)]
     ahead = data.read_ahead([[next(data.chunk_ids(path, 0, SIZE)) for path in batch] for batch in batches])

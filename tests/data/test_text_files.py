@@ -1,4 +1,4 @@
-"""Text files of a dataset: lines are counted, and text that would give wrong samples is rejected."""
+"""Text files of a dataset: lines are counted, and text that would result in wrong samples is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text files as tokens: messy text, text without a token, and tokenizers that the library reads otherwise."""
+"""Text files as tokens: messy text, text without a token, and tokenizers that the library reads differently."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_unknown_token_is_counted(tmp_path: Path) -> None:
 
 
 def without(letter: str) -> dict[str, Any]:
-    """Return the tokenizer of bytes without a letter, and without an unknown token: the library drops the letter."""
+    """Return the byte tokenizer without a letter or an unknown token; the library would drop the letter."""
     model = BYTES["model"]
     vocab = {token: number for token, number in model["vocab"].items() if letter not in token}
     return {
@@ -150,4 +150,4 @@ def test_a_tokenizer_differs_from_its_declaration(tmp_path: Path) -> None:
 def test_a_tokenizer_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     tokenizer, _ = opened(tmp_path, b"")
     tokenizer.decode([1])
-    assert pickle.loads(pickle.dumps(tokenizer)).decode([1, 0]) == "</s><pad>"  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(tokenizer)).decode([1, 0]) == "</s><pad>"  # noqa: S301 - pickled by this test

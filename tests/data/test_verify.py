@@ -1,4 +1,4 @@
-"""Verifying hashes a cached dataset again, and removes it from the cache if it changed."""
+"""Verifying hashes a cached dataset again; a damaged dataset is then fetched again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers that are trained on a few lines, as files."""
+"""Files of tokenizers that are trained on a few lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPECIAL: Final = ("<pad>", "</s>")
 
 
 def trained(text: str = TEXT, *, size: int = 280, special: tuple[str, ...] = SPECIAL) -> dict[str, Any]:
-    """Return the document of a BPE tokenizer of bytes; its pad token has the number 0."""
+    """Return the document of a trained byte-level BPE tokenizer; its pad token has number 0."""
     tokenizer = library.Tokenizer(library.models.BPE())
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = library.decoders.ByteLevel()
@@ -28,7 +28,7 @@ def trained(text: str = TEXT, *, size: int = 280, special: tuple[str, ...] = SPE
 
 
 def words(*tokens: str, unknown: str | None = None) -> dict[str, Any]:
-    """Return the document of a tokenizer whose tokens are words between spaces, in this order after `<pad>` and `</s>`."""
+    """Return the document of a tokenizer whose tokens are `<pad>`, `</s>` and then the given words between spaces."""
     ids = {token: number for number, token in enumerate([*SPECIAL, *tokens])}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     added = [{"id": ids[token], "content": token, **flags, "special": True} for token in SPECIAL]
@@ -37,5 +37,5 @@ def words(*tokens: str, unknown: str | None = None) -> dict[str, Any]:
 
 
 def body(document: dict[str, Any]) -> bytes:
-    """Return the file of a tokenizer."""
+    """Return the bytes of the file of a tokenizer."""
     return json.dumps(document).encode()

@@ -1,4 +1,4 @@
-"""The tested stores: one of each kind, empty for each test, with one real S3 server for each session."""
+"""The tested stores: a store of each kind, which is empty for each test; a session shares a real S3 server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _prefixes = (f"s3://{server.BUCKET}/test-{number}" for number in itertools.count
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield a running server's endpoint."""
+    """Yield the endpoint of a running server."""
     if server.program() is None:
         pytest.skip("needs `weed` from the lock's extra `store`")
     with server.serving(tmp_path_factory.mktemp("s3")) as endpoint:

@@ -1,4 +1,4 @@
-"""A proxy in front of a real S3 server that damages answers as networks, load balancers and overloaded servers do."""
+"""A proxy in front of a real S3 server that damages responses as networks, load balancers and overloaded servers do."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The server's complete answer to a GET, and the waiting client."""
+    """The server's complete response to a GET, and the connection to the waiting client."""
 
     handler: BaseHTTPRequestHandler
     status: int
     body: bytes
     whole: bytes
-    """Return the object, of which the body may be a range."""
+    """The whole object; `body` may be a range of it."""
     over: threading.Event
 
     def begin(self, *, status: int | None = None, length: int | None = None, chunked: bool = False) -> None:
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """Which answers are damaged: GETs whose path ends with one of `keys`, the first `times` after `after` correct ones."""
+    """The responses that are damaged: `times` GETs of paths that end with one of `keys`, after `after` correct responses."""
 
     fault: Fault
     keys: tuple[str, ...]
@@ -63,7 +63,7 @@ class Plan:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spoils(self, path: str) -> bool:
-        """Return whether this answer is damaged."""
+        """Return whether the response is damaged."""
         if not any(path.endswith(key) for key in self.keys):
             return False
         with self.lock:
@@ -90,7 +90,7 @@ def spoiling_proxy(endpoint: str, plan: Plan) -> Iterator[str]:
             """Print nothing."""
 
         def pass_on(self) -> None:
-            """Forward the request; return the answer, or damage it."""
+            """Forward the request, and send the response or a damaged response."""
             length = int(self.headers.get("Content-Length") or 0)
             sent = self.rfile.read(length) if length else None
             answer, body = send_request(upstream, self.command, self.path, dict(self.headers), sent)
@@ -108,7 +108,7 @@ def spoiling_proxy(endpoint: str, plan: Plan) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_HEAD = do_PUT = pass_on  # noqa: N815 - the base class names them so
+        do_GET = do_HEAD = do_PUT = pass_on  # noqa: N815 - the base class calls these names
 
     server = QuietServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -132,7 +132,7 @@ def send_request(host: str, verb: str, path: str, headers: dict[str, str], body:
 
 
 def cut_short(answer: Answer) -> None:
-    """Announce the full length and send half of the bytes."""
+    """Announce the full length, but send only half of the bytes."""
     answer.begin()
     answer.send(answer.body[: len(answer.body) // 2])
     answer.hang_up()
@@ -146,7 +146,7 @@ def flipped(answer: Answer) -> None:
 
 
 def busy(answer: Answer) -> None:
-    """Answer 503, as S3 does under too many requests."""
+    """Send status 503, as S3 does if there are too many requests."""
     text = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
     answer.begin(status=503, length=len(text))
     answer.send(text)
@@ -166,13 +166,13 @@ def replaced(answer: Answer) -> None:
 
 
 def whole_body(answer: Answer) -> None:
-    """Ignore the range: 200 and the whole object."""
+    """Ignore the requested range: send status 200 and the whole object."""
     answer.begin(status=200, length=len(answer.whole))
     answer.send(answer.whole)
 
 
 def stalled(answer: Answer) -> None:
-    """Send half of the body, then nothing, and keep the connection open."""
+    """Send half of the body, and then keep the connection open without sending more."""
     answer.begin()
     answer.send(answer.body[: len(answer.body) // 2])
     answer.over.wait(30)
@@ -188,7 +188,7 @@ def trickling(answer: Answer) -> None:
 
 
 def endless(answer: Answer) -> None:
-    """Send a body without length and end."""
+    """Send a body without a length or an end."""
     answer.begin(chunked=True)
     block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     try:

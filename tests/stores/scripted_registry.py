@@ -1,4 +1,4 @@
-"""A registry on the loopback device that answers as a test says: what a real registry never does."""
+"""A registry on loopback whose responses a test sets, also responses that a real registry never sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripted:
-    """An answer; `cut` ends the connection after so many bytes of the body."""
+    """A response; if `cut` is set, the connection ends after `cut` bytes of the body."""
 
     status: int = 200
     body: bytes = b""
@@ -24,14 +24,14 @@ class Scripted:
 
 @dataclass(slots=True)
 class ScriptedRegistry:
-    """The answers by method and path, and the requests with their authorization."""
+    """The responses by method and path, and the received requests with their authorization."""
 
     address: str
     answers: dict[str, Scripted | list[Scripted]] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def answer(self, request: str, authorization: str | None) -> Scripted:
-        """Return the answer to a request, `GET /v2/...`: of several, the next one."""
+        """Return the response to a request such as `GET /v2/...`, or the next response if the request has a list of them."""
         self.requests.append((request, authorization))
         found = self.answers.get(request, Scripted(status=404))
         return found if isinstance(found, Scripted) else found.pop(0)
@@ -52,7 +52,7 @@ def scripted_registry() -> Iterator[ScriptedRegistry]:
             if self.command != "HEAD":
                 self.wfile.write(found.body[: found.cut])
 
-        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - the names that the server calls
+        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - the base class calls these names
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""

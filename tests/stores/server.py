@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 USER: Final = "tests"
-PASSWORD: Final = "not-a-secret"  # noqa: S105 - of a server that lives for one test session on loopback
+PASSWORD: Final = "not-a-secret"  # noqa: S105 - for a server on loopback that ends with the test session
 BUCKET: Final = "reprise"
 PORTS: Final = (
     "master.port",
@@ -43,7 +43,7 @@ START_S: Final = 60.0
 
 
 def program() -> str | None:
-    """Return the path of `weed`, beside this Python or on the PATH."""
+    """Return the path of `weed`, in the folder of this Python or on the PATH; `None` if it is not installed."""
     beside = Path(sys.executable).with_name("weed")
     return str(beside) if beside.exists() else shutil.which("weed")
 
@@ -85,17 +85,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(endpoint: str, *, lives: Callable[[], bool] = lambda: True) -> bool:
-    """Return whether the server at `endpoint` gets ready before the time is over or the server ends."""
+    """Return whether the server at `endpoint` is ready within `START_S` seconds; stop waiting if `lives` returns false."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and lives():
         if _ready(endpoint):
             return True
-        time.sleep(0.1)  # the start of a real server gives no event to wait for
+        time.sleep(0.1)  # the server does not signal that it is ready
     return False
 
 
 def _ready(endpoint: str) -> bool:
-    """Return whether the bucket exists: the server answers before it has created it."""
+    """Return whether the bucket exists, because the server responds before it has created the bucket."""
     session = boto3.Session(aws_access_key_id=USER, aws_secret_access_key=PASSWORD, region_name="us-east-1")
     try:
         session.client("s3", endpoint_url=endpoint).head_bucket(Bucket=BUCKET)

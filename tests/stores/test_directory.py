@@ -62,7 +62,7 @@ def test_temporary_files_of_a_killed_writer_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_link_with_a_lost_response_counts_as_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over NFS, a link may be created, its response lost, and the retry fail because the link exists."""
+    """Over NFS, a link can be created and its response be lost; the retry then fails because the link exists."""
     real = os.link
 
     def answered_late(source: Path, target: Path) -> None:

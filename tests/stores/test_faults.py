@@ -1,4 +1,4 @@
-"""A network that damages a real S3 server's answers: no wrong byte gets a name or is used, and the repeated command succeeds."""
+"""A network that damages the responses of a real S3 server: no wrong bytes are stored or used, and the repeated command succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multipart uploads are complete or absent, on a real server, with parts of S3's smallest size."""
+"""Multipart uploads to a real server are complete or absent; parts have the smallest size that S3 allows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
 
 @pytest.fixture
 def store(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Return a store on the server that sends bodies over 5 MiB in parts."""
+    """Return a store on the server; bodies of more than 5 MiB are sent in parts."""
     monkeypatch.setattr(multipart, "PART_BYTES", PART)
     monkeypatch.setattr(multipart, "part_bytes", lambda _: PART)
     return open_store(s3_address)

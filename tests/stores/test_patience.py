@@ -1,4 +1,4 @@
-"""A store that fails is asked again, with a line at the beginning and the end of the outage."""
+"""Requests to a store that fails are retried, with a line at the beginning and at the end of the outage."""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ def test_a_correct_store_is_trusted_and_left_unchanged(
 def test_an_incorrect_store_is_not_trusted(tmp_path: Path, lie: str) -> None:
     found, _ = probe_address(str(tmp_path), lie)
     assert lie in [each.about for each in found if each.needed and not each.holds]
-    assert all(each.consequence.startswith("do not use it") for each in found if each.needed and not each.holds)
+    assert all(
+        each.consequence.startswith("do not use this store: ") for each in found if each.needed and not each.holds
+    )
 
 
 def test_an_incomplete_listing_is_only_noted(tmp_path: Path) -> None:

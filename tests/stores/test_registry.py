@@ -1,4 +1,4 @@
-"""A registry that lies, cuts off, redirects, or asks for a login."""
+"""A registry that returns wrong or truncated content, redirects, or requires a login."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ DIGEST: Final = digest_of_bytes(BODY)
 BLOB: Final = f"GET /v2/team/digits/blobs/{DIGEST}"
 MANIFEST: Final = f"GET /v2/team/digits/manifests/{DIGEST}"
 UPLOADS: Final = "POST /v2/team/digits/blobs/uploads/"
-OWN: Final = Credentials(username="ann", password="secret")  # noqa: S106 - of the test
+OWN: Final = Credentials(username="ann", password="secret")  # noqa: S106 - not a real password
 BASIC: Final = f"Basic {base64.b64encode(b'ann:secret').decode()}"
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedRegistry]:
-    """A registry whose answers the test sets."""
+    """A registry whose responses the test sets."""
     with scripted_registry() as found:
         yield found
 
@@ -76,7 +76,7 @@ def test_a_blob_that_is_not_the_named_one_is_rejected(
 
 def test_a_manifest_is_never_read_from_elsewhere(server: ScriptedRegistry) -> None:
     server.answers[MANIFEST] = Scripted(status=307, headers={"Location": "/v2/team/digits/blobs/other"})
-    with pytest.raises(StoreError, match="only the content of blobs may be elsewhere"):
+    with pytest.raises(StoreError, match="but only blobs may be read from another server"):
         registry_at(server).read_manifest(DIGEST)
 
 

@@ -1,4 +1,4 @@
-"""Runs in every kind of store: published on one machine, pulled on another."""
+"""Runs in every kind of store: published on one machine, and pulled on another machine."""
 
 from __future__ import annotations
 

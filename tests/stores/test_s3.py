@@ -1,4 +1,4 @@
-"""The S3 store: faults between this machine and a server, and the error of each."""
+"""The S3 store: faults between this machine and a server, and the error for each fault."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callabl
 
 @pytest.mark.parametrize(("tries", "is_equal"), [(1, True), (None, False)])
 def test_a_store_that_tries_once_draws_no_random_number_of_the_process(tries: int | None, *, is_equal: bool) -> None:
-    """A thread beside a training uses such a store: the training's own random numbers are in the same generator."""
+    """A thread that runs during a training uses such a store, and the training draws from the same generator."""
     access = S3Access(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}", key="key", secret="key", region="here")  # noqa: S106
     store = open_store("s3://bucket", access=access, tries=tries)
     before = random.getstate()
@@ -233,7 +233,7 @@ def test_a_server_without_tls_is_distinguished(s3_environment: str, monkeypatch:
 
 
 class ConflictingServer(ThreadingHTTPServer):
-    """An empty server that answers the first `conflicts` writes with 409 and records their bodies."""
+    """An empty server that rejects the first `conflicts` writes with status 409, and records all bodies."""
 
     def __init__(self, *, conflicts: int) -> None:
         super().__init__(("127.0.0.1", 0), ConflictingHandler)
@@ -283,7 +283,7 @@ def conflicting_server(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Itera
 def test_a_conflicting_write_is_retried_from_its_beginning(
     s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The retry must rewind the file: otherwise it sends nothing."""
+    """The retry must rewind the file; otherwise it would send an empty body."""
     assert s3_environment
     with conflicting_server(2, monkeypatch) as server:
         open_store("s3://reprise").write(

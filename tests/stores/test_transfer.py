@@ -1,4 +1,4 @@
-"""Transfers over a real S3 server: published, fetched, damaged in the store, and without the server."""
+"""Transfers with a real S3 server: datasets are published, fetched, damaged in the store, and fetched without the server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     ):
         pytest.skip("needs root and the right to mount a tmpfs")
     yield folder
-    gc.collect()  # the error referred to the fetch, which referred to a file there
+    gc.collect()  # free the fetch, to which the error referred, and its open file in the folder
     subprocess.run(["umount", folder], check=True)
 
 

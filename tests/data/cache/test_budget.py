@@ -1,4 +1,4 @@
-"""The count of what a cache with a limit holds: never too low, corrected by the first process that uses the cache alone."""
+"""The count of the bytes in a cache with a limit is never too low; the first process that uses the cache alone corrects it."""
 
 from __future__ import annotations
 

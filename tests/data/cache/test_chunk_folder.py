@@ -1,4 +1,4 @@
-"""The chunks of a streamed version on the disk: several writers and evictors at once count each chunk once."""
+"""The chunks of a streamed version on disk: concurrent writers and evictors count each chunk once."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_chunks_that_are_written_and_evicted_at_once_are_counted_exactly(
         monkeypatch.setattr(Root, "link", no_link)
 
     def work(number: int) -> None:
-        folder, shuffled = ChunkFolder(budget, "versions/a/1"), random.Random(number)  # noqa: S311 - an order
+        folder, shuffled = ChunkFolder(budget, "versions/a/1"), random.Random(number)  # noqa: S311 - test data, not for cryptography
         for chunk, body in shuffled.sample([*zip(CHUNKS, BODIES, strict=True)], len(CHUNKS)):
             assert folder.reserve([chunk])
             folder.write(chunk, body)

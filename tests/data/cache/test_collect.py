@@ -132,7 +132,7 @@ def test_no_bytes_are_read_without_a_lease(published: Published, how: str) -> No
     assert collect(published, published.dataset).leases == 0, "a lookup takes no lease"
     data = published.cache.find(published.dataset)
     if how != "found":
-        data = pickle.loads(pickle.dumps(data))  # noqa: S301 - our own
+        data = pickle.loads(pickle.dumps(data))  # noqa: S301 - pickled by this test
     assert data is not None
     assert collect(published).versions == ()
     del data

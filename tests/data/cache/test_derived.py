@@ -1,4 +1,4 @@
-"""Bytes that were computed from a version's files are kept for the next process of this user, and read only if they are right."""
+"""Bytes computed from a version's files are kept for the next process of this user, and are read only if their digest is right."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def opened(published: Published) -> CachedDataset:
 
 
 def made(published: Published, key: dict[str, int], body: bytes = BODY, *, limit: int | None = None) -> list[bytes]:
-    """Return the bytes, then what was computed for them."""
+    """Return the derived bytes and, if this call computed them, the computed bytes."""
     calls: list[bytes] = []
 
     def make() -> bytes:

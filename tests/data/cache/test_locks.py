@@ -1,4 +1,4 @@
-"""The lock of a fetch: it saves a second download if it works, and a fetch does not depend on it."""
+"""The lock of a fetch prevents a second download if locks work; a fetch is correct without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of the shared cache are created once, also if several processes create them."""
+"""Folders of the shared cache are created once, even if several processes create them concurrently."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ SMALL = {"a.txt": b"first", "b.txt": b"second", "empty": b""}
 
 @pytest.fixture(scope="module")
 def published_dataset(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Return a dataset with one file in two parts and three small files, published once."""
+    """Return a dataset with a file in two parts and three small files, which is published once."""
     folder = tmp_path_factory.mktemp("version")
     store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BIG, **SMALL}))
     dataset = publish_dataset(Draft(name="mixed"), source=source, store=store).dataset
@@ -125,7 +125,7 @@ def test_only_a_large_verified_file_is_linked(files: CachedDataset, tmp_path: Pa
         assert files.link("big", to=links, new="big") is False  # the system rejects a second link of this name
         assert (tmp_path / "links/big").samefile(large_object(files))
     damage(large_object(files))
-    fresh = pickle.loads(pickle.dumps(files))  # noqa: S301 - a value of this test
+    fresh = pickle.loads(pickle.dumps(files))  # noqa: S301 - pickled by this test
     (tmp_path / "more").mkdir()
     with Root.at(tmp_path / "more") as more, pytest.raises(DigestMismatchError):
         fresh.link("big", to=more, new="big")
@@ -168,10 +168,10 @@ def test_a_reader_that_cannot_write_is_an_error_with_hints(
 def test_a_version_is_pickled_by_name_and_opened_again(files: CachedDataset) -> None:
     files.read("a.txt")
     text = pickle.dumps(files)
-    assert bytes(pickle.loads(text).read("b.txt")) == b"second"  # noqa: S301 - a value of this test
+    assert bytes(pickle.loads(text).read("b.txt")) == b"second"  # noqa: S301 - pickled by this test
     damage(small_object(files))
     with pytest.raises(DigestMismatchError):
-        pickle.loads(text).read("a.txt")  # noqa: S301 - a value of this test
+        pickle.loads(text).read("a.txt")  # noqa: S301 - pickled by this test
     with pytest.raises(DigestMismatchError, match=r"mixed@1 is no longer complete in the cache .*cache") as caught:
-        pickle.loads(text)  # noqa: S301 - a value of this test
+        pickle.loads(text)  # noqa: S301 - pickled by this test
     assert caught.value.hint == versions.RETRY

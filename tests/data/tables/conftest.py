@@ -1,4 +1,4 @@
-"""Tables of some bytes, planned and written as Parquet."""
+"""Tables given as bytes, planned and written as Parquet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Callable[..., Any]:
-    """Return a function that plans the table of some bytes."""
+    """Return a function that plans the table in a file with the given bytes."""
 
     def plan_bytes(body: bytes | str, *, name: str = "t.csv", before: Any = None, **options: Any) -> Any:
         (tmp_path / name).write_bytes(body.encode() if isinstance(body, str) else body)
@@ -26,7 +26,7 @@ def plan(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def published(tmp_path: Path, plan: Callable[..., Any]) -> Callable[..., dict[str, list[Any]]]:
-    """Return a function that writes the table of some bytes as Parquet, and returns its columns."""
+    """Return a function that writes the table in a file with the given bytes as Parquet, and returns its columns."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
     from trainer.data.tables.convert import write_parquet
 

@@ -1,4 +1,4 @@
-"""Ten million rows are scanned and written in the memory that a tenth of them needs."""
+"""Scanning and writing ten million rows needs about as much memory as one million rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(rows, plan.columns[0].scan.gaps, resource.getrusage(resource.RUSAGE_SELF).
 
 
 def peak(folder: Path, rows: int) -> int:
-    """Return the kilobytes that reading and writing a table of `rows` rows takes at most."""
+    """Return the peak memory, in kilobytes, of reading and writing a table with `rows` rows."""
     path = folder / f"{rows}.csv"
     with path.open("w") as file:
         file.write("weight,city,code,name\n")
@@ -61,7 +61,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.torch
 def test_the_command_publishes_a_million_rows_in_bounded_memory(tmp_path: Path) -> None:
-    """It took 408 MB, torch and the numbers of the rows included."""
+    """When measured, it took 408 MB, including torch and the row numbers."""
     pytest.importorskip("torch", reason="needs torch, of the lock's extra `cpu`")
     for name in ("store", "datasets"):
         (tmp_path / name).mkdir()

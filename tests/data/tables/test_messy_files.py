@@ -1,4 +1,4 @@
-"""Tables as people have them: published with the right values, or rejected by line and column with what resolves it."""
+"""Real-world tables are published with the right values, or rejected with the line, the column and a hint that resolves the problem."""
 
 from __future__ import annotations
 

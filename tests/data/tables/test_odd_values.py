@@ -1,4 +1,4 @@
-"""Values that are easily read wrong without a word: published right, or rejected by line and column."""
+"""Values that are easily misread silently are published correctly, or rejected with the line and the column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROWS = "5,x\n9,y\n2,x\n"
 LATE = f"1,{'x' * 2000}\n5,y\n" * 600
-"""More than the first megabyte, from which the format is detected."""
+"""More than the first MiB, from which the format is detected."""
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])

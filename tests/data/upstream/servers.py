@@ -1,4 +1,4 @@
-"""Servers on loopback that speak the protocols of web servers, Hugging Face's hub, Google Cloud Storage and Azure."""
+"""Servers on loopback with the protocols of web servers, Hugging Face's hub, Google Cloud Storage and Azure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Answer:
-    """An answer to GET; HEAD gets its headers."""
+    """A response to GET; the response to HEAD has the same headers."""
 
     body: bytes = b""
     status: int = 200
@@ -29,7 +29,7 @@ class Answer:
 
 @contextmanager
 def web_server(answer: Callable[[str, dict[str, list[str]]], Answer]) -> Iterator[str]:
-    """Serve what `answer` returns for a path and its query; yield the address."""
+    """Serve the response that `answer` returns for a path and its query; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -71,16 +71,16 @@ def web_server(answer: Callable[[str, dict[str, list[str]]], Answer]) -> Iterato
 
 @dataclass(kw_only=True)
 class Hub:
-    """One repository of a hub. Files of 1,000 bytes or more are stored as large files, with a sha256."""
+    """A repository on a hub. Files of 1,000 bytes or more are large files with a sha256."""
 
     files: dict[str, bytes]
     kind: str = "datasets"
     name: str = "lab/flowers"
     license: str = "cc0-1.0"
     lies_about: str = ""
-    """A file whose checksum is another one than the listed."""
+    """A file whose content does not match the listed checksum."""
     fails: str = ""
-    """A file that is listed, and not found."""
+    """A file that is listed but not found."""
     asked: list[str] = field(default_factory=list)
     """The paths that were requested."""
 
@@ -90,10 +90,10 @@ class Hub:
         return hashlib.sha1(repr(sorted(self.files.items())).encode(), usedforsecurity=False).hexdigest()
 
     def answer(self, path: str, _: dict[str, list[str]]) -> Answer:
-        """Answer as the hub does."""
+        """Return the hub's response to a request."""
         self.asked.append(path)
         if self.fails and path.endswith(self.fails):
-            time.sleep(0.5)  # the other files arrive meanwhile
+            time.sleep(0.5)  # so that the other files arrive first
             return Answer(status=404, headers={"X-Error-Code": "EntryNotFound"})
         if path.startswith(f"/api/{self.kind}/{self.name}"):
             revision = path.removeprefix(f"/api/{self.kind}/{self.name}").removeprefix("/revision/")
@@ -133,7 +133,7 @@ def _json(value: object) -> Answer:
 
 
 def google_answer(objects: dict[str, bytes]) -> Callable[[str, dict[str, list[str]]], Answer]:
-    """Return the answers of Google Cloud Storage for the bucket `lab`: the JSON protocol."""
+    """Return the responses of Google Cloud Storage's JSON API for the bucket `lab`."""
     from base64 import b64encode
 
     def described(name: str) -> dict[str, str]:
@@ -169,7 +169,7 @@ def google_answer(objects: dict[str, bytes]) -> Callable[[str, dict[str, list[st
 
 
 def azure_answer(blobs: dict[str, bytes]) -> Callable[[str, dict[str, list[str]]], Answer]:
-    """Return the answers of Azure's blob storage for the container `lab` of the account `acct`."""
+    """Return the responses of Azure Blob Storage for the container `lab` of the account `acct`."""
     from base64 import b64encode
 
     date = "Mon, 27 Jan 2025 12:00:00 GMT"

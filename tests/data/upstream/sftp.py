@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Login(paramiko.ServerInterface):  # type: ignore[misc] # paramiko has no types
-    """Accepts `lab` with any key."""
+    """A login that accepts the user `lab` with any key."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> Any:
         del key
@@ -63,20 +63,20 @@ class Files(paramiko.SFTPServerInterface):  # type: ignore[misc]
 
 @contextmanager
 def sftp_server(folder: Path) -> Iterator[tuple[int, str]]:
-    """Serve a folder; yield the port and the server's line in a known_hosts file."""
+    """Serve a folder; yield the port and the server's line for a known_hosts file."""
     key = paramiko.RSAKey.generate(2048)
     served = type("Served", (Files,), {"root": folder})
     listener = socket.create_server(("127.0.0.1", 0))
     transports: list[Any] = []
 
     def accept() -> None:
-        with suppress(OSError):  # the listener was closed
+        with suppress(OSError):  # the listener is closed
             while True:
                 connection, _ = listener.accept()
                 transport = paramiko.Transport(connection)
                 transport.add_server_key(key)
                 transport.set_subsystem_handler("sftp", paramiko.SFTPServer, served)
-                with suppress(paramiko.SSHException, EOFError):  # a client that rejects the key
+                with suppress(paramiko.SSHException, EOFError):  # a client may reject the server's key
                     transport.start_server(server=Login())
                 transports.append(transport)
 

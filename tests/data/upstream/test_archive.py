@@ -28,7 +28,7 @@ def make_zip(path: Path, entries: dict[str, bytes], *, mode: int = 0) -> Path:
 
 
 def make_tar(path: Path, *entries: tuple[str, bytes, bytes, str], mode: str = "w:gz") -> Path:
-    """Write entries of (name, data, type, link target)."""
+    """Write a tar archive with entries (name, data, type, link target)."""
     with tarfile.open(path, mode) as file:  # type: ignore[call-overload]
         for name, data, kind, target in entries:
             info = tarfile.TarInfo(name)
