@@ -178,7 +178,7 @@ class Treatment(Document):
 
     @property
     def codes(self) -> int:
-        """The number of codes, including those of a missing and an unknown value."""
+        """The number of codes: of the categories and, for a feature, of a missing and an unknown value."""
         return self.first + len(self.values)
 
     @model_validator(mode="after")

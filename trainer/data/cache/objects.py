@@ -121,7 +121,7 @@ class Incoming:
             os.fsync(self._handle)
             try:
                 settle(self._shelf, self.temporary, self._name[2:])
-            except FileNotFoundError:  # another process removed the temporary file: copy the bytes into a new one
+            except FileNotFoundError:  # another process removed the temporary file: copy the bytes to a new file
                 again = Incoming(self._objects, self._name)
                 at = 0
                 for block in self.read(0, size):
