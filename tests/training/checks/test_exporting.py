@@ -95,7 +95,7 @@ def test_a_number_that_python_draws_is_a_constant_of_the_program_and_found() -> 
 
 def test_an_input_that_forward_does_not_take_is_not_tested() -> None:
     with pytest.raises(
-        CheckNote, match="not tested: its forward does not accept the first element of a batch"
+        CheckNote, match="not tested: forward does not accept the first element of a batch"
     ) as caught:
         outcome("", [torch.ones(8, 7)])
     assert "example_input_array" in str(caught.value.hint)

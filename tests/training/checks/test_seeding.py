@@ -129,7 +129,7 @@ def test_a_net_that_changes_torchs_switches_fails_unless_determinism_is_off(
     torch.backends.cudnn.benchmark = False
     assert names_of(list(findings.values()), CheckStatus.FAILED) == failing, findings
     if failing:
-        assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].message
+        assert "torch.backends.cudnn.benchmark was False and is True" in findings["determinism"].message
 
 
 @pytest.mark.parametrize("place", ["made", "passed"])
@@ -141,7 +141,7 @@ def test_a_net_that_restores_a_default_of_torch_fails(
     file.write_text(experiment_text({place: "torch.use_deterministic_algorithms(False)"}))
     findings = run_checks_on(file, tmp_path, monkeypatch, without=SLOW, level="machine")
     assert names_of(list(findings.values()), CheckStatus.FAILED) == ["determinism"], findings
-    message = "torch.are_deterministic_algorithms_enabled() is False and was True"
+    message = "torch.are_deterministic_algorithms_enabled() was True and is False"
     assert message in findings["determinism"].message
 
 

@@ -65,7 +65,7 @@ def test_a_test_split_that_is_mostly_in_training_fails() -> None:
 
 
 def test_a_sample_in_two_splits_fails() -> None:
-    with pytest.raises(CheckFailed, match=r"^1 sample is in train and in test, as sample 2"):
+    with pytest.raises(CheckFailed, match=r"^1 sample is in train and in test; the first is 2"):
         check_splits(Rows(range(5)), [0, 1, 2], [3], [2, 4])
 
 

@@ -181,7 +181,7 @@ def test_check_tests_what_runs_promise(theirs: Checkout) -> None:
             "gan",
             "",
             "",
-            "note     not tested: its forward does not accept the first element of a batch: RuntimeError: ",
+            "note     not tested: forward does not accept the first element of a batch: RuntimeError: ",
         ),
         (
             "gan",

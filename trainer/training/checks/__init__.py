@@ -1,4 +1,4 @@
-"""Checks of an experiment before a long training: their order, their dependencies and their hints. Other modules implement the checks."""
+"""The checks of an experiment before a long training, with their order, dependencies and hints; the other modules implement them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CHECKS: Final = {
     ),
     "gradients": Check(
         first_epoch.gradients,
-        "look for requires_grad, detach, and modules that forward does not call; list intentionally frozen ones in the net's `frozen`",
+        "look for requires_grad, detach, and modules that forward does not call; list intentionally frozen layers in the net's `frozen`",
         ("targets", "finite", "finite gradients"),
     ),
     "one batch": Check(
@@ -72,7 +72,7 @@ CHECKS: Final = {
     ),
     "determinism": Check(
         seeding.determinism,
-        "remove calls of use_deterministic_algorithms, torch.backends and set_num_threads from the net",
+        "remove calls of use_deterministic_algorithms and set_num_threads, and changes of torch.backends, from the net",
         ("settings",),
     ),
     "batch order": Check(
@@ -97,12 +97,12 @@ CHECKS: Final = {
     ),
     "constructor": Check(
         seeding.constructor,
-        "replace the clock, os.urandom, torch.seed() and unseeded generators by torch's, NumPy's or Python's global generator",
+        "replace the clock, os.urandom, torch.seed() and unseeded generators with torch's, NumPy's or Python's global generator",
         ("settings",),
     ),
     "reader": Check(
         seeding.reader,
-        "draw random numbers of a sample from pick.generator(), or seed your own generator with pick.seed",
+        "draw a sample's random numbers from pick.generator(), or seed your own generator with pick.seed",
         ("data",),
     ),
     "training pass": Check(
@@ -121,14 +121,17 @@ CHECKS: Final = {
         ("forward",),
     ),
     "several devices": Check(
-        sharing.sharing, "use --devices 1; docs/how-to/devices.md lists what follows the shards", ("targets", "finite")
+        sharing.sharing, "use --devices 1; docs/how-to/devices.md lists what shards support", ("targets", "finite")
     ),
 }
 _PASSED: Final = {CheckStatus.PASSED, CheckStatus.NOTED}
 
 
 def run_checks(subject: CheckSubject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
-    """Run all checks in their order; an exception of the experiment is a finding, and each cause is reported once."""
+    """Run the checks in order and yield their findings. An exception of the experiment is a failed check.
+
+    A check whose message was already reported by a failed check is skipped, so that each cause is reported once.
+    """
     quieten()
     trial = Trial(subject)
     statuses: dict[str, CheckStatus] = {}
@@ -163,12 +166,12 @@ def _finding_of(name: str, check: Check, trial: Trial) -> Finding:
         return Finding(check=name, status=CheckStatus.FAILED, message=fault.message, hint=fault.hint)
     except KeyboardInterrupt:
         raise
-    except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a finding
+    except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a failed check
         return _finding_of_exception(name, fault, trial)
 
 
 def _finding_of_exception(name: str, fault: BaseException, trial: Trial) -> Finding:
-    """Return the finding for an exception, attributed as in a run; the check itself has no result."""
+    """Return a failed finding for an exception of the experiment, with the message and hint that a run would report."""
     experiment, root = trial.subject.experiment, trial.subject.root
     attributed_fault = attributed(fault, file=experiment.file, root=root, net=experiment.net.__name__)
     message = attributed_fault.message if attributed_fault else f"{type(fault).__name__}{first_line(fault)}"

@@ -1,4 +1,4 @@
-"""Checks of the dependencies of an output: evaluation repeats it, other samples do not affect it, and later inputs do not (causality)."""
+"""Checks that outputs in eval mode are deterministic and independent of other samples, and that no output depends on a later input."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HINTS: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], .
 
 
 def evaluation(trial: Trial) -> str:
-    """Pass a batch twice and validate a batch, in eval mode."""
+    """Compare the outputs of two passes in eval mode, and the weights and buffers before and after a validation step."""
     net = trial.net.eval()
     before = state_of(net)
     seed_all(1)
@@ -52,7 +52,7 @@ def evaluation(trial: Trial) -> str:
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
         place = _first_difference(net, trial.given, trial.given, lambda one, other: not torch.equal(one, other))
         raise CheckFailed(
-            f"two passes in eval mode give different outputs{place}", hint="look for random numbers drawn in forward"
+            f"two passes in eval mode return different outputs{place}", hint="look for random numbers drawn in forward"
         )
     with torch.no_grad():
         net.validation_step(trial.batch, 0)
@@ -62,7 +62,7 @@ def evaluation(trial: Trial) -> str:
 
 
 def order(trial: Trial) -> str:
-    """Pass samples in another order, with other samples, and alone, in eval mode."""
+    """Compare outputs in eval mode with the outputs for the reversed batch, for a batch of other samples, and for a single sample."""
     net, given = trial.net.eval(), trial.given
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
@@ -78,18 +78,19 @@ def order(trial: Trial) -> str:
     first = [output[:1] for output in whole]
     if not _close([output[:1] for output in outputs(net, others)], first):
 
-        def differ(one: Tensor, other: Tensor) -> bool:  # the first sample's row
+        def differ(one: Tensor, other: Tensor) -> bool:  # compares only the row of the first sample
             return one.dim() > 0 and len(one) == count and bool(module_location.far(one[:1], other[:1]).any())
 
         place = _first_difference(net, given, others, differ)
         raise CheckFailed(f"the output of the first sample depends on the other samples of its batch{place}")
     alone = outputs(net, tree_map(lambda each: each[:1].contiguous(), given))
-    shapes = [list(output.shape) for output in alone]
-    fits = shapes == [list(output.shape) for output in first]
+    shapes, expected = ([list(output.shape) for output in some] for some in (alone, first))
     require(
-        fits, f"the outputs of a batch of one have the shape {shapes}", hint="look for squeeze() without a dimension"
+        shapes == expected,
+        f"for 1 sample the net returns {listed(list(map(str, shapes)))}; expected {listed(list(map(str, expected)))}",
+        hint="look for squeeze() without a dimension",
     )
-    require(_close(alone, first), "the output of the first sample is different in a batch of one")
+    require(_close(alone, first), "the output of the first sample is different in a batch of one sample")
     return f"{counted(count, 'sample')}: each output is the same in reverse order, with other samples and alone"
 
 
@@ -107,7 +108,7 @@ def _first_difference(net: Task, given: Any, instead: Any, apart: Callable[[Tens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """An output that depends on a later input: its place, the place of the last such input, and the inputs changed to find it."""
+    """An output that depends on a later input: its position, the last position that affects it, and the changed inputs that show it."""
 
     place: int
     ahead: int
@@ -119,12 +120,12 @@ class Leak:
 
 
 def causality(trial: Trial) -> str:
-    """Change the inputs after a place and compare the outputs up to it; in eval mode, then in training mode."""
+    """Change the inputs after a position and compare the outputs up to that position, first in eval mode, then in training mode."""
     net, given = trial.net, trial.given
     if not type(net).causal:
         raise NothingToCheck("the task is not causal (`causal` is False)")
     if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
-        raise NothingToCheck(f"a batch is {list(given.shape)}: it has fewer than two positions")
+        raise NothingToCheck(f"the input has the shape {list(given.shape)}: fewer than two positions")
     places = given.shape[1]
     with evaluating(net), _restoring_buffers(net):
         if leak := _find_leak(net, given):
@@ -139,12 +140,15 @@ def causality(trial: Trial) -> str:
 
 
 def _find_leak(net: Task, given: Tensor) -> Leak | None:
-    """Return the first output that depends on a later input; raise `NothingToCheck` if the check cannot decide."""
+    """Return an output that depends on a later input, or None.
+
+    Raise `NothingToCheck` if an output has NaN or no positions, or if two passes of one batch differ.
+    """
     before = _outputs_by_position(net, given)
     if any(bool(output.isnan().any()) for output in before):
-        raise NothingToCheck("the net's output is not finite")
+        raise NothingToCheck("the net's output has NaN")
     if not all(torch.equal(one, two) for one, two in zip(before, _outputs_by_position(net, given), strict=True)):
-        raise NothingToCheck("two passes of one batch give different outputs")
+        raise NothingToCheck("two passes of one batch return different outputs")
     last = given.shape[1] - 1
     for cut in sorted({0, last // 4, last // 2, 3 * last // 4, last - 1}):
         changed = _with_changed_end(given, cut + 1)
@@ -159,7 +163,7 @@ def _find_leak(net: Task, given: Tensor) -> Leak | None:
 
 
 def _furthest_input(net: Task, given: Tensor, place: int, *, sees: int) -> int:
-    """Return the last input on which the output at `place` depends; an input at `sees` or later affects it."""
+    """Return the position of the last input on which the output at `place` depends; changes from `sees` on must affect this output."""
     before, none = _outputs_by_position(net, given), given.shape[1]
     while none - sees > 1:
         middle = (sees + none) // 2
@@ -170,12 +174,12 @@ def _furthest_input(net: Task, given: Tensor, place: int, *, sees: int) -> int:
 
 
 def _with_changed_end(given: Tensor, first: int) -> Tensor:
-    """Return the inputs unchanged up to `first`; later places hold the reversed places of other samples."""
+    """Return the inputs with the positions from `first` on replaced by the previous sample's, in reversed order."""
     return torch.cat([given[:, :first], given.roll(1, dims=0).flip(1)[:, first:]], dim=1)
 
 
 def _outputs_by_position(net: Task, given: Tensor) -> list[Tensor]:
-    """Return the output at each place: `[batch, time, ...]`."""
+    """Return the outputs that have positions, `[batch, time, ...]`. Raise `NothingToCheck` if there are none."""
     seed_all(0)
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
     if not found:
@@ -186,12 +190,12 @@ def _outputs_by_position(net: Task, given: Tensor) -> list[Tensor]:
 
 
 def _differing_positions(one: Tensor, other: Tensor) -> Tensor:
-    """Return the places `[time]` at which two outputs differ."""
+    """Return the mask `[time]` of the positions at which two outputs differ."""
     return module_location.far(one, other).flatten(2).any(dim=2).any(dim=0)
 
 
 def _leaking_module(net: Task, given: Tensor, leak: Leak) -> module_location.Call | None:
-    """Return the innermost module whose inputs do not depend on later places and whose output does."""
+    """Return the innermost module whose output depends on later positions and whose inputs do not."""
     time, kept = given.shape[1], leak.place + 1
 
     def leaks(one: Tensor, other: Tensor, *, unknown: bool = False) -> bool:
@@ -214,7 +218,7 @@ def _hint(call: module_location.Call | None) -> str | None:
 
 @contextmanager
 def _restoring_buffers(net: Task) -> Iterator[None]:
-    """Restore the buffers that passes in training mode change."""
+    """Restore the net's buffers at the end of the block: passes in training mode change them."""
     buffers = {buffer: buffer.clone() for buffer in net.buffers()}
     try:
         yield

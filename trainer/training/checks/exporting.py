@@ -1,7 +1,7 @@
-"""Checks whether a net can be exported: torch.export can export it, and the exported program returns what the net returns.
+"""Checks that torch.export can export a net, and that the exported program returns the net's outputs.
 
-The net is only called in the block of `exporting`, at the end of which random state is restored. Torch may leave tensors without values in
-the attributes of a net that it has exported, so callers pass a net that nothing else uses.
+A net is called only in the block of `exporting`, which restores the random state. torch.export can leave tensors without values in the
+attributes of a net, so callers pass a net that nothing else uses.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import lightning as L
 
 CLOSE: Final = 1e-4
-"""The largest difference of equal outputs, relative to the largest value."""
-_INPUT: Final = "set `example_input_array` in the module to what its forward takes"
+"""The largest difference between outputs that count as equal, relative to the largest value."""
+_INPUT: Final = "set `example_input_array` in the module to an input that forward accepts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,12 @@ class ExampleCall:
 
     @property
     def samples(self) -> int:
-        """The number of samples: the size of the first axis of all tensors; 0 if their sizes differ."""
+        """The number of samples: the size of the first axis of all tensors; 0 if the sizes differ, or there is no tensor."""
         sizes = {len(each) if each.ndim else 0 for each in self._tensors()}
         return sizes.pop() if len(sizes) == 1 else 0
 
     def first(self, count: int) -> ExampleCall:
-        """Return the first samples, in new tensors: a net may write into its input."""
+        """Return the arguments with the first `count` samples, in new tensors: a net may write into its input."""
         cut = tree_map_only(Tensor, lambda each: each[:count].clone(), (self.positional, dict(self.named)))
         return ExampleCall(positional=cut[0], named=cut[1])
 
@@ -67,13 +67,13 @@ class ExampleCall:
         return ExampleCall(positional=moved[0], named=moved[1])
 
     def call(self, net: Any) -> Any:
-        """Call a net, or a program, with equal random numbers for every call."""
+        """Call a net or a program with copies of the arguments; every call starts from the same random state."""
         seed_all(0)
         given = self.copy()
         return net(*given.positional, **given.named)
 
     def dims(self, dim: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the same arguments, with a dimension of any size as the first dimension of each tensor."""
+        """Return the dynamic shapes of the arguments: `dim` for the first dimension of each tensor."""
         placed = tree_map_only(Tensor, lambda each: {0: dim} if each.ndim else {}, (self.positional, dict(self.named)))
         return placed[0], placed[1]
 
@@ -83,7 +83,7 @@ class ExampleCall:
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """Compute no gradients and show no warnings in the block; restore the random state of torch, NumPy and Python at its end."""
+    """Disable gradients and warnings in the block; restore the random state of torch, NumPy and Python at its end."""
     with isolate_rng(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -91,8 +91,8 @@ def exporting() -> Iterator[None]:
 
 @contextmanager
 def served(net: nn.Module) -> Iterator[None]:
-    """Set the net to eval mode, without code compiled by torch.compile, in the block; restore modes and buffers at its end."""
-    states = [(each, each.training, each._compiled_call_impl) for each in net.modules()]  # noqa: SLF001 - it has no public name
+    """Set the net to eval mode and disable torch.compile for its modules in the block; restore both, and the buffers, at its end."""
+    states = [(each, each.training, each._compiled_call_impl) for each in net.modules()]  # noqa: SLF001 - there is no public name
     owners = [each._buffers for each in net.modules()]  # noqa: SLF001 - where torch keeps them
     buffers = [
         (owner, name, found, found.clone()) for owner in owners for name, found in owner.items() if found is not None
@@ -110,9 +110,9 @@ def served(net: nn.Module) -> Iterator[None]:
 
 
 def export(net: Any, example: ExampleCall, *, dim: Any, file: Path, root: Path) -> Any:
-    """Return the net as a program of torch.export; `dim` is the number of samples, None for the example's.
+    """Export the net with torch.export and return the program; `dim` is the dimension of the samples, None to fix the example's size.
 
-    Raise `CheckFailed` with the first line of torch's reason, and the place in the code of the experiment in `file`.
+    Raise `CheckFailed` if the export fails, with the first line of torch's message and the line of the experiment in `file`.
     """
     given = example.copy()
     shapes: Any = None
@@ -120,7 +120,9 @@ def export(net: Any, example: ExampleCall, *, dim: Any, file: Path, root: Path) 
         positional, named = given.dims(dim)
         names = [*inspect.signature(net.forward).parameters][: len(positional)]
         shapes = dict(zip(names, positional, strict=False)) | named if named else positional
-    seed_all(1)  # not the seed of the compared calls: a number that Python draws becomes a constant of the program
+    seed_all(
+        1
+    )  # not the seed of the compared calls: a number drawn by Python becomes a constant of the program, and has to differ
     try:
         return torch.export.export(net, given.positional, dict(given.named), dynamic_shapes=shapes).module()
     except Exception as fault:
@@ -130,13 +132,16 @@ def export(net: Any, example: ExampleCall, *, dim: Any, file: Path, root: Path) 
 
 
 def require_equal_outputs(net: Any, program: Any, example: ExampleCall) -> bool:
-    """Raise `CheckFailed` if a program returns something else than the net; return whether every bit is equal."""
+    """Return whether a program's outputs are bit-identical to the net's. Raise `CheckFailed` if it raises or they are not close."""
     try:
         found = tree_leaves(example.call(program))
     except Exception as fault:
         raise CheckFailed(f"the exported program raises {type(fault).__name__}{first_line(fault)}") from fault
     expected = tree_leaves(example.call(net))
-    require(len(found) == len(expected), f"the exported program returns {len(found)} values; the net {len(expected)}")
+    require(
+        len(found) == len(expected),
+        f"the exported program returns {len(found)} values; the net returns {len(expected)}",
+    )
     pairs = [(one, other) for one, other in zip(found, expected, strict=True) if isinstance(other, Tensor)]
     for one, other in pairs:
         is_equal = isinstance(one, Tensor) and one.shape == other.shape and not bool(far(one, other).any())
@@ -145,7 +150,7 @@ def require_equal_outputs(net: Any, program: Any, example: ExampleCall) -> bool:
 
 
 class FirstBatch(Callback):
-    """Keeps the module and the first batch of a training."""
+    """A callback that keeps the module and the first batch of a training."""
 
     def __init__(self) -> None:
         self.net: L.LightningModule | None = None
@@ -160,7 +165,8 @@ class FirstBatch(Callback):
 def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
     """Export a trained plain module with its example, or with the input in a batch; return the text of the finding.
 
-    Raise `CheckFailed` with the reason if it cannot be exported, `CheckNote` and `NothingToCheck` if that cannot be tested.
+    Raise `CheckFailed` if the module cannot be exported, `CheckNote` if its forward is missing or does not accept the input, and
+    `NothingToCheck` if no step was taken.
     """
     net = seen.net
     if net is None:
@@ -174,8 +180,8 @@ def exportable(seen: FirstBatch, *, file: Path, root: Path) -> str:
         try:
             example.call(net)
         except Exception as fault:
-            source = "its example_input_array" if is_own else "the first element of a batch"
-            message = f"not tested: its forward does not accept {source}: {type(fault).__name__}{first_line(fault)}"
+            source = "`example_input_array`" if is_own else "the first element of a batch"
+            message = f"not tested: forward does not accept {source}: {type(fault).__name__}{first_line(fault)}"
             raise CheckNote(message, hint=_INPUT) from fault
         return _export(net, example, file=file, root=root)
 
@@ -195,12 +201,12 @@ def _export(net: L.LightningModule, example: ExampleCall, *, file: Path, root: P
             require_equal_outputs(net, program, example.first(max(1, count // 2)))
             sizes = "batches of any size"
         except CheckFailed:
-            pass  # it is a program for one size
+            pass  # the program supports only the example's batch size
     return f"torch.export can export the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
 
 
 def _example(net: L.LightningModule, batch: Any) -> tuple[ExampleCall, bool]:
-    """Return the arguments of the module's forward, and whether the module has an example of them."""
+    """Return example arguments for the module's forward, and whether they are its `example_input_array`."""
     given = getattr(net, "example_input_array", None)
     if given is not None:
         if isinstance(given, Mapping):

@@ -56,7 +56,7 @@ def settings(trial: Trial) -> str:
 
 
 def data(trial: Trial) -> str:
-    """Read a batch of each split, and all real samples with the inspection of a run."""
+    """Read batches of each split, and inspect every sample of real data as a run does."""
     seen = trial.inspection
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in trial.rows.items())
     for split in SPLITS:
@@ -68,19 +68,19 @@ def data(trial: Trial) -> str:
 
 
 def _require_finite_data(trial: Trial, seen: Inspection) -> None:
-    """Check for NaN and infinities that the net does not handle; another check reports any other failure of the net."""
+    """Check the data for NaN and infinities that the net does not handle; other checks report any other failure of the net."""
     if not trial.subject.experiment.has_package_steps:
         return
     try:
         require_finite_losses(trial.fresh(), trial.whole, seen, trial.on_device)
     except RepriseError:
         raise
-    except Exception:  # noqa: BLE001 - `forward` and `targets` report it, with its place
+    except Exception:  # noqa: BLE001 - the checks `forward` and `targets` report the exception with its location
         return
 
 
 def declared(trial: Trial) -> str:
-    """Compare a batch of each split with the dataset's declaration."""
+    """Compare batches of each split with the dataset's declaration."""
     fields = {split: _declared_fields(trial.subject.declaration_of(split)) for split in SPLITS}
     if not any(fields.values()):
         raise NothingToCheck(f"the declaration of {trial.subject.names} has neither [twin] nor [sample]")
@@ -117,7 +117,7 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
 
 
 def forward(trial: Trial) -> str:
-    """Pass a batch through the net."""
+    """Pass a batch through the net, and check the shapes of its outputs."""
     net = trial.fresh()
     count = len(leaves(trial.given)[0])
     try:
@@ -142,7 +142,7 @@ def forward(trial: Trial) -> str:
 
 
 def targets(trial: Trial) -> str:
-    """Compute loss and metrics of the batches of each split."""
+    """Compute the loss of each training batch, and the metrics of val and test."""
     _require_classes(trial)
     net = trial.fresh()
     if trial.subject.experiment.has_package_steps:
@@ -181,13 +181,13 @@ def _value_notes(trial: Trial, net: Task) -> list[str]:
 
 
 def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:
-    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - a task looks up its fields there
+    given, wanted = net._input_and_target(batch)  # noqa: SLF001 - a task selects its fields in this method
     with torch.enable_grad():
         return called(net, given), wanted
 
 
 def _loss(net: Task, batch: Batch) -> float:
-    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - a task looks up its fields there
+    net.check_batch(*net._input_and_target(batch))  # noqa: SLF001 - a task selects its fields in this method
     loss: Any = net.training_step(batch, 0)
     single = isinstance(loss, torch.Tensor) and loss.dim() == 0
     require(single, f"the loss of a batch is {_described(loss)}; expected a single number")
@@ -232,7 +232,7 @@ def finite_gradients(trial: Trial) -> str:
 
 
 def gradients(trial: Trial) -> str:
-    """Check for parameters that are frozen, unused, without a gradient, or not changed by an optimizer."""
+    """Check for parameters that are unintentionally frozen, never get a nonzero gradient, or are changed by no step."""
     watch = trial.watched
     net = watch.net
     patterns = trial.subject.resolved.settings.value_of("frozen")
@@ -253,7 +253,7 @@ def gradients(trial: Trial) -> str:
 
 
 def overfits(trial: Trial) -> str:
-    """Train repeatedly on one batch."""
+    """Check that repeated training on one batch reduces its loss."""
     watch = trial.watched
     if watch.of_several:
         raise NothingToCheck(
@@ -272,7 +272,10 @@ def overfits(trial: Trial) -> str:
 
 
 def outputs(net: Task, given: Any) -> list[Tensor]:
-    """Return every output tensor of the net; if a module raises, its name is added to the exception as a note."""
+    """Return every output tensor of the net. Raise `DatasetError` if there is none.
+
+    If a module raises, a note with its name and inputs is added to the exception.
+    """
     with torch.no_grad():
         try:
             returned = called(net, given)

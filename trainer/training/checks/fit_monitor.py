@@ -1,4 +1,4 @@
-"""The monitor of a short fit: losses, gradients, NaN and infinity, and changed weights. Ends the fit once the loss has halved."""
+"""The monitor of a short fit: it records losses, gradients and changed weights, and ends the fit once the loss has halved."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _HALF: Final = 0.5
 
 
 class FitObservations(Callback):
-    """The observations of a fit."""
+    """A callback that observes a fit and ends it early."""
 
     def __init__(self) -> None:
         self.net: Task
         self.losses: list[float] = []
         self.reached: set[str] = set()
-        """Parameters that had a nonzero gradient at a step."""
+        """Parameters that had a nonzero gradient at some step."""
         self.odd: dict[str, int] = {}
-        """Parameters with a gradient of NaN or infinity, and the step, counted from 1."""
+        """Parameters that had NaN or infinity in a gradient, with the first such step, counted from 1."""
         self.before: dict[str, Tensor] = {}
         self.steps = 0
 
@@ -65,13 +65,13 @@ class FitObservations(Callback):
         self.losses.append(float(loss.detach()))
 
     def on_before_optimizer_step(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
-        """Check every gradient."""
+        """Record which gradients are nonzero and which have NaN or infinity."""
         self._look(pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, _net: object, _outputs: object, _batch: object, batch_idx: int
     ) -> None:
-        """End the fit if further steps add no information."""
+        """End the fit if the loss has halved, or if a loss or gradient is not finite."""
         self.steps = batch_idx + 1
         enough = self.steps >= _LAST and not self.of_several and self.fell(_HALF)
         trainer.should_stop = trainer.should_stop or enough or not self.is_sound

@@ -1,6 +1,6 @@
 """The location of a problem in a net: the innermost module, by name and type, found by comparing two passes call by call.
 
-Outputs are compared with a tolerance, because kernels for other sizes add in another order.
+Outputs are compared with a tolerance, because a kernel may add in another order for another batch size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Differ = Callable[[Tensor, Tensor], bool]
 
 TOLERANCE: Final = 1e-4
-"""The largest difference of equal values, relative to the largest value."""
+"""The largest difference between values that count as equal, relative to the largest value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def grouped(net: nn.Module, names: Sequence[str], *, most: int = 4) -> str:
 
 @contextmanager
 def recording(net: nn.Module) -> Iterator[Pass]:
-    """Record every call of every module in the block."""
+    """Record every call of every module in the block. An exception gets a note with the innermost running module and its inputs."""
     seen, handles = Pass(), []
     for name, module in net.named_modules():
         begin, end = _hooks(seen, name)
@@ -95,7 +95,7 @@ def recording(net: nn.Module) -> Iterator[Pass]:
 
 
 def record_pass(net: nn.Module, given: Any, *, seed: int = 0) -> Pass:
-    """Record every call of a pass with this seed."""
+    """Record every call of every module in a pass that starts from `seed`."""
     seed_all(seed)
     with torch.no_grad(), recording(net) as seen:
         called(net, given)
@@ -103,9 +103,9 @@ def record_pass(net: nn.Module, given: Any, *, seed: int = 0) -> Pass:
 
 
 def first_difference(one: Pass, other: Pass, differ: Differ, *, given: Differ | None = None) -> Call | None:
-    """Return the first call with different outputs for equal inputs; None if the passes call different modules.
+    """Return the first call with different outputs for equal inputs; None if there is none before the passes call different modules.
 
-    `given` compares the inputs, if they need another comparison.
+    `given` compares the inputs; by default, `differ` does.
     """
     for here, there in zip(one.ended, other.ended, strict=False):
         if here.name != there.name:
@@ -147,7 +147,7 @@ def _described(given: Sequence[Tensor]) -> str:
 
 
 def far(one: Tensor, other: Tensor) -> Tensor:
-    """Return which values of two tensors of one shape differ; NaN equals only NaN, infinity only the same infinity.
+    """Return the mask of the values that differ between tensors of the same shape; NaN equals only NaN, infinity the same infinity.
 
     >>> far(torch.tensor([1.0, 2.0, torch.inf]), torch.tensor([1.00001, 2.1, torch.inf])).tolist()
     [False, True, False]

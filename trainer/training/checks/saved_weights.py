@@ -53,7 +53,7 @@ def saving(trial: Trial) -> str:
 
 
 def _checkpoint(net: Task) -> dict[str, Any]:
-    """Return the net's part of a checkpoint; the check `resuming` tests hooks that need the trainer."""
+    """Return the net's part of a checkpoint. A hook that needs the trainer is tested by the check `resume`."""
     checkpoint: dict[str, Any] = {"state_dict": net.state_dict()}
     try:
         net.on_save_checkpoint(checkpoint)
@@ -64,7 +64,7 @@ def _checkpoint(net: Task) -> dict[str, Any]:
 
 
 def resuming(trial: Trial) -> str:
-    """Train twice as many steps without interruption, and again from the checkpoint in the middle."""
+    """Compare an uninterrupted training with one that is resumed from the checkpoint in its middle."""
     whole, folder = train_few(trial, "whole"), trial.subject.folder
     previous = folder / "whole" / FOLDER / PREVIOUS
     if not previous.exists():
@@ -76,14 +76,17 @@ def resuming(trial: Trial) -> str:
     if saved.best and saved.best.path != saved.path:
         (again / saved.best.path).hardlink_to(folder / "whole" / FOLDER / saved.best.path)
     rest = train_few(trial, "again", saved=saved)
-    require(rest.steps == whole.steps, f"{rest.steps} steps were run instead of {whole.steps}")
+    require(rest.steps == whole.steps, f"the resumed training ended at step {rest.steps}; expected {whole.steps}")
     odd = _differing(folder)
     require(not odd, f"after step {saved.step} of {whole.steps}, the resumed training differs in {listed(odd)}")
-    return f"{saved.step} steps, resumed for {whole.steps - saved.step} more, equal {whole.steps} steps bit for bit, with the optimizer"
+    return f"{saved.step} steps, resumed for {whole.steps - saved.step} more, equal {whole.steps} steps bit for bit, also in the optimizer"
 
 
 def train_few(trial: Trial, name: str, *, saved: Saved | None = None, **settings: object) -> Trained:
-    """Train six steps on the first samples into a folder of this name, with some settings changed."""
+    """Train on the first samples, by default six steps, into the folder `name`; resume from `saved`, if given.
+
+    `settings` replace the subject's settings. Set `trial.lenient_ledger` on first use.
+    """
     subject = trial.subject
     declared, few = trial.first_samples
     net = _with_samples(subject, few)
@@ -96,7 +99,7 @@ def train_few(trial: Trial, name: str, *, saved: Saved | None = None, **settings
 
 
 def _with_samples(subject: CheckSubject, few: Samples) -> type[Task]:
-    """Return the net's class with few samples; all samples are opened too, to bind the settings of the net's own reader."""
+    """Return a subclass of the net that reads `few`. It also opens all samples, to bind the settings of the net's own reader."""
     kind = subject.experiment.net
 
     def samples(net: Task, *_: object) -> Samples:
@@ -120,7 +123,7 @@ def exporting_any_size(trial: Trial) -> str:
     """Export the net as a torch program for any number of samples, and compare its output with the net's."""
     subject = trial.subject
     with exporting():
-        net = trial.fresh()  # the trained net stays as it is
+        net = trial.fresh()  # torch.export may change the net that it exports
         net.load_state_dict(trial.net.state_dict())
         net.eval()
         example = ExampleCall(positional=trial.given if isinstance(trial.given, tuple) else (trial.given,))

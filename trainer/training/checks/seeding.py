@@ -1,7 +1,8 @@
-"""Checks that random values follow from the seed: the initial weights, the samples, a pass in training mode.
+"""Checks that the initial weights, the samples and a pass in training mode depend on no random source other than the seed.
 
-Each value is read when the checks begin, and again with equal seeds after other samples were read, the global generators advanced, and a
-second passed. Values that differ only between processes, such as a process id, are not detected: `check --bits` runs two processes.
+Each value is read when the checks begin, and again with equal seeds after other samples were read, the global generators were advanced,
+and a second has passed. Values that differ only between processes, such as a process id, are not detected: use `check --bits`, which runs
+two processes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
 
 
 def read_first_values(trial: Trial) -> None:
-    """Read each value once, when the checks begin; the check of the same name reports a failure."""
+    """Read each value once, when the checks begin. A failure is ignored: the check that uses the value reads it again and reports it."""
     for name, read in _VALUES.items():
         with suppress(Exception):
             trial.first_values[name] = (monotonic(), read(trial))
@@ -62,7 +63,10 @@ def constructor(trial: Trial) -> str:
 
 
 def reader(trial: Trial) -> str:
-    """Read some samples twice with equal global generators, then with each generator at another position."""
+    """Read some samples twice from the same state of the global generators, then from another state of each generator.
+
+    With a transform, read transformed samples twice too.
+    """
     first, second = _first_and_second(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
@@ -82,7 +86,7 @@ def reader(trial: Trial) -> str:
 
 
 def determinism(trial: Trial) -> str:
-    """Check whether the net, when created and run, changes a torch switch that the level requires."""
+    """Check that creating the net and passing a batch change no switch of torch; at level `off` nothing is checked."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
         return "determinism is off: bit-identical results are not guaranteed"
@@ -91,7 +95,7 @@ def determinism(trial: Trial) -> str:
     choose_exact_kernels()  # as a run does: with torch's defaults, a change by the net could go unnoticed
     before = read_switches()
     try:
-        with suppress(Exception):  # the check of the same name reports a failing pass
+        with suppress(Exception):  # the check `training pass` reports an exception of the pass
             _training_loss(trial)
         _require_equal(before, read_switches())
     finally:
@@ -101,7 +105,7 @@ def determinism(trial: Trial) -> str:
 
 def _require_equal(before: Switches, now: Switches) -> None:
     if odd := [name for name, value in before.items() if now.get(name) != value]:
-        changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {before[odd[0]]}"
+        changed = f"{odd[0]} was {before[odd[0]]} and is {now.get(odd[0], 'not readable')}"
         raise CheckFailed(
             f"the net changes a switch of torch: {changed}",
             hint=f"remove what sets {listed(odd)}, or use --determinism off",
@@ -111,7 +115,7 @@ def _require_equal(before: Switches, now: Switches) -> None:
 def training_pass(trial: Trial) -> str:
     """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
-        raise NothingToCheck("manual optimization: the training_step needs a complete training")
+        raise NothingToCheck("manual optimization: training_step needs a complete training")
     first, second = _first_and_second(trial, "training pass")
     if not _equal(first, second):
         raise CheckFailed(
@@ -130,7 +134,7 @@ def _first_and_second(trial: Trial, name: str) -> tuple[Any, Any]:
 
 
 def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
-    """Read samples, after other samples, with every global generator at one position except the generator that `draw` advances."""
+    """Read samples, after other samples, from a fixed state of the global generators; `draw` changes the state of one generator."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
     if trial.first_values:
         trial.samples.batch([Pick(index=row, epoch=1) for row in rows[::-1]])
@@ -158,7 +162,7 @@ def _training_loss(trial: Trial) -> Tensor:
 
 
 def _equal(one: Tensor, other: Tensor | None) -> bool:
-    """Return whether two tensors have equal bits; equal NaN values count as equal."""
+    """Return whether two tensors are bit-identical; NaN values with equal bits count as equal."""
     if other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     with suppress(RuntimeError):
@@ -172,4 +176,4 @@ _VALUES: Final[Mapping[str, Callable[[Trial], Any]]] = {
     "transform": _transformed,
     "training pass": _training_loss,
 }
-_OWN_GENERATOR: Final = "a counter, the clock, or the reader's own generator: draw only from pick.generator()"
+_OWN_GENERATOR: Final = "look for a counter, the clock or the reader's own generator; draw only from pick.generator()"

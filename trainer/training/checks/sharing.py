@@ -1,4 +1,4 @@
-"""The check whether several devices can share the batches of a training: it trains two shards in one process."""
+"""The check of whether several devices can share the batches of a training: it trains with two shards in one process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STEPS: Final = 2
 
 
 def sharing(trial: Trial) -> str:
-    """Train two steps with two shards; raise `CheckNote` with the reason if the net trains on one device only."""
+    """Train two steps with two shards. Raise `CheckNote` if the net trains on one device only."""
     size = min(trial.batch_size, len(trial.rows["train"])) // 2 * 2
     if not size:
-        raise NothingToCheck("a batch of one sample has no shards")
+        raise NothingToCheck("a batch of one sample cannot be divided into shards")
     try:
         train_few(trial, "shards", shards=2, batch_size=size, max_steps=_STEPS, checkpoint_every=None, monitor=None)
     except (SettingError, ExperimentError) as fault:
@@ -29,5 +29,9 @@ def sharing(trial: Trial) -> str:
     layers = [name for name, each in trial.fresh().named_modules() if isinstance(each, _NormBase)]
     own = f"; {layers[0]} normalizes with the statistics of a shard" if layers else ""
     why = unsuitable(trial.fresh())
-    fsdp = f"; not with --strategy fsdp: {why}" if why else "; with --strategy fsdp their number changes the result"
+    fsdp = (
+        f"; not with --strategy fsdp: {why}"
+        if why
+        else "; with --strategy fsdp the result depends on the number of devices"
+    )
     return f"{_STEPS} steps with 2 shards{own}{fsdp}"

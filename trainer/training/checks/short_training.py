@@ -1,4 +1,4 @@
-"""Short trainings of an experiment, with the package's own `train` and without external services: for checks and for baselines.
+"""Short trainings of an experiment for checks and baselines, with the package's own `train` and without external services.
 
 A baseline's runs take about a minute on synthetic data, with several seeds or with perturbed weights; `trainer.comparison.baseline`
 judges the results. The check `settings used` reads the ledger of a short training.
@@ -52,13 +52,13 @@ _QUIET: Final[dict[str, Any]] = {
 
 
 class LenientLedger(Ledger):
-    """A ledger that lets a training begin although a given setting has no effect, and reports the setting afterwards."""
+    """A ledger that lets a training begin although a given setting has no effect, and records the setting."""
 
     idle_then: list[str] | None = None
     """The given settings without an effect before the first step; None if no first step was reached."""
 
     def require_bound(self) -> None:
-        """Record the unused settings: in a run, a use in the test would be too late."""
+        """Record the unused settings instead of raising: a run rejects them before its first step, even if its test uses them."""
         self.idle_then = self.unbound()
 
 
@@ -89,7 +89,7 @@ def train_shortly(subject: CheckSubject, into: Path, ledger: Ledger, *, saved: S
 
 
 def settings_used(trial: Trial) -> str:
-    """Read the ledger of a short training, as `train` reads its own before the first step and at the end."""
+    """Check the ledger of a short training for unused settings, as a run does before its first step and at its end."""
     ledger = trial.lenient_ledger
     if ledger is None or ledger.idle_then is None:
         raise NothingToCheck("no short training reached its first step")
@@ -108,7 +108,7 @@ def settings_used(trial: Trial) -> str:
 def small_subject(
     experiment: Experiment, resolved: Resolved[Any], declared: Sequence[Dataset], *, root: Path, folder: Path
 ) -> CheckSubject:
-    """Return the experiment with its own settings, in small batches on the CPU, with synthetic twins of eight batches."""
+    """Return a subject with the experiment's own settings, small batches on the CPU, and synthetic twins of eight batches."""
     size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
     return CheckSubject(
@@ -122,7 +122,7 @@ def small_subject(
 
 
 def seed_results(subject: CheckSubject, *, seeds: int) -> Iterator[dict[str, float]]:
-    """Yield the result metrics for each seed from 0."""
+    """Train once for each seed from 0, and yield the result metrics."""
     quieten()
     for seed in range(seeds):
         with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def seed_results(subject: CheckSubject, *, seeds: int) -> Iterator[dict[str, flo
 
 
 def perturbed_results(subject: CheckSubject, *, times: int) -> Iterator[dict[str, float]]:
-    """Yield the result metrics of seed 0 with the last bits of the initial weights perturbed, to measure the effect of rounding."""
+    """Train with seed 0 and perturbed last bits of the initial weights, and yield the result metrics: they show the effect of rounding."""
     for number in range(1, times + 1):
         experiment = replace(subject.experiment, net=_with_perturbed_weights(subject.experiment.net, number))
         moved = replace(subject, experiment=experiment, folder=subject.folder / f"nudge{number}")

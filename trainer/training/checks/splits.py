@@ -1,7 +1,7 @@
-"""Check of the splits: samples of val and test must not be in the training split.
+"""The check of the splits: samples of val and test must not be in the training split.
 
-Samples are equal by number, by file, by the net's input, or if two windows of a text share bytes. Near duplicates, such as another crop of
-one picture, are not detected.
+Two samples are equal if their numbers, their files or the net's inputs are equal; two windows of a text, if they share bytes. Near
+duplicates, such as another crop of a picture, are not detected.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ _FILES: Final = 1_000_000
 _MOST: Final = 100_000
 _LEAST: Final = 1_000
 _BYTES: Final = 256 << 20
-"""Limits of the check: all samples, or this many bytes within a minimum and maximum number of samples; by digests, a number of files."""
+"""Limits of the comparison: `_FILES` samples if their files' digests are compared; otherwise the samples that `_BYTES` hold, between
+`_LEAST` and `_MOST`."""
 _TOO_MUCH: Final = 0.5
-"""The fraction of a split that may also be in the training split: lines of a text and rows with few columns repeat."""
+"""The fraction of a split that may also be in the training split: lines of a text, and rows with few columns, repeat."""
 _SHOWN: Final = 3
 LEARNED, *MEASURED = SPLITS
 Identity = Callable[[int], tuple[bytes, int]]
-"""Returns the identity of a sample's content and its size, by the sample's number."""
+"""A function that takes the number of a sample, and returns a digest of its content and the content's size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """Overlap of a split with the training split: the number of samples, and their fraction of the split's values."""
+    """The overlap of a split with the training split: the number of samples, and their fraction of the split's content."""
 
     split: str
     count: int
@@ -53,7 +54,7 @@ class Common:
     examples: Sequence[tuple[int, int]]
     """Numbers of equal samples, in this split and in the training split."""
     verbs: tuple[str, str] = ("is in", "are in")
-    """For one sample and for several."""
+    """The verb for one sample and for several."""
 
     def describe(self) -> str:
         """Return the text of the finding."""
@@ -62,11 +63,11 @@ class Common:
 
 
 def splitting(trial: Trial) -> str:
-    """Compare the splits with each other: numbers, then bytes."""
+    """Compare the splits with each other: first the numbers of their samples, then the contents."""
     for one, other in combinations(SPLITS, 2):
         both = np.intersect1d(_numbers(trial.rows[one]), _numbers(trial.rows[other]))
         if len(both):
-            message = f"{counted(len(both), 'sample')} {_is(len(both))} in {one} and in {other}, as sample {both[0]}"
+            message = f"{counted(len(both), 'sample')} {_is(len(both))} in {one} and in {other}; the first is {both[0]}"
             raise CheckFailed(message, hint="correct [splits] in the dataset's declaration")
     if trial.subject.made_up:
         raise NothingToCheck("the samples are synthetic")
@@ -129,7 +130,7 @@ def _sample_limit(samples: Samples, row: int) -> int:
 
 
 def _spaced_rows(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Sequence[int]]:
-    """Return the samples to compare, evenly spaced: a quarter of `most` of each measured split, the rest from the training split."""
+    """Return evenly spaced samples to compare: at most a quarter of `most` from val and from test, the rest from train."""
     found: dict[str, Sequence[int]] = {}
     left = most
     for name in (*(each for each in MEASURED if each in rows), LEARNED):
@@ -140,7 +141,7 @@ def _spaced_rows(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, S
 
 
 def _by_files(samples: Samples, data: Sequence[Any]) -> Identity | None:
-    """Identify samples by their files' digests, if each sample is a file of a manifest: no sample is read."""
+    """Return the identity by the files' digests in the manifest, which reads no sample; None if a sample is not a file of a manifest."""
     parts = [(own.layout, first) for own, first in _parts(samples)]
     if not all(layout.files and layout.ends is None for layout, _ in parts):
         return None
@@ -158,10 +159,10 @@ def _by_files(samples: Samples, data: Sequence[Any]) -> Identity | None:
 
 
 def _by_bytes(trial: Trial, some: Sequence[int]) -> Identity:
-    """Identify samples by the net's input; raise `NothingToCheck` if the input is unknown or differs between epochs."""
+    """Return the identity by the net's input. Raise `NothingToCheck` if the input is unknown or differs between epochs."""
     field, samples = trial.input_field, trial.samples
     if field not in samples.sample(Pick(index=some[0])):
-        raise NothingToCheck("the experiment's own steps select the net's input")
+        raise NothingToCheck("the net's input is unknown: the experiment's own steps select it")
     pairs = [[samples.sample(Pick(index=row, epoch=epoch))[field] for epoch in (0, 1)] for row in some]
     if not all(one.equal(other) for one, other in pairs):
         raise NothingToCheck(
@@ -189,7 +190,7 @@ def _equal(identity: Identity, compared: Mapping[str, Sequence[int]]) -> list[Co
 
 
 def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], reader: TextReader) -> list[Common]:
-    """Return windows of val and test that share bytes with a window of train: possible if the step is shorter than a window."""
+    """Return the windows of val and of test that share bytes with a window of train, if the step is shorter than a window."""
     reach, unit = (reader.window - 1) // reader.step, "tokens" if reader.tokens else "bytes"
     verbs = (f"shares {unit} with windows of", f"share {unit} with windows of")
     learned = np.append(np.sort(_numbers(rows[LEARNED])), np.iinfo(np.int64).max)

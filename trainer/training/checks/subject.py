@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LARGEST_BATCH: Final = 32
 BATCHES: Final = 8
-"""Number of checked batches of the training split; of other splits one batch."""
+"""The number of checked batches of the training split; val and test have one checked batch each."""
 SPLITS: Final = ("train", "val", "test")
 
 
@@ -63,9 +63,9 @@ class CheckSubject:
     folder: Path
     """The folder for the files that a training writes."""
     steps: int = 100
-    """Maximum number of steps of the short fit."""
+    """The maximum number of steps of the short fit."""
     made_up: bool = False
-    """Whether the data are synthetic."""
+    """Whether the data is synthetic."""
     inspection: CachedInspection | None = None
     """Storage for the inspection of real data."""
     say: Callable[[str], None] = lambda _: None
@@ -86,7 +86,7 @@ class CheckSubject:
 
 
 class Trial:
-    """An experiment under check; its objects are created at their first use."""
+    """An experiment that is being checked; its objects are created on first use."""
 
     def __init__(self, subject: CheckSubject) -> None:
         """Limit the batch size, and use no worker processes."""
@@ -99,15 +99,15 @@ class Trial:
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.lenient_ledger: LenientLedger | None = None
-        """The ledger of the last short training; None before the first."""
+        """The ledger of the first short training; None before it."""
         self.switches = read_switches()
         self.first_values: dict[str, tuple[float, Any]] = {}
-        """The first value of each check of seeding and its time."""
+        """For each value of the checks in `seeding`: the time of its first reading, in seconds, and the value."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
         self.double = settings.value_of("precision") == "64-true"
 
     def fresh(self, *, seed: int = 0) -> Task:
-        """Return a new net, ready for steps."""
+        """Return a new net on the device, fitted to the training split and ready for steps."""
         seed_all(derived(seed, "init"))
         net = self.subject.experiment.make_net()
         net.fit_to_train(self.train_split)
@@ -121,7 +121,10 @@ class Trial:
 
     @cached_property
     def opened(self) -> tuple[Dataset, Samples]:
-        """Open the samples of all datasets with the net's reader; return their declaration, too. Raise `DatasetError`."""
+        """Open the samples of all datasets with the net's reader; return their common declaration and the samples.
+
+        Raise `DatasetError` if the samples cannot be opened, or the datasets do not fit together.
+        """
         return open_joined(self.subject.datasets, self.subject.experiment.make_net().samples)
 
     @property
@@ -141,7 +144,7 @@ class Trial:
 
     @cached_property
     def rows(self) -> dict[str, Any]:
-        """Return each split's rows."""
+        """Return the numbers of each split's samples."""
         layout, declared = self.samples.layout, self.declared
         return {name: select(name, declared.splits, layout, dataset=declared.name) for name in SPLITS}
 
@@ -152,7 +155,10 @@ class Trial:
 
     @cached_property
     def inspection(self) -> Inspection | None:
-        """Inspect real data or load the stored inspection; None for a synthetic dataset; raise `DatasetError`."""
+        """Inspect real data, or load the stored inspection; None for a synthetic dataset.
+
+        Raise `DatasetError` if a sample cannot be read.
+        """
         if self.subject.made_up:
             return None
         inspector = Inspector(data=self.whole, stored=self.subject.inspection, say=self.subject.say)
@@ -165,33 +171,36 @@ class Trial:
         return select_rows(self.declared, self.samples, rows)
 
     def _most(self, split: str) -> int:
-        """Return how many samples to use: avoid a last batch of one sample if possible; another check covers the run's last batch."""
+        """Return how many samples of a split to use; the last batch has one sample only if the split has only one.
+
+        The check `forward` covers the last batch of a run.
+        """
         count = min(self.batch_size * (BATCHES if split == "train" else 1), len(self.rows[split]))
         return count - 1 if count % self.batch_size == 1 and count > 1 else count
 
     def batches(self, split: str, *, as_read: bool = False) -> list[Batch]:
-        """Read the few batches of a split, in the order of its first epoch; `as_read`: without the net's transform."""
+        """Read the checked batches of a split, in the order of the first epoch; `as_read` omits the net's transform."""
         data = call_configured(RunData, *self.first_samples, None if as_read else self.transform)
         return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property
     def batch(self) -> Batch:
-        """Read a training batch."""
+        """Return the first training batch."""
         return self.batches("train")[0]
 
     @cached_property
     def given(self) -> Any:
         """Return the net's input from the batch."""
-        return self.fresh()._input_and_target(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
+        return self.fresh()._input_and_target(self.batch)[0]  # noqa: SLF001 - a task selects its fields in this method
 
     @cached_property
     def input_field(self) -> str:
         """Return the name of the net's input field; an empty string if the task names no field."""
-        return next(iter(self.fresh()._used), "")  # noqa: SLF001 - a task looks up its fields there
+        return next(iter(self.fresh()._used), "")  # noqa: SLF001 - there is no public name
 
     @cached_property
     def watched(self) -> FitObservations:
-        """Train on this batch until its loss has halved: with the settings' optimizer, without warm-up and schedule."""
+        """Train on the batch, without warm-up or schedule, until its loss has halved; return the observations."""
         return self.fit(FitObservations())
 
     def fit(self, watch: FitObservations, *, faster: float = 1.0) -> FitObservations:
@@ -211,13 +220,13 @@ class Trial:
                 "logger": False,
             }
             options |= {"devices": 1, "strategy": "auto", "callbacks": [call_configured(SeedEveryStep), watch]}
-            again: Any = DataLoader([self.batch] * steps, batch_size=None)  # type: ignore[arg-type] # a list will do
+            again: Any = DataLoader([self.batch] * steps, batch_size=None)  # type: ignore[arg-type] # DataLoader accepts a list
             small_trainer(self.subject.device, self.subject.folder, **options).fit(watch.net, train_dataloaders=again)
         return watch
 
     @cached_property
     def net(self) -> Task:
-        """Return the net after the short fit, or a new net if the fit had NaN or infinity."""
+        """Return the net after the short fit, or a new net if a loss or gradient of the fit was not finite."""
         learnt = self.watched.net if self.watched.is_sound else None
         return self._placed(learnt) if learnt is not None else self.fresh()
 
@@ -267,7 +276,7 @@ class SelectedSamples(Samples):
 
     @property
     def alphabet(self) -> Alphabet:
-        """The numbers of a text."""
+        """The numbers of a text in a sample."""
         return self.whole.alphabet
 
     def _original(self, pick: Pick) -> Pick:
@@ -277,7 +286,7 @@ class SelectedSamples(Samples):
 def select_rows(
     declared: Dataset, whole: Samples, rows: Mapping[str, Sequence[int]]
 ) -> tuple[Dataset, SelectedSamples]:
-    """Return a dataset of these rows of each split, and a declaration with its splits."""
+    """Return a declaration whose splits are the given rows of each split, and the samples in these rows."""
     ends = list(accumulate((len(each) for each in rows.values()), initial=0))
     splits: dict[str, Any] = dict(zip(rows, pairwise(ends), strict=True))
     return declared.model_copy(update={"splits": splits}), SelectedSamples(
