@@ -77,7 +77,7 @@ class Steps(L.Callback):
         (Backward, "Backward overrides `backward`"),
         (Moves, "Moves overrides `on_after_batch_transfer`, which gets a whole batch"),
         (MovesData, "MovesData overrides `on_after_batch_transfer`"),
-        (Iterates, "Iterates reads the batches itself, by `dataloader_iter`"),
+        (Iterates, "Iterates reads the batches itself, from `dataloader_iter`"),
         (Counts, "Counts uses the batch in `on_train_batch_end`"),
         (Every, "Every uses the batch in `on_train_batch_start`"),
     ],

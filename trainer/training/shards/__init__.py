@@ -1,1 +1,1 @@
-"""Training on any number of devices with the same bits: each batch has shards, whose gradients are summed in one order."""
+"""Bit-identical training on any number of devices: each batch is split into shards, whose gradients are summed in a fixed order."""

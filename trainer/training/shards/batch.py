@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Shards(tuple[Any, ...]):
-    """The consecutive shards of a batch, each read as a batch of its own; a type of its own, because a batch may be a tuple."""
+    """The consecutive shards of a batch, each read as a separate batch; a type of its own, because a batch may be a tuple."""
 
     __slots__ = ()
 
 
 def parts_of(batch: object) -> Sequence[Any]:
-    """Return the shards of a batch, or the batch if it has none.
+    """Return the shards of a batch, or the batch itself if it is not split.
 
     >>> parts_of(Shards(["a", "b"])), parts_of("c")
     (('a', 'b'), ('c',))

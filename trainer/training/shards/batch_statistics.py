@@ -1,4 +1,4 @@
-"""The buffers that a step changes: running statistics follow the shards, and other buffers are rejected."""
+"""The buffers that a step changes: running statistics are averaged over the shards, and a change of another buffer is an error."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HINT = "use --shards 1 and --devices 1, or a layer without such a buffer (`nn.G
 
 
 class BatchStatistics:
-    """The running statistics of normalization layers: each shard begins with those before the step, and their mean is kept."""
+    """The running statistics of normalization layers: each shard starts from the values before the step, and their mean is kept."""
 
     def __init__(self, net: nn.Module) -> None:
-        """Find the statistics. Raise `ExperimentError` for layers that compute statistics over devices."""
+        """Find the statistics. Raise `ExperimentError` for a `SyncBatchNorm`."""
         self.followed: list[Tensor] = []
         self.others: list[tuple[str, dict[str, Tensor | None], str, Tensor]] = []
         """Name, owner, key in the owner, and tensor of each other buffer."""
@@ -40,7 +40,7 @@ class BatchStatistics:
     def begin_step(self) -> None:
         """Store the statistics from before the step."""
         self.before = [each.clone() for each in self.followed]
-        self.versions = [value._version for *_, value in self.others]  # noqa: SLF001 - the counter of changes in place
+        self.versions = [value._version for *_, value in self.others]  # noqa: SLF001 - the counter of in-place changes
         self.sum = TreeSum()
 
     def begin_shard(self) -> None:
@@ -53,7 +53,7 @@ class BatchStatistics:
         self.sum.add([each.clone() for each in self.means])
 
     def end_step(self, *, shards: int, world: int) -> None:
-        """Set the mean over all shards. Raise `ExperimentError` if the net changed another buffer."""
+        """Set the statistics to their mean over all shards. Raise `ExperimentError` if the net changed another buffer."""
         for (name, owner, key, value), version in zip(self.others, self.versions, strict=True):
             if owner.get(key) is not value or value._version != version:  # noqa: SLF001
                 message = f"the net changes its buffer {name} in a step: each shard would change its own copy"
@@ -68,7 +68,7 @@ class BatchStatistics:
 
 
 def densified(gradient: Tensor | None, parameter: Tensor, *, name: str) -> Tensor:
-    """Return a gradient, zeros if there is none; raise `ExperimentError` for a sparse gradient."""
+    """Return a gradient, or zeros if there is none. Raise `ExperimentError` if the gradient is sparse."""
     if gradient is None:
         return torch.zeros_like(parameter)
     if gradient.is_sparse:

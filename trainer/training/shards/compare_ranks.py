@@ -1,4 +1,4 @@
-"""The comparison of the ranks' weights during a training: a rank that computes something else is found within an interval of steps."""
+"""The comparison of the ranks' weights during a training, which detects a rank with other results within `EVERY` steps."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     import lightning as L
 
 EVERY: Final = 50
-"""The steps between two comparisons."""
+"""The number of steps between two comparisons."""
 
 
 class CompareRanks(Callback):
-    """Compares a fingerprint of each weight that every rank has among all ranks, every `EVERY` steps and at the end of each epoch."""
+    """Compare fingerprints of the weights among all ranks, every `EVERY` steps and at the end of each epoch.
+
+    Distributed parameters are not compared: each rank has other parts of them.
+    """
 
     def __init__(self) -> None:
         self.equal_at = 0
-        """The step after which the weights were last equal."""
+        """The step after which the last comparison found equal weights."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare the initial weights."""
@@ -45,9 +48,9 @@ class CompareRanks(Callback):
         self.compare(trainer, pl_module)
 
     def compare(self, trainer: L.Trainer, net: L.LightningModule) -> None:
-        """Raise `RankError` on every rank if the weights of one rank differ."""
+        """Raise `RankError` on every rank if the ranks' weights differ."""
         found_weights = [(name, owner[key]) for name, owner, key in weights_of(net) if not is_part(owner[key])]
-        if not found_weights:  # each rank computes its own parts of the parameters
+        if not found_weights:  # all weights are distributed
             return
         names, values = zip(*found_weights, strict=True)
         integers = HostIntegers() if net.device.type == "cpu" else DeviceIntegers()
@@ -72,6 +75,6 @@ class CompareRanks(Callback):
 
 
 _HINT: Final = (
-    "--resume continues from the last checkpoint; if it happens again there, code of the experiment depends on the process,"
-    " else a device computes wrong"
+    "--resume continues from the last checkpoint; if the error occurs again at the same step, the experiment's code depends on the process;"
+    " otherwise a device computes wrong results"
 )

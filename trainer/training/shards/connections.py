@@ -1,4 +1,4 @@
-"""The connections of this process to the other ranks: a thread can cut them, so that no exchange waits for a rank that is lost."""
+"""The connections of this process to the other ranks: a thread can cut them, so that no exchange waits for a lost rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = Path("/proc/self/fd")
 _CONNECTIONS: Final[set[tuple[int, str]]] = set()
-"""Descriptors with the names of their sockets, which no other socket gets."""
+"""Descriptors with the names of their sockets: a reused descriptor has another name."""
 
 
 def _sockets() -> set[tuple[int, str]]:
@@ -27,14 +27,14 @@ def _sockets() -> set[tuple[int, str]]:
 
 @contextmanager
 def connecting() -> Iterator[None]:
-    """Count the sockets that the block opens as connections to the other ranks."""
+    """Record the sockets that the block opens as connections to the other ranks."""
     before = _sockets()
     yield
     _CONNECTIONS.update(_sockets() - before)
 
 
 def cut_connections() -> None:
-    """End the connections to all other ranks: an exchange that waits for one of them fails at once."""
+    """Shut down the connections to all other ranks: an exchange that waits for another rank fails immediately."""
     for descriptor, _ in _CONNECTIONS & _sockets():
         with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
             if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

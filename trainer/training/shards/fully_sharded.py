@@ -1,7 +1,7 @@
 """A net whose parameters are distributed over the ranks by FSDP2: each rank has a part of each parameter, gradient and optimizer state.
 
 A block of the net gathers its parameters while it computes. The gradients of the ranks are summed in the order of a tree, so that neither
-the backend nor the size of a message can change a bit. What FSDP2 would compute wrongly without an error is rejected here.
+the backend nor the size of a message can change a bit. Nets for which FSDP2 would compute wrong results without an error are rejected.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _OMIT: Final = "or omit --strategy"
 
 
 def unsuitable(net: nn.Module) -> str | None:
-    """Return why the parameters of a net cannot be distributed; `None` if they can."""
+    """Return why the parameters of a net cannot be distributed, or None if they can."""
     for name, each in net.named_parameters():
         if each.ndim == 0:
             return f"parameter {name} is a scalar, which cannot be distributed; make it torch.ones(1)"
         if not each.is_floating_point():
             return f"parameter {name} is {str(each.dtype).removeprefix('torch.')}; expected real floating-point numbers"
         if not each.is_contiguous():
-            return f"parameter {name} is not contiguous; make it with .contiguous()"
+            return f"parameter {name} is not contiguous; create it with .contiguous()"
     kinds = {each.dtype: name for name, each in net.named_parameters() if each.requires_grad}
     if len(kinds) > 1:
         return f"parameters {' and '.join(kinds.values())} have different dtypes"
@@ -58,9 +58,9 @@ def require_distributable(net: nn.Module) -> None:
 
 
 def blocks_of(net: nn.Module) -> list[nn.Module]:
-    """Return the modules that gather their parameters by themselves: the elements of the outermost lists and sequences of modules.
+    """Return the blocks, which gather their parameters separately: the elements of the outermost lists and sequences of modules.
 
-    A module that shares a parameter with another one is not such a block; its parameters are gathered for the whole step.
+    A module that shares a parameter with another module is not a block; its parameters are gathered for the whole step.
     """
     uses = Counter(map(id, _parameters(net)))
     return list(dict.fromkeys(_blocks(net, uses)))
@@ -77,23 +77,24 @@ def _blocks(module: nn.Module, uses: Counter[int]) -> Iterator[nn.Module]:
 
 
 def _parameters(net: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters of all modules, a shared one once for each module."""
+    """Yield the parameters of all modules; a shared parameter is yielded once for each module."""
     own = chain.from_iterable(each._parameters.values() for each in net.modules())  # noqa: SLF001 - `parameters` omits repeated ones
     return (each for each in own if each is not None)
 
 
 class FullySharded:
-    """The distribution of a net's parameters, and what its parts do in a step."""
+    """The distribution of a net's parameters over the ranks, and the checks of their use in each step."""
 
     def __init__(self, net: nn.Module, device: torch.device) -> None:
-        """Distribute the parameters over all ranks; `device` is this rank's. Raise `SettingError`, `RankError`.
+        """Distribute the parameters over all ranks; `device` is this rank's device.
 
-        Each block is moved to the device when it is distributed: the whole net need not fit there.
+        Each block is moved to the device when it is distributed, so the whole net need not fit on the device. Raise `SettingError` if the
+        parameters cannot be distributed, and `RankError` if an exchange fails.
         """
         require_distributable(net)
         self.net = net
         self.calls: list[int] = []
-        """The exchanges of parameters and gradients in this step: the number of the unit, negative for gradients."""
+        """The exchanges in this step: the number of the unit for its parameters, the negative number for its gradients."""
         self.used: set[str] = set()
         """The parameters that the current shard used."""
         self.watched: set[str] = set()
@@ -120,7 +121,7 @@ class FullySharded:
             unit.reshard()
 
     def begin_step(self) -> None:
-        """Free gathered parameters, and prepare to find out which of them the step uses and whether it changes them."""
+        """Free the gathered parameters, and begin to record which of them the step uses or changes."""
         keep_parts(self.net)
         self.calls.clear()
         for name, each in self.net.named_parameters():
@@ -130,10 +131,10 @@ class FullySharded:
                 whole.register_post_accumulate_grad_hook(partial(self._note, name))
                 part: Any = each
                 part.register_hook(partial(_reject, name))
-        self.versions = {name: each._version for name, each in self.whole.items()}  # noqa: SLF001 - the counter of changes in place
+        self.versions = {name: each._version for name, each in self.whole.items()}  # noqa: SLF001 - the counter of in-place changes
 
     def begin_shard(self) -> None:
-        """Forget which parameters were used."""
+        """Clear the record of used parameters."""
         self.used.clear()
 
     def _note(self, name: str, _: Tensor) -> None:
@@ -141,7 +142,7 @@ class FullySharded:
 
     @property
     def order(self) -> int:
-        """A fingerprint of the step's exchanges, the same on every rank if all ranks called the same blocks; of 63 bits."""
+        """A 63-bit fingerprint of the step's exchanges, equal on all ranks that called the same blocks in the same order."""
         value = 0
         for number in self.calls:
             value = (value * 1_000_003 + number) % (1 << 63)
@@ -149,14 +150,14 @@ class FullySharded:
 
     def end_step(self) -> None:
         """Raise `ExperimentError` if the step changed a gathered parameter in place: the change is lost."""
-        changed = (name for name, each in self.whole.items() if each._version != self.versions[name])  # noqa: SLF001 - as above
+        changed = (name for name, each in self.whole.items() if each._version != self.versions[name])  # noqa: SLF001 - see `begin_step`
         if name := next(changed, None):
             message = f"the net changes its parameter {name} in a step: with --strategy fsdp the change would be lost"
             raise ExperimentError(message, hint=f"change it between two steps (`on_train_batch_end`), {_OMIT}")
 
 
 def _reject(name: str, _: Tensor) -> None:
-    """Raise for a gradient that autograd computed for a rank's part: it would not be summed as the others."""
+    """Raise `ExperimentError`: a gradient that autograd computed for a rank's part would not be summed over the ranks."""
     message = f"the loss uses parameter {name} outside of the call of the module that has it"
     raise ExperimentError(message, hint=f"call the module, or read the parameter in its `forward`, {_OMIT}")
 
@@ -169,14 +170,14 @@ class _Gather(DefaultAllGather):
         self.number, self.calls = number, calls
 
     def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, async_op: bool = False) -> Any:  # noqa: FBT001, FBT002 - torch's signature
-        """Gather the parts; raise `RankError`."""
+        """Gather the parts. Raise `RankError` if the exchange fails."""
         self.calls.append(self.number)
         with exchanging():
             return distributed.all_gather_single(output_tensor, input_tensor, group=group, async_op=async_op)
 
 
 class _TreeReduceScatter(DefaultReduceScatter):
-    """The exchange in which every rank receives the sum of its part of a unit's gradients, in the order of a tree."""
+    """The exchange in which every rank receives its part of a unit's gradients, summed in the order of a tree."""
 
     def __init__(self, number: int, calls: list[int]) -> None:
         super().__init__()
@@ -190,8 +191,8 @@ class _TreeReduceScatter(DefaultReduceScatter):
         op: Any,
         async_op: bool = False,  # noqa: FBT001, FBT002 - torch's signature
     ) -> Any:
-        """Sum; raise `RankError`."""
-        del async_op  # the additions follow at once
+        """Exchange and sum the parts. Raise `RankError` if the exchange fails."""
+        del async_op  # ignored: the sum below needs the received values, so the exchange is always synchronous
         assert op == distributed.ReduceOp.SUM  # noqa: S101 - the strategy divides the sums
         self.calls.append(-self.number)
         received = torch.empty_like(input_tensor)

@@ -1,4 +1,4 @@
-"""The Lightning strategy for several processes with distributed parameters: one shard of each batch for each process.
+"""The Lightning strategy for several processes with distributed parameters; each process has one shard of each batch.
 
 Checkpoints hold the whole state, gathered on rank 0, in the format of all other checkpoints.
 """
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class FullyShardedDevices(ShardedDevices):
-    """The shards in several processes, of which each has a part of the parameters, by FSDP2."""
+    """A strategy for several processes, each with a part of the parameters (FSDP2)."""
 
     parameters: FullySharded | None = None
 
     def setup(self, trainer: L.Trainer) -> None:
         """Distribute the parameters, and create the optimizers of the parts."""
-        Strategy.setup(self, trainer)  # DDPStrategy would send rank 0's weights to all
+        Strategy.setup(self, trainer)  # not DDPStrategy's: it sends rank 0's weights to all ranks
         no_synchronization(trainer.lightning_module)
         self.precision_plugin.clip_grad_by_norm = self._clip_by_norm  # type: ignore[method-assign] # each rank has parts of the gradients
 
@@ -43,12 +43,12 @@ class FullyShardedDevices(ShardedDevices):
         return model
 
     def model_to_device(self) -> None:
-        """Move nothing: the parameters are moved when they are distributed, and then stay."""
+        """Do nothing: the parameters are moved to the device when they are distributed."""
 
     def teardown(self) -> None:
-        """Release what Lightning keeps; the parts of the parameters stay on their devices."""
+        """Tear down the plugins. Lightning's own method also moves the net to the CPU; here the parts stay on their devices."""
         self.precision_plugin.teardown()
-        self.accelerator.teardown()  # type: ignore[union-attr] # it was set up
+        self.accelerator.teardown()  # type: ignore[union-attr] # set by the trainer
         self.checkpoint_io.teardown()
 
     @property
@@ -58,7 +58,7 @@ class FullyShardedDevices(ShardedDevices):
 
     @property
     def _parameters(self) -> FullySharded:
-        assert self.parameters is not None  # noqa: S101 - `setup` comes first
+        assert self.parameters is not None  # noqa: S101 - `setup` is called first
         return self.parameters
 
     def begin_step(self) -> None:
@@ -66,20 +66,20 @@ class FullyShardedDevices(ShardedDevices):
         self._parameters.begin_step()
 
     def begin_shard(self) -> None:
-        """Forget which parameters were used."""
+        """Clear the record of used parameters."""
         self._parameters.begin_shard()
 
     def uses(self, named: list[tuple[str, Parameter]]) -> list[bool]:
-        """Return whether the loss depends on each parameter: FSDP2 has a gradient of zeros for those that are not used."""
+        """Return whether the loss depends on each parameter: FSDP2 sets the gradients of unused parameters to zeros."""
         return [name in self._parameters.used for name, _ in named]
 
     def average(self, gradients: list[Tensor], *, world: int) -> None:
-        """Divide the sums, which FSDP2 computed during the backward pass."""
+        """Divide the sums, which FSDP2 computed during the backward pass, by the number of shards."""
         del world
         torch._foreach_div_([part_of(each) for each in gradients], self.shards)
 
     def end_step(self, orders: set[int]) -> None:
-        """Raise `ExperimentError` if the ranks called different blocks, or if the step changed a parameter."""
+        """Raise `ExperimentError` if the ranks called different blocks, or if the step changed a gathered parameter in place."""
         if len(orders) > 1:
             message = "the devices call different modules of the net in one step: their parameters cannot be gathered"
             raise ExperimentError(message, hint="call the same modules for every batch, or omit --strategy")
@@ -93,26 +93,26 @@ class FullyShardedDevices(ShardedDevices):
         return loss
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate a batch; the parameters are parts again afterwards."""
+        """Evaluate a batch, and free the gathered parameters."""
         found = super().validation_step(*args, **kwargs)
         keep_parts(self._parameters.net)
         return found
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate a batch; the parameters are parts again afterwards."""
+        """Evaluate a batch, and free the gathered parameters."""
         found = super().test_step(*args, **kwargs)
         keep_parts(self._parameters.net)
         return found
 
     def computed_with(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """Return the gathered parameters, with which a forward pass computes, of an optimizer's parameters."""
+        """Return the gathered parameters for an optimizer's parameters: a forward pass computes with the gathered parameters."""
         keep_parts(self._parameters.net)
         known = {id(each) for each in parameters}
         named = self._parameters.net.named_parameters()
         return [self._parameters.whole[name] for name, each in named if id(each) in known]
 
     def _clip_by_norm(self, optimizer: Optimizer, clip_val: float) -> None:
-        """Scale the gradients so that the norm of all parts together is at most `clip_val`."""
+        """Scale the gradients so that their norm over all ranks is at most `clip_val`."""
         found = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
         if found:
             scale = torch.clamp(
@@ -121,17 +121,17 @@ class FullyShardedDevices(ShardedDevices):
             torch._foreach_mul_([part_of(each) for each in found], scale)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the whole weights on rank 0, and nothing on the others."""
+        """Return the whole weights on rank 0, and an empty dict on the other ranks."""
         keep_parts(self._parameters.net)
         state = self._parameters.net.state_dict()
         for name, value in state.items():
             state[name] = gathered(
                 value, keep=self.is_global_zero
-            )  # in place: the dict has the modules' versions in an attribute
+            )  # in place: the dict has the versions of the modules in an attribute
         return state if self.is_global_zero else {}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the whole state of an optimizer on rank 0, and nothing on the others."""
+        """Return the whole state of an optimizer on rank 0, and an empty dict on the other ranks."""
         plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         state = gathered(plain.state_dict(), keep=self.is_global_zero)
         return state if self.is_global_zero else {}

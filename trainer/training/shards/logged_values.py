@@ -1,4 +1,4 @@
-"""The values that a training step logs: each shard logs its own, and all are merged as the net asks: mean, sum, smallest or largest."""
+"""The values that a training step logs: those of the shards are merged by the reduction of `log`: mean, sum, minimum or maximum."""
 
 # ruff: noqa: SLF001 - Lightning and torchmetrics have no public names for these states
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PREFIX = "training_step."
 
 
 class LoggedValues:
-    """The values that one net logs in its training step, which Lightning keeps for the step and sums up for the epoch."""
+    """The values that one net logs in its training step. Lightning keeps them for the step, and reduces them over the epoch."""
 
     def __init__(self, net: L.LightningModule) -> None:
         self.net = net
@@ -42,14 +42,14 @@ class LoggedValues:
         self.parts: list[dict[str, list[Tensor]]] = []
 
     def begin_shard(self, batch: object) -> None:
-        """Empty the values; a mean over the epoch weighs a value by the number of samples in the shard."""
+        """Reset the values to their defaults. A mean over the epoch weights a value by the number of samples in the shard."""
         self._results.batch, self._results.batch_size = batch, None
         self.counts = {key: each._update_count for key, each in self._results.items() if key.startswith(_PREFIX)}
         for key in self.counts:
             _empty(self._results[key])
 
     def end_shard(self) -> int:
-        """Store the values that a shard logged, and return a fingerprint of their names, 0 if there are none."""
+        """Store the values that a shard logged, and return a fingerprint of their names and reductions; 0 if there are none."""
         updated = {
             key: each
             for key, each in self._results.items()
@@ -62,7 +62,7 @@ class LoggedValues:
         return int.from_bytes(hashlib.sha256(names.encode()).digest()[:8], "big") >> 1
 
     def end_step(self, names: Sequence[int]) -> None:
-        """Set the merged values. Raise `ExperimentError` if the shards logged different names."""
+        """Set the merged values. Raise `ExperimentError` if the fingerprints in `names` differ."""
         if len({*names}) > 1:
             message = f"{type(self.net).__name__}.training_step logs different values for different shards of a batch"
             raise ExperimentError(message, hint=f"log the same names for every batch, or {ALONE}")
@@ -79,11 +79,11 @@ class LoggedValues:
                 self._merge(key, every[:, 3 * number : 3 * number + 3])
 
     def metrics(self) -> list[Metric]:
-        """Return the metrics that are logged with their value of each batch."""
+        """Return the metrics that are logged with `on_step`."""
         return [each.value for each in self._of_metrics()]
 
     def set_metric_values(self) -> None:
-        """Log the values of the batch that these metrics have."""
+        """Log the batch's values of the metrics that `metrics` returns."""
         for each in self._of_metrics():
             each._forward_cache = each.value._forward_cache
 
@@ -92,7 +92,7 @@ class LoggedValues:
         return [each for each in results if each.meta.on_step]
 
     def _merge(self, key: str, numbers: Tensor) -> None:
-        """Set a value to that of all shards, `[shards, 3]`."""
+        """Set a value to the merged `numbers` of all shards, `[shards, 3]`, in the order of `_numbers`."""
         result, shards = self._results[key], len(numbers)
         value, size, count = self.before.get(key) or (*_defaults(result), 0)
         last, added, sizes = numbers.unbind(1)

@@ -1,4 +1,4 @@
-"""The metrics that a training step updates: each shard updates empty states, which are merged in one order."""
+"""The metrics that a training step updates: each shard updates empty states, which are merged in a fixed order."""
 
 # ruff: noqa: SLF001 - Lightning and torchmetrics have no public names for these states
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MERGES: Final[dict[Any, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Ten
     dim_zero_max: (lambda parts: parts.amax(0), torch.maximum),
     dim_zero_min: (lambda parts: parts.amin(0), torch.minimum),
 }
-"""By torchmetrics' reduction of a state: how the states of all shards are merged, `[shards, ...]`, and how two states are."""
+"""For each of torchmetrics' reductions: the functions that merge the states of all shards, `[shards, ...]`, and two states."""
 
 
 @dataclass(slots=True)
@@ -52,9 +52,9 @@ class MergedMetrics:
     """The metrics of a net. Metrics whose states cannot be merged must not be updated in a training step."""
 
     def __init__(self, net: L.LightningModule, *, without: Collection[nn.Module] = ()) -> None:
-        """Separate metrics that share their states in a `MetricCollection`: a shard updates each.
+        """Disable the sharing of states in a `MetricCollection`, so that a shard updates each metric.
 
-        `without` has the modules of metrics that training steps do not update, so that their states are not exchanged.
+        `without` contains the modules of metrics that training steps do not update: their states are not exchanged.
         """
         self.net, self.followed, self.others = net, list[_Followed](), list[tuple[str, Metric]]()
         evaluating = {id(each) for each in without}
@@ -80,13 +80,13 @@ class MergedMetrics:
             each.count = each.metric._update_count
 
     def begin_shard(self) -> None:
-        """Empty the states."""
+        """Reset the states to their defaults."""
         for each in self.followed:
             each.empty()
             each.metric._update_count = each.count
 
     def end_shard(self) -> list[Tensor]:
-        """Return the states of a shard, float64, one dimension each. Raise `ExperimentError` for a metric that cannot be merged."""
+        """Return the states of a shard, each as float64 `[n]`. Raise `ExperimentError` if an updated metric cannot be merged."""
         updates = zip(self.others, self.counts, strict=True)
         if name := next((name for (name, each), count in updates if each._update_count != count), None):
             raise self._not_merged(name)
@@ -106,9 +106,9 @@ class MergedMetrics:
         return ExperimentError(message, hint=f"measure it in validation_step, or {ALONE}")
 
     def end_step(self, numbers: Tensor, updated: Sequence[Sequence[int]], on_step: Collection[Metric]) -> list[Metric]:
-        """Set the states of `[shards, n]` numbers, merged with those from before the step; return the updated metrics.
+        """Merge the shards' states, `[shards, n]`, with the states from before the step, and return the updated metrics.
 
-        The metrics in `on_step` get their value of the batch, as after `forward`.
+        The metrics in `on_step` get their value for the batch, as after `forward`.
         """
         merged, start = [], 0
         for number, each in enumerate(self.followed):

@@ -1,4 +1,4 @@
-"""What a step changes in a net besides its gradients: running statistics, metrics and logged values, merged over all shards."""
+"""The state of a net that a step changes besides gradients: running statistics, metrics and logged values, merged over all shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NetParts:
-    """The statistics, metrics and logged values of one net; every shard begins with those from before the step."""
+    """The statistics, metrics and logged values of one net. A shard starts with the statistics from before the step and empty metrics."""
 
     def __init__(self, net: L.LightningModule) -> None:
         self.net = net
@@ -33,18 +33,18 @@ class NetParts:
             part.begin_step()
 
     def begin_shard(self, batch: object) -> None:
-        """Restore statistics, and empty metrics and logged values."""
+        """Restore the statistics, and reset the metrics and logged values."""
         self.statistics.begin_shard()
         self.metrics.begin_shard()
         self.logged.begin_shard(batch)
 
     def end_shard(self) -> tuple[list[Tensor], list[int]]:
-        """Return the numbers that a shard added to metrics, and integers: whether it updated each, and the names that it logged."""
+        """Return the states of a shard's metrics, and integers: whether it updated each metric, and a fingerprint of its logged names."""
         self.statistics.end_shard()
         return self.metrics.end_shard(), [*self.metrics.updated, self.logged.end_shard()]
 
     def end_step(self, numbers: Tensor, integers: Sequence[Sequence[int]], mean: Tensor, *, world: int) -> None:
-        """Set the merged values of `[shards, n]` numbers. Raise `ExperimentError` for a change that cannot be merged."""
+        """Set the values merged from the shards' numbers, `[shards, n]`. Raise `ExperimentError` for a change that cannot be merged."""
         shards = len(integers)
         self.statistics.end_step(shards=shards, world=world)
         self.logged.end_step([each[-1] for each in integers])
@@ -55,7 +55,7 @@ class NetParts:
 
 
 def no_synchronization(net: L.LightningModule) -> None:
-    """Keep the metrics of a net as this process computes them: every process evaluates the whole split."""
+    """Disable the synchronization of a net's metrics: every process evaluates the whole split."""
     for each in net.modules():
         if isinstance(each, Metric):
-            each.sync_on_compute = each._to_sync = False  # noqa: SLF001 - the first is read only when a metric is reset
+            each.sync_on_compute = each._to_sync = False  # noqa: SLF001 - torchmetrics reads `_to_sync`, and resets it to `sync_on_compute`

@@ -26,12 +26,12 @@ def is_part(value: object) -> bool:
 
 
 def part_of(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a distributed tensor, without a copy, or a tensor that is not distributed."""
-    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor  # noqa: SLF001 - `to_local` is an operation of autograd
+    """Return this rank's part of a distributed tensor, without a copy, or the tensor itself if it is not distributed."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor  # noqa: SLF001 - autograd records `to_local`
 
 
 def elements_before(tensor: Tensor) -> int:
-    """Return the number of elements of a distributed tensor before this rank's part, in row-major order."""
+    """Return the number of elements before this rank's part, in row-major order; 0 if the tensor is not distributed."""
     if not isinstance(tensor, DTensor):
         return 0
     rows, mesh = tensor.shape[0], tensor.device_mesh
@@ -40,16 +40,16 @@ def elements_before(tensor: Tensor) -> int:
 
 
 def keep_parts(net: nn.Module) -> None:
-    """Free the gathered parameters of a net: its parameters are parts again, as between two steps."""
+    """Free the gathered parameters of a net, so that its parameters are parts, as between two steps."""
     for module in net.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def gathered(values: Any, *, keep: bool) -> Any:
-    """Return nested dicts and lists with each distributed tensor replaced by the whole one in CPU memory, `None` unless `keep`.
+    """Return nested dicts and lists with each distributed tensor replaced by the whole tensor in CPU memory, or by None unless `keep`.
 
-    Every rank must call it with the same names. Raise `RankError`.
+    Every rank must call this function with the same names. Raise `RankError` if an exchange fails.
     """
     if isinstance(values, dict):
         return {key: gathered(value, keep=keep) for key, value in values.items()}
@@ -63,7 +63,7 @@ def gathered(values: Any, *, keep: bool) -> Any:
 
 
 def as_part(value: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor, which every rank has, distributed as `like` is."""
+    """Return a whole tensor, which every rank has, distributed like `like`; unchanged if `like` is not distributed."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
@@ -77,7 +77,7 @@ def load_whole(net: nn.Module, state: Mapping[str, Tensor], *, strict: bool) -> 
 
 
 def norm_over_ranks(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of distributed tensors together, `[]`, the same bits on every rank. Every rank must call it."""
-    own = torch.stack(torch._foreach_norm([part_of(each) for each in tensors]))  # noqa: SLF001 - it has no public name
+    """Return the joint norm of distributed tensors, `[]`, bit-identical on all ranks. Every rank must call this function."""
+    own = torch.stack(torch._foreach_norm([part_of(each) for each in tensors]))  # noqa: SLF001 - there is no public name
     squares = tree_sum(begin_gather(own.double().square()[None])())
     return squares.sum().sqrt().to(own.dtype)

@@ -1,4 +1,4 @@
-"""The place of a process among the processes of a run. Does not import torch, because it is a message between processes too."""
+"""The place of a process among the processes of a run. Does not import torch, because the launcher of the processes uses it too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trainer.base.document import Document
 
 
 class RankPlace(Document):
-    """The place of a process among the processes of a run, of which each machine has the same number."""
+    """The place of a process among the processes of a run. Every machine has the same number of processes."""
 
     rank: int
     world: int
@@ -15,7 +15,7 @@ class RankPlace(Document):
     here: int
     """The number of processes on this machine."""
     meeting: str
-    """Where the processes find each other: a file of the only machine, or `tcp://HOST:PORT` of node 0."""
+    """Where the processes meet: a file if there is one machine, otherwise `tcp://HOST:PORT` of node 0."""
 
     @property
     def node(self) -> int:

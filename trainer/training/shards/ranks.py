@@ -1,6 +1,7 @@
-"""The processes of a run with several devices: rank 0 keeps the record and starts the others, which join it before the training.
+"""The processes of a run with several devices: rank 0 keeps the record, and the others join it before the training.
 
-The processes meet in a folder of one machine, or at an address of node 0. A rank that ends closes its connections: the others end too.
+The processes meet at a file if there is one machine, otherwise at an address of node 0. A rank that ends closes its connections, so that
+the others end too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch lists it so
+from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing from torch's type information
 
 from trainer.base.errors import RankError
 from trainer.base.run_files import folder_of
@@ -35,9 +36,9 @@ _PAUSE: Final = 0.05
 
 
 def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
-    """Join the other processes, whose devices are of a kind, `cpu` or `gpu`; `check` raises if the process must stop.
+    """Join the other processes; `kind` is `cpu` or `gpu`, and `check` raises if this process must stop.
 
-    Raise `RankError` if a rank does not arrive.
+    Raise `RankError` if a rank does not arrive in time, or if an exchange fails.
     """
     with exchanging():
         store = _store(place)
@@ -52,8 +53,8 @@ def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
         sleep(_PAUSE)
     with exchanging(), connecting():
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if kind == "gpu" else "gloo",  # numbers of the host need no copy to a device
-            store=distributed.PrefixStore("group", store),  # type: ignore[attr-defined] # torch lists it so
+            "cpu:gloo,cuda:nccl" if kind == "gpu" else "gloo",  # gloo: values on the host need no copy to a device
+            store=distributed.PrefixStore("group", store),  # type: ignore[attr-defined] # missing from torch's type information
             rank=place.rank,
             world_size=place.world,
             timeout=timedelta(minutes=30),
@@ -62,39 +63,43 @@ def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
 
 
 def serve_meeting(port: int) -> Any:
-    """Serve the key-value store in which the machines of a run meet, at a port of this machine. Raise `RankError`."""
+    """Serve the key-value store in which the machines of a run meet. Raise `RankError` if this machine cannot listen on the port."""
     try:
-        return TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)  # noqa: S104 - other machines connect
+        return TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)  # noqa: S104 - other machines connect to this port
     except RuntimeError as fault:
         message = f"node 0 cannot listen on port {port}: {fault!s:.200}"
         raise RankError(message, hint="use a free port in REPRISE_MAIN_ADDRESS, on every machine") from fault
 
 
 def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], None]) -> Any:
-    """Connect to node 0's key-value store within a time. Raise `RankError`."""
+    """Connect to node 0's key-value store, and return it. Raise `RankError` if it cannot be reached within `seconds`."""
     end = monotonic() + seconds
     while True:
         check()
         try:
-            socket.create_connection((host, port), timeout=_CONNECT).close()  # quietly: the store logs each failure
+            socket.create_connection(
+                (host, port), timeout=_CONNECT
+            ).close()  # a first attempt: TCPStore logs each failure
             return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_CONNECT))
         except (OSError, RuntimeError) as fault:
             if monotonic() > end:
                 message = f"node 0 cannot be reached at {host}:{port} within {seconds:.0f} s"
-                raise RankError(message, hint="is the command running there, and is the port open?") from fault
+                raise RankError(
+                    message, hint="check that the command runs on node 0 and that the port is open"
+                ) from fault
             sleep(_PAUSE)
 
 
 def _store(place: RankPlace) -> Any:
     if not place.meeting.startswith("tcp://"):
-        return distributed.FileStore(place.meeting, place.world)  # type: ignore[attr-defined] # torch lists it so
+        return distributed.FileStore(place.meeting, place.world)  # type: ignore[attr-defined] # missing from torch's type information
     host, _, port = place.meeting.removeprefix("tcp://").rpartition(":")
     return TCPStore(host, int(port), is_master=False, wait_for_workers=False)
 
 
 @contextmanager
 def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) -> Iterator[None]:
-    """Join the other processes for the block, if there are others: see `meet`."""
+    """Join the other processes for the block, as `meet` does; do nothing if `place` is None."""
     if place is None:
         yield
         return
@@ -102,11 +107,11 @@ def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) ->
     try:
         yield
     finally:
-        distributed.destroy_process_group()  # the other ranks of a failed run notice it at once
+        distributed.destroy_process_group()  # closes the connections: the other ranks of a failed run fail immediately
 
 
 def from_rank_0(value: Any) -> Any:
-    """Return the value that rank 0 has."""
+    """Return rank 0's value on every rank. Raise `RankError` if the exchange fails."""
     if not distributed.is_initialized():
         return value
     values = [value]
@@ -116,7 +121,7 @@ def from_rank_0(value: Any) -> Any:
 
 
 def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -> None:
-    """Write files of rank 0's folder into the same folder of every other machine."""
+    """Copy files of rank 0's folder to the same folder on every other machine."""
     if place is None or place.nodes == 1:
         return
     for name in sorted({*from_rank_0([*names])}):
@@ -129,7 +134,7 @@ def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -
 
 
 class RankEnvironment(LightningEnvironment):
-    """The place of this process, as Lightning asks for it; Lightning starts no processes of its own."""
+    """Lightning's view of the place of this process; Lightning starts no other processes."""
 
     def __init__(self, place: RankPlace) -> None:
         super().__init__()
@@ -151,4 +156,4 @@ class RankEnvironment(LightningEnvironment):
         return self.place.local_rank
 
     def teardown(self) -> None:
-        """Leave the variables of this process as they are."""
+        """Do nothing: keep the environment variables of this process."""

@@ -19,7 +19,7 @@ def sharded_strategy(
 ) -> ShardedDevice | ShardedDevices:
     """Return the strategy for several shards in this process, or in all processes of a run; `kind` is `cpu` or `gpu`.
 
-    One process has all parameters also with the setting `strategy` fsdp: its sums have the same order.
+    A single process keeps all parameters even if `strategy` is fsdp: it adds the gradients in the same order.
     """
     found: ShardedDevice | ShardedDevices
     if place is None:

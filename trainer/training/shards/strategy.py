@@ -1,7 +1,7 @@
-"""Lightning strategies for batches of several shards, in one process and in several: the same bits for any number of devices.
+"""Lightning strategies for batches of several shards, in one process or in several, bit-identical for any number of devices.
 
 A step computes the gradients of this process's shards one after another, each with a seed of its own, and sums them with those of the other
-processes in the order of a tree (`tree`). Lightning's hooks see the step once: with the mean loss of all shards, and the summed gradients.
+processes in the order of a tree (`tree`). Lightning's hooks run once per step, with the mean loss of all shards and the summed gradients.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class ShardedStep:
     """A fingerprint of the generators of all shards after the step."""
     parts: NetParts | None = None
     stop: StopRequest | None = None
-    """The stop requests of this process, if the ranks agree on them."""
+    """The stop request of this process, if the ranks must agree on a stop."""
     is_stop_requested = False
-    """Whether any rank had a stop request at its last step; the same on every rank."""
+    """Whether any rank had a stop request in the last step; equal on all ranks."""
 
     def set_shards(self, shards: int, seed: int) -> None:
         """Set the number of shards of a batch, and the seed of the run."""
@@ -127,7 +127,7 @@ class ShardedStep:
         return [each.grad is not None for _, each in named]
 
     def average(self, gradients: list[Tensor], *, world: int) -> None:
-        """Replace this rank's sums of gradients by the mean over all shards."""
+        """Replace this rank's sums of gradients with the mean over all shards."""
         if world > 1:
             sum_over_ranks(gradients)
         torch._foreach_div_(gradients, self.shards)
@@ -165,50 +165,50 @@ class ShardedStep:
 
 
 class ShardedDevice(ShardedStep, SingleDeviceStrategy):
-    """All shards in this process."""
+    """The strategy for all shards in this process."""
 
 
 class ShardedDevices(ShardedStep, DDPStrategy):
-    """The shards in several processes: Lightning starts them, and DistributedDataParallel is not used."""
+    """The strategy for shards in several processes: Lightning's `DDPStrategy` without `DistributedDataParallel`."""
 
     def setup(self, trainer: L.Trainer) -> None:
-        """Set up the processes; every process evaluates the whole split, so metrics are not summed over them."""
+        """Set up the strategy, and disable the synchronization of metrics: every process evaluates the whole split."""
         super().setup(trainer)
         no_synchronization(trainer.lightning_module)
 
     def configure_ddp(self) -> None:
-        """Leave the net as it is."""
+        """Do nothing: the net is not wrapped in `DistributedDataParallel`."""
 
     def _setup_model(self, model: Any) -> Any:
         return model
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
-        """Wait for all ranks; raise `RankError`."""
+        """Wait for all ranks. Raise `RankError` if the exchange fails."""
         with exchanging():
             super().barrier(*args, **kwargs)
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
-        """Return the object of rank `src`; raise `RankError`."""
+        """Return the object of rank `src`. Raise `RankError` if the exchange fails."""
         with exchanging():
             return super().broadcast(obj, src)
 
     def reduce(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the tensor: shards are merged by this package, and all else has the same value on every rank."""
+        """Return the tensor: this package merges the values of shards, and all other values are equal on all ranks."""
         del args, kwargs
         return tensor
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002, FBT001, FBT002 - Lightning's names
-        """Return whether all ranks, or any of them, decided so; raise `RankError`."""
+        """Return whether `decision` is true on all ranks, or on any rank if `all` is false. Raise `RankError` if the exchange fails."""
         count: int = sum(begin_every_rank([int(decision)])())
         every: int = self.world_size
         return count == every if all else count > 0
 
 
 class _Facts:
-    """What the ranks tell each other about their shards, on its way while the gradients are summed."""
+    """The exchange of numbers and integers of all shards, which runs while the gradients are summed."""
 
     def __init__(self, numbers: Tensor, integers: list[list[int]]) -> None:
-        """Send the bits of numbers, `[own shards, n]`, and integers of the host; on a CPU in one message."""
+        """Begin to send the bits of numbers, `[own shards, n]`, and integers on the host; on a CPU in one message."""
         self.count, on_host = numbers.shape[1], torch.tensor(integers)
         self.is_joined = not numbers.is_cuda
         self.host = begin_gather(torch.cat([numbers, on_host], 1) if self.is_joined else on_host)
@@ -228,7 +228,7 @@ def _bits(*values: Tensor) -> Tensor:
 
 
 def _folded(states: list[int]) -> int:
-    """Return one fingerprint of the generators' states of all shards."""
+    """Combine the fingerprints of all shards' generators into one."""
     value = 0
     for each in states:
         value = (value * 0x100000001B3 ^ each) % (1 << 64)

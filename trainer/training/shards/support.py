@@ -1,4 +1,4 @@
-"""What cannot be computed by shards: nets, data modules and callbacks that change a step or look at its whole batch."""
+"""The rejection of nets, data modules and callbacks that do not support shards: they change a step or use its whole batch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _TRANSFERS: Final = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _BATCHES: Final = ("on_train_batch_start", "on_train_batch_end")
 _KNOWN: Final = ("lightning", "trainer")
-"""Packages whose callbacks do not use the batch, or know shards."""
+"""Packages whose callbacks do not use the batch, or support shards."""
 _BASES: Final = (L.LightningModule, L.LightningDataModule, L.Callback)
 
 
 def require_sharded(part: L.LightningModule | L.LightningDataModule, *, shards: int) -> None:
-    """Raise `SettingError` for a net, or a data module, whose steps cannot be computed by shards."""
+    """Raise `SettingError` if a net or data module does not support shards."""
     if (why := next(_reasons(part), None)) is not None:
         message = f"a batch has {shards} shards, and {type(part).__name__} {why}"
         raise SettingError(message, hint=ALONE)
 
 
 def require_sharded_callbacks(callbacks: Iterable[Callback], *, shards: int) -> None:
-    """Raise `SettingError` for an experiment's callback that uses the batch, which it would get as a tuple of shards."""
+    """Raise `SettingError` if an experiment's callback uses the batch, which would be a tuple of shards."""
     for each in callbacks:
         if type(each).__module__.partition(".")[0] in _KNOWN:
             continue
@@ -48,7 +48,7 @@ def _reasons(part: Any) -> Iterator[str]:
         if hook := next((name for name in ("backward", "optimizer_zero_grad") if is_overridden(name, part)), None):
             yield f"overrides `{hook}`: its steps cannot be summed over shards"
         if "dataloader_iter" in inspect.signature(part.training_step).parameters:
-            yield "reads the batches itself, by `dataloader_iter`"
+            yield "reads the batches itself, from `dataloader_iter`"
     if hook := next((name for name in _TRANSFERS if is_overridden(name, part)), None):
         yield f"overrides `{hook}`, which gets a whole batch"
     if hook := next(_hooks_that_use_the_batch(part), None):
@@ -56,7 +56,7 @@ def _reasons(part: Any) -> Iterator[str]:
 
 
 def _hooks_that_use_the_batch(part: Any) -> Iterator[str]:
-    """Yield the hooks of an experiment around a step whose code reads the parameter `batch`, by its position."""
+    """Yield the overridden hooks before and after a step whose code reads the batch, a parameter that is found by its position."""
     base = next(each for each in _BASES if isinstance(part, each))
     for name in _BATCHES:
         hook = getattr(type(part), name, None)

@@ -1,7 +1,7 @@
 """Sums in the order of a balanced binary tree, over the shards of a process and over processes.
 
-The order of the additions depends on the number of shards only. The network moves values and adds none, so that neither the backend nor the
-number of processes, their distribution over machines or the size of a message can change a bit.
+The order of the additions depends only on the number of shards. An exchange between processes moves values and adds none, so that no bit
+depends on the backend, the number of processes, their distribution over machines, or the size of a message.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 LOGS: Final = "rank-*.txt in the attempt's folder have the output of the other ranks"
 _CLOSED: Final = re.compile(r"Connection closed by peer \[([^\]]+)\]")
-"""What gloo says of a rank that ended, with its address."""
+"""The part of gloo's message about a rank that ended, with the rank's address."""
 _BYTES: Final = 32 * 2**20
-"""The largest message, unless one tensor is larger."""
+"""The size of the largest message, unless one tensor is larger."""
 _SMALL: Final = 2**20
-"""Bytes of all ranks together below which every rank receives all values and sums them: one message instead of two."""
+"""The size, over all ranks, up to which every rank receives all values and sums them: one exchange instead of two."""
 
 
 @contextmanager
@@ -55,13 +55,13 @@ def tree_sum(parts: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class TreeSum:
-    """The sum of lists of tensors that are added one after another; log2(n) partial sums are in memory."""
+    """The sum of lists of tensors that are added one after another; it keeps at most log2(n) partial sums in memory."""
 
     partial: list[tuple[int, list[Tensor]]] = field(default_factory=list)
     """Sums of 2^k lists with their k, the largest first."""
 
     def add(self, values: list[Tensor]) -> None:
-        """Add a list; its tensors belong to this sum from now on."""
+        """Add a list. The sum takes ownership of its tensors, and may change them."""
         level = 0
         while self.partial and self.partial[-1][0] == level:
             _, earlier = self.partial.pop()
@@ -71,16 +71,17 @@ class TreeSum:
         self.partial.append((level, values))
 
     def total(self) -> list[Tensor]:
-        """Return the sum of all lists, a power of two of them."""
+        """Return the sum of all lists; their number must be a power of two."""
         [(_, values)] = self.partial
         return values
 
 
 def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors of one shape on every rank by their sum over the ranks.
+    """Replace tensors, which have the same shapes on every rank, with their sums over the ranks.
 
-    Each rank receives a part of every rank's values, sums it, and sends the sum to all: the bytes of a ring all-reduce. The messages of one
-    bucket are on their way while another one is summed. Of few values each rank receives all.
+    Each rank receives a part of every rank's values, sums it, and sends the sum to all ranks: as many bytes as in a ring all-reduce. The
+    messages of a bucket are sent while another bucket is summed. If there are few values, each rank receives all of them. Raise `RankError`
+    if an exchange fails.
     """
     with exchanging():
         exchanges = [_Exchange(bucket) for bucket in _buckets(tensors)]
@@ -91,7 +92,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
 
 
 class _Exchange:
-    """The sum of some tensors of one type, which begins at once."""
+    """The sum of tensors of one dtype over the ranks; creating the object begins the exchange."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self.tensors, world = tensors, distributed.get_world_size()
@@ -114,7 +115,7 @@ class _Exchange:
             self.work = distributed.all_gather_single(self.sent, self.part, async_op=True)
 
     def finish(self) -> None:
-        """Wait for the sums of all parts."""
+        """Wait for the sums of all parts, and write them into the tensors."""
         if self.is_small:
             self.sent = self.part
         else:
@@ -127,7 +128,7 @@ class _Exchange:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield consecutive tensors of one type, as many as a message may hold."""
+    """Yield consecutive tensors of one dtype, as many as fit into a message."""
     bucket: list[Tensor] = []
     for each in tensors:
         size = sum(other.nbytes for other in bucket) + each.nbytes
@@ -140,7 +141,10 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def begin_gather(values: Tensor) -> Callable[[], Tensor]:
-    """Begin to send `[own shards, n]` to every rank; the result waits for `[shards, n]` of all ranks, in the order of the shards."""
+    """Begin to send `[own shards, n]` to every rank; return a function that waits for `[shards, n]`, in the order of the shards.
+
+    Both raise `RankError` if the exchange fails.
+    """
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return lambda: values
     whole, sent = values.new_empty((distributed.get_world_size() * len(values), *values.shape[1:])), values.contiguous()
@@ -156,9 +160,10 @@ def begin_gather(values: Tensor) -> Callable[[], Tensor]:
 
 
 def begin_every_rank(integers: Any) -> Callable[[], Any]:
-    """Begin to send 64-bit integers to every rank; the result waits for those of all ranks, in order.
+    """Begin to send 64-bit integers to every rank; return a function that waits for the integers of all ranks, in order.
 
-    `integers` is a list of unsigned numbers, or an int64 tensor `[n]`, and so is the result.
+    `integers` is a list of unsigned numbers, or an int64 tensor `[n]`; the function returns the same type. Both raise `RankError` if the
+    exchange fails.
     """
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return lambda: integers
