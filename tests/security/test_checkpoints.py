@@ -76,7 +76,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda found: found["optimizer_states"][0]["param_groups"].pop(),
         "different number of parameter groups",
     ),
-    "another run's": (lambda found: found["reprise"].update(run="20200101t000000-aaaaaa"), "is not one of run"),
+    "another run's": (
+        lambda found: found["reprise"].update(run="20200101t000000-aaaaaa"),
+        "is of run '20200101t000000-aaaaaa'; expected run ",
+    ),
     "no averages": (lambda found: found["reprise"].update(averages={}), "KeyError: 'logged'"),
 }
 

@@ -207,5 +207,5 @@ def test_another_safetensors_file_is_not_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_pickle_is_rejected_without_loading_it(tmp_path: Path) -> None:
     torch.save({"weights": BASE}, tmp_path / "a.ckpt")
-    with pytest.raises(DocumentError, match="pickles are not read"):
+    with pytest.raises(DocumentError, match="pickles are not supported"):
         read_checkpoint(tmp_path / "a.ckpt")

@@ -1,6 +1,6 @@
 """The checkpoint file: one safetensors file whose metadata holds all other values. Format: docs/reference/formats/checkpoint.md.
 
-Reading a checkpoint runs no code of the file: it contains no pickle. The schema lists the contents for resuming and for serving weights.
+Reading a checkpoint runs no code: the file contains no pickle. `_SCHEMA` and `_POSITION` list the values that resuming and serving need.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _POSITION: Final = {
 
 
 def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint; raise `ExperimentFailedError` for a value that the format cannot store, `OSError`."""
+    """Write a checkpoint. Raise `ExperimentFailedError` if the format cannot store a value, and `OSError` if writing fails."""
     packed = pack(dict(checkpoint))
     tree = json.dumps(packed.tree, allow_nan=False, separators=(",", ":"))
     tensors = dict(
@@ -75,15 +75,15 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into CPU memory; raise `DocumentError`."""
+    """Read a checkpoint into CPU memory. Raise `DocumentError` if the file is not a valid checkpoint."""
     with open_run_file(path) as file:
         return read_open_checkpoint(file, path)
 
 
 def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
-    """Read a checkpoint from an open file; `path` names it in messages; raise `DocumentError`."""
+    """Read a checkpoint from an open file; messages contain `path`. Raise `DocumentError` if the file is not a valid checkpoint."""
     if is_pickle(file):
-        message = f"{path} is a pickle, as checkpoints were before version 1.0; pickles are not read"
+        message = f"{path} is a pickle, as checkpoints were before version 1.0; pickles are not supported"
         raise DocumentError(message, hint="start a new run")
     entries, metadata = read_parts(file, path)
     if metadata.get("format") != FORMAT:
@@ -93,7 +93,8 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
     for name, entry in entries.items():
         dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
-            raise DocumentError(f"{path}: tensor {name!a} is of dtype {entry.dtype}", hint="use another checkpoint")
+            message = f"{path}: tensor {name!a} has dtype {entry.dtype}, which is not supported"
+            raise DocumentError(message, hint="use another checkpoint")
         data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
         file.seek(entry.start)
         file.readinto(data.numpy().data)  # type: ignore[attr-defined]
@@ -117,7 +118,7 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Lightning's checkpoint plugin that replaces files atomically."""
+    """A checkpoint plugin for Lightning that replaces files atomically."""
 
     def __init__(self, read: Callable[[Path], dict[str, Any]] = read_checkpoint) -> None:
         self._read = read
@@ -134,7 +135,7 @@ class WholeCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
     ) -> dict[str, Any]:
-        """Read a checkpoint of this run into CPU memory; a checkpoint holds no code."""
+        """Read a checkpoint of this run into CPU memory. Reading runs no code, so `weights_only` is ignored."""
         del map_location, weights_only
         return self._read(Path(path))
 
@@ -146,11 +147,11 @@ class WholeCheckpointIO(CheckpointIO):
 
 
 def require_whole(checkpoint: Mapping[str, Any], *, run: str) -> None:
-    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, `DigestMismatchError` if it is of another run."""
+    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, and `DigestMismatchError` if it is of another run."""
     _require_types(checkpoint, _SCHEMA, where="the checkpoint")
     _require_types(checkpoint["reprise"], _POSITION, where="the checkpoint, reprise")
-    if checkpoint["reprise"]["run"] != run:
-        raise DigestMismatchError(f"the checkpoint is not one of run {run}", hint="pull the run again")
+    if (found := checkpoint["reprise"]["run"]) != run:
+        raise DigestMismatchError(f"the checkpoint is of run {found!a}; expected run {run}", hint="pull the run again")
 
 
 def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, where: str) -> None:
@@ -163,7 +164,10 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
 
 
 def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:
-    """Raise `DocumentError` or `DigestMismatchError` unless a checkpoint of the run has this net's weights by name and shape."""
+    """Raise `DocumentError` if a checkpoint is incomplete or its weights do not match the net by name and shape.
+
+    Raise `DigestMismatchError` if the checkpoint is of another run.
+    """
     require_whole(checkpoint, run=run)
     theirs, ours = (
         {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEEPEST: Final = 100
-"""Maximum depth of a tree: a deeper value contains itself."""
+"""The maximum depth of a tree: a deeper value is assumed to contain itself."""
 NATIVE: Final = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -46,9 +46,7 @@ NATIVE: Final = {
     torch.float8_e5m2: "F8_E5M2",
 }
 """The dtypes that safetensors supports; tensors of other dtypes are stored as bytes."""
-MAY_BE: Final = (
-    "on_save_checkpoint may return tensors, arrays, numbers, strings, lists, dicts; convert it to these, or omit it"
-)
+MAY_BE: Final = "on_save_checkpoint may return tensors, arrays, numbers, strings, lists, dicts; convert the value to these, or omit it"
 _INTEGER_BITS: Final = 64
 _ARRAYS: Final = "biufcmMSU"
 _VIEW_KEYS: Final = frozenset({"of", "dtype", "shape", "stride", "offset"})
@@ -57,23 +55,23 @@ _FLAGS: Final = {"requires_grad", "parameter"}
 
 @dataclass(slots=True)
 class Packed:
-    """A value as a tree, and its tensors by their names in the tree."""
+    """A value as a tree, and the value's tensors by their names in the tree."""
 
     tree: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
     whole: dict[tuple[str, int], str] = field(default_factory=dict)
-    """The name of each stored storage, so that tensors that share a storage are stored once."""
+    """The name of each packed storage, by device and address, so that a shared storage is stored once."""
 
 
 def pack(value: object) -> Packed:
-    """Convert a checkpoint to a tree; raise `ExperimentFailedError` with the location of a value that cannot be saved."""
+    """Convert a checkpoint to a tree. Raise `ExperimentFailedError` with the location of a value that cannot be saved."""
     packed = Packed()
     packed.tree = _pack(value, (), packed)
     return packed
 
 
 def unpack(tree: Any, tensors: Mapping[str, Tensor], *, where: str) -> Any:
-    """Convert a tree to its value; raise `DocumentError`."""
+    """Convert a tree to its value. Raise `DocumentError` if the tree is damaged."""
     try:
         return _unpack(tree, tensors)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, RecursionError) as fault:
@@ -117,7 +115,7 @@ def _pack_dict(value: dict[Any, Any], path: tuple[str, ...], packed: Packed) -> 
 
 
 def _pack_ordered(value: OrderedDict[Any, Any], path: tuple[str, ...], packed: Packed) -> Any:
-    """Write a dict in its order; for a module's state_dict also the module versions, which torch stores as an attribute."""
+    """Convert an `OrderedDict`; for a module's state_dict, add the versions of the modules, which torch stores as an attribute."""
     versions = getattr(value, "_metadata", None)
     more = [] if versions is None else [_pack(versions, (*path, "_metadata"), packed)]
     return {"OrderedDict": [_items(value, path, packed), *more]}
@@ -246,7 +244,7 @@ def _unpack_scalar(value: list[str], _: Mapping[str, Tensor]) -> Any:
 def _array_dtype(name: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(name)
-    except SyntaxError as fault:  # numpy reads numbers in a name as Python code
+    except SyntaxError as fault:  # NumPy parses a shape in the name of a dtype as a Python literal
         raise ValueError(f"an array of dtype {name[:100]!r}") from fault
     if dtype.kind not in _ARRAYS:
         raise ValueError(f"an array of dtype {dtype}")
@@ -265,7 +263,7 @@ def _unpack_tensor(value: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tens
 
 
 def _view(whole: Tensor, *, dtype: str, shape: list[int], stride: list[int], offset: int) -> Tensor:
-    """Return a view of the bytes of a tensor; raise `ValueError` for a view outside of them."""
+    """Return a view of the bytes of a tensor. Raise `ValueError` if the view exceeds the bytes."""
     kind = _torch_dtype(dtype)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     is_inside = (last + 1) * kind.itemsize <= whole.untyped_storage().nbytes()

@@ -1,8 +1,8 @@
 """Checkpoints: one after each epoch and every `checkpoint_every` steps; the last two are kept, and the best by the monitored metric.
 
-A checkpoint adds the position in the run, the sizes of the logs and the averages of the epoch to Lightning's contents. It is written
-between two batches and never in a hook of a step, so that all values that the step logs are in the logs. A stop request ends the
-training after such a checkpoint.
+A checkpoint adds the position in the run, the validation results and the averages of the epoch to Lightning's contents; `latest.json`
+has the sizes of the logs. A checkpoint is written between two steps, so that all values that a step logs are in the logs. A stop request
+ends the training after such a checkpoint.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 
 _NOT_NEEDED: Final = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
-"""The keys that `save_hyperparameters` adds: the record holds every value, and some of these values have no form in a checkpoint."""
+"""The keys that `save_hyperparameters` adds. The record holds every value, and a checkpoint cannot hold some of these values."""
 
 
 @configured
 class Checkpoints(Callback):
-    """Save after each epoch and every `checkpoint_every` steps; must come before callbacks that begin a batch."""
+    """Save after each epoch and every `checkpoint_every` steps. This callback must come before callbacks that begin a batch."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Checkpoints(Callback):
     ) -> None:
         """Store the checkpoints of `run` in `folder`; `logs` flushes the logs and returns their sizes in bytes.
 
-        `saves_within_epoch` returns whether a run can resume within an epoch; `on_saved` is called in rank 0 with each checkpoint.
+        `saves_within_epoch` returns whether a run can resume within an epoch; rank 0 calls `on_saved` with each checkpoint.
         """
         self.saves_within_epoch, self.on_saved = saves_within_epoch, on_saved
         self.folder, self.logs, self.run = folder, logs, run
@@ -77,11 +77,11 @@ class Checkpoints(Callback):
         self.best_value = float("inf")
         self.last: Saved | None = None
         self.saved: tuple[int, bool] = (0, False)
-        """The step of the last checkpoint, and whether its validation was still to run; only rank 0 sets `last`."""
+        """The step of the last checkpoint, and whether a validation was to follow; set on every rank, unlike `last`."""
         self.due = False
         self.is_best = False
         self.before = 0
-        """Optimizer steps done when the batch began."""
+        """The number of optimizer steps before the current batch."""
         self.summing = False
         """Whether gradients are accumulated that no step has used yet."""
         self.results: dict[str, float] = {}
@@ -92,14 +92,14 @@ class Checkpoints(Callback):
         """The values that the current checkpoint adds to Lightning's."""
         self.restored: dict[str, Any] | None = None
         self.restoring = False
-        """Whether a checkpoint was read and the training with it has not begun yet."""
+        """Whether a checkpoint was read, and the training that resumes from it has not begun."""
 
     def resume_from(self, saved: Saved) -> None:
-        """Set the checkpoint from which a resumed attempt begins; its files are in the folder."""
+        """Set the checkpoint from which this attempt resumes; its files are in the folder."""
         self.last, self.saved = saved, (saved.step, saved.stage is NextStage.VALIDATION)
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Read the checkpoint to resume from; raise `DocumentError`, or `DigestMismatchError` if it is of another run."""
+        """Read the checkpoint to resume from. Raise `DocumentError` if it is invalid, `DigestMismatchError` if it is of another run."""
         self.restoring = True
         checkpoint = read_checkpoint(path)
         require_whole(checkpoint, run=self.run)
@@ -124,7 +124,7 @@ class Checkpoints(Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Save the end of the previous epoch, after it has written all its logs."""
+        """Save the end of the previous epoch: all its values are logged by now."""
         self.save_if_due(trainer, NextStage.EPOCH)
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
@@ -135,7 +135,7 @@ class Checkpoints(Callback):
         self.results, self.undefined = {}, {}
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Determine whether a checkpoint is due after this step; the epoch's checkpoint replaces that of its last step."""
+        """Determine whether a checkpoint is due after this step; for the last step of an epoch, the epoch's checkpoint is saved."""
         self.summing = trainer.global_step == self.before
         ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         self.due = bool(self.every) and not self.summing and not ends and trainer.global_step % (self.every or 1) == 0
@@ -145,7 +145,7 @@ class Checkpoints(Callback):
         end_restart(trainer)
 
     def on_validation_end(self, _trainer: object, pl_module: L.LightningModule) -> None:
-        """Store the results of the validation: they hold for the current weights only."""
+        """Store the results of the validation, which are valid until the next step."""
         self.results, self.undefined = evaluated(pl_module, "val"), undefined_of(pl_module)
         self.undefined = {name: why for name, why in self.undefined.items() if name in self.results}
 
@@ -164,7 +164,7 @@ class Checkpoints(Callback):
         self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, _trainer: object, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore the added values; raise `DigestMismatchError` or `DocumentError` if the best checkpoint cannot be served."""
+        """Restore the added values. Raise `DigestMismatchError` or `DocumentError` if the best checkpoint cannot be served."""
         best = self.last.best if self.last else None
         if self.last is not None and best is not None and best.path != self.last.path:
             require_servable(read_saved(self.folder, best), pl_module, run=self.run)
@@ -179,7 +179,10 @@ class Checkpoints(Callback):
             self.save(trainer, stage, batch=batch)
 
     def save(self, trainer: L.Trainer, stage: NextStage, *, batch: int = 0) -> None:
-        """Save between two batches, and update `latest.json`; at most once per step, and once more after its validation."""
+        """Save a checkpoint and update `latest.json`; at most once per step, and once more after the step's validation.
+
+        Within an epoch, save nothing if the run cannot resume there.
+        """
         self.due = False
         before = stage is NextStage.VALIDATION
         if batch and stage is NextStage.BATCH and not self.saves_within_epoch():
@@ -212,7 +215,7 @@ class Checkpoints(Callback):
             self._point_at(path, stage=stage, batch=batch, logs=logs, epoch=trainer.current_epoch)
 
     def on_save_checkpoint(self, _trainer: object, _net: object, checkpoint: dict[str, Any]) -> None:
-        """Add the position in the run, and set Lightning's own counters to it; not to a checkpoint of an experiment's own callback."""
+        """Add the values of this class, and set Lightning's counters; ignore a checkpoint of an experiment's own callback."""
         if not self.adding:
             return
         checkpoint["reprise"] = self.adding
@@ -258,7 +261,7 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
-    """Read a checkpoint of this run; raise `DigestMismatchError` if its bytes have changed, `DocumentError`."""
+    """Read a checkpoint of this run. Raise `DigestMismatchError` if its bytes have changed, and `DocumentError` if it is not valid."""
     with folder_of(folder / LATEST) as attempt_folder, attempt_folder.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:

@@ -80,7 +80,7 @@ def _set(counts: dict[str, int], value: int) -> None:
 class _RestoredSync(_Sync):
     """The `sync_dist` of a restored value, equal to any other: on one device Lightning ignores the option."""
 
-    __hash__ = None  # type: ignore[assignment] # as of every dataclass that can be changed
+    __hash__ = None  # type: ignore[assignment] # as in `_Sync`, a mutable dataclass
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Sync)
@@ -121,13 +121,13 @@ def modes_of(machine: L.Trainer) -> dict[str, dict[str, bool]]:
 
 
 def _modes_before_validation(machine: L.Trainer) -> dict[str, bool]:
-    """Return the modes that Lightning restores after the validation that is running; an empty dict if none is."""
+    """Return the modes that Lightning restores after the running validation; an empty dict if no validation is running."""
     loop = machine.fit_loop.epoch_loop.val_loop
     return dict(loop._module_mode.mode) if machine.validating else {}  # noqa: SLF001 - Lightning has no public name for it
 
 
 def restore_modes(net: nn.Module, saved: Mapping[str, Mapping[str, bool]]) -> None:
-    """Restore what `modes_of` returned."""
+    """Restore the modes that `modes_of` returned."""
     owners: Mapping[str, Mapping[str, Any]] = {
         "requires_grad": dict(net.named_parameters()),
         "training": dict(net.named_modules()),
@@ -144,7 +144,7 @@ def _metrics(net: nn.Module) -> dict[str, Metric]:
 
 def _written(metric: _ResultMetric) -> dict[str, Any]:
     meta = metric.meta
-    return {  # these names are in every checkpoint, so they stay
+    return {  # these names are part of the checkpoint format
         "said": {name: getattr(meta, name) for name in _OPTIONS} | {"metric_attribute": meta.metric_attribute},
         "reduced": meta.reduce_fx.__name__,
         "shared": (meta.sync.should, meta.sync.rank_zero_only),

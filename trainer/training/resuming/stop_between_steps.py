@@ -1,4 +1,4 @@
-"""The stop of a training between two steps, after its checkpoint was saved."""
+"""The stop of a training between two steps, after a checkpoint was saved."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class StopBetweenSteps(Callback):
-    """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
+    """Stop a training after the current step, with a checkpoint of this step. This callback must come directly after `Checkpoints`."""
 
     def __init__(self, stop: StopRequest, checkpoints: Checkpoints) -> None:
         self.stop = stop
         self.checkpoints = checkpoints
         self.sharded: ShardedStep | None = None
-        """The strategy of several processes, which agree on a stop in each step's exchange."""
+        """The strategy if there are several processes, which agree on a stop in each step's exchange; otherwise None."""
 
     def on_train_start(self, trainer: L.Trainer, *_: object) -> None:
         """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
@@ -31,13 +31,13 @@ class StopBetweenSteps(Callback):
         self.sharded = strategy if trainer.world_size > 1 and isinstance(strategy, ShardedStep) else None
         if self.sharded is not None:
             self.sharded.stop = self.stop
-            # Lightning's own agreement on SIGTERM, which it does not see here: a message in each step, and on a GPU a wait for the device
+            # disables Lightning's agreement on SIGTERM, which costs an exchange per step: Lightning does not receive the signal here
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
         self.stop.is_delayed = True
         self.stop.listen()
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
-        """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
+        """Stop before the batch if a stop was requested and no gradients are being accumulated; all ranks stop at the same batch."""
         if self.checkpoints.summing:
             return
         if self.sharded is None:
@@ -46,15 +46,15 @@ class StopBetweenSteps(Callback):
             self._stop(trainer, NextStage.BATCH, batch=batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Stop before a validation; the resumed run performs it."""
+        """Stop before a validation if a stop was requested; the resumed run performs the validation."""
         self._stop_in_validation(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Stop within a validation; the resumed run repeats it from the start."""
+        """Stop within a validation if a stop was requested; the resumed run repeats the validation from the start."""
         self._stop_in_validation(trainer)
 
     def on_train_end(self, *_: object) -> None:
-        """Stop at once from now on: the last checkpoint is written."""
+        """Stop immediately from now on: the last checkpoint is written."""
         self.stop.is_delayed = False
         if self.stop.requested is not None:
             raise self.stop.fault()
@@ -72,7 +72,7 @@ class StopBetweenSteps(Callback):
             self.stop.listen()
 
     def _stop_in_validation(self, trainer: L.Trainer) -> None:
-        """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
+        """Stop if requested, except in the validation at `max_steps`, to which a resumed run would not return."""
         if self.stop.is_delayed and trainer.global_step != trainer.max_steps:
             self._stop_if_requested(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
 

@@ -1,9 +1,9 @@
 """Stop requests by Ctrl-C and SIGTERM.
 
 While a training checks for a request after each step, a first signal only sets the request; otherwise, and at a second signal, the stop
-is raised immediately. SIGTERM that arrives several times at once is one request: a scheduler sends it to every process of a job, and
-container runtimes forward theirs. The code that opened the record closes it, undisturbed by later signals. Does not import torch, because
-this object is created first.
+is raised immediately. Several SIGTERM within `_BURST` seconds are one request: a scheduler sends SIGTERM to every process of a job, and
+container runtimes forward theirs. The code that opened the record closes it, without interruption by later signals. This module does not
+import torch, because the request is created before torch is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _BURST: Final = 3.0
-"""Seconds in which several SIGTERM are one request."""
+"""Seconds within which several SIGTERM are one request."""
 
 
 class StopRequest:
@@ -40,7 +40,7 @@ class StopRequest:
         self._terminated = -_BURST
 
     def listen(self) -> None:
-        """Install the signal handlers of this process; signals that were blocked meanwhile are delivered now."""
+        """Install the signal handlers of this process, and unblock the signals: a blocked signal is delivered now."""
         self.is_raised = False
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
@@ -52,17 +52,17 @@ class StopRequest:
             signal.signal(number, signal.SIG_IGN)
 
     def hold(self) -> None:
-        """Only record signals until `release`. The thread's signal mask does not work here: torch's threads would receive them."""
+        """Only record signals until `release`. A signal mask would not work: threads of torch would receive the signals."""
         self.is_on_hold = True
 
     def release(self) -> None:
-        """Raise a stop that was requested meanwhile, and accept signals."""
+        """Accept signals again, and raise a stop that was requested since `hold`."""
         self.is_on_hold = False
         if self.requested is not None:
             raise self.fault()
 
     def check(self) -> None:
-        """Raise a stop that was requested: for code that may wait for minutes between two steps."""
+        """Raise a requested stop, in code that may wait for minutes between two steps."""
         if self.requested is not None and not self.is_on_hold and not self.is_raised:
             raise self.fault()
 
@@ -78,12 +78,12 @@ class StopRequest:
             raise self.fault()
 
     def fault(self) -> StoppedError:
-        """Return the error for the stop; it is raised once, and later signals are left to the code that catches it."""
+        """Return the error for the stop, and ignore signals from now on: the code that catches the error handles them."""
         self.is_raised = True
         kind, by = (InterruptedRunError, "Ctrl-C") if self.requested == signal.SIGINT else (StoppedError, "SIGTERM")
         if self.has_run:
             return kind(f"the run was stopped by {by}")
-        return kind(f"stopped by {by} before the training began", hint="nothing was changed: type it again")
+        return kind(f"stopped by {by} before the training began", hint="nothing was changed: run the command again")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -99,5 +99,5 @@ class StopRequest:
 
 
 def hold() -> None:
-    """Block signals until `StopRequest.listen`: a new program replaces this process and must not lose them."""
+    """Block signals until `StopRequest.listen`: a new program replaces this process, and must not lose a signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
