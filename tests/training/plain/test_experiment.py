@@ -78,7 +78,7 @@ def test_without_a_class_of_its_own_a_file_needs_the_name_of_an_imported_one(
 ) -> None:
     with pytest.raises(ExperimentError, match="nor a LightningModule") as caught:
         experiment(tmp_path, "from {nets} import Net", monkeypatch)
-    assert caught.value.hint == "choose one that it imports: --model Net"
+    assert caught.value.hint == "choose an imported class: --model Net"
 
 
 @pytest.mark.parametrize("name", ["model", "data"])

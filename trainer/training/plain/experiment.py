@@ -1,7 +1,7 @@
-"""An experiment that is a plain LightningModule, with or without a LightningDataModule, unchanged.
+"""An experiment that is a plain, unchanged LightningModule, with or without a LightningDataModule.
 
-The classes are those of the experiment's file. If it has several, the settings `model` and `data` name one, or one that the file imports;
-`data` can also be the path of another file.
+The classes are defined in the experiment's file. If the file defines several, the settings `model` and `data` name a class that it defines
+or imports; `data` can also be the path of another file.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class PlainExperiment:
     data: type[L.LightningDataModule] | None
     parameters: tuple[Parameter, ...]
     choices: tuple[str, ...] = ()
-    """The settings `model` and `data`, if they were given."""
+    """The names of the settings `model` and `data` that were given."""
     unfilled: Mapping[str, str]
-    """The parameters that keep their defaults, with the reason."""
+    """The parameters that no setting can fill, each with the reason; they keep their defaults."""
 
     @property
     def reads_fields(self) -> bool:
-        """Whether the package's own steps read the sample's fields: never."""
+        """Whether the package's own steps read the fields of samples: always false."""
         return False
 
     @property
@@ -96,12 +96,12 @@ class PlainExperiment:
         return None if self.data is None else self.data(**self._arguments(self.data, folders))
 
     def export_limit(self, net: L.LightningModule) -> str:
-        """Return why a run does not guarantee that its net can be exported: a run does not try it, since an export takes seconds."""
+        """Return why a run does not guarantee that its net can be exported: a run does not try to, since an export takes seconds."""
         return f"not checked: reprise check {self.name}" if is_overridden("forward", net) else NO_FORWARD
 
     def _arguments(self, owner: type, folders: Mapping[str, Path]) -> dict[str, Any]:
         ledger = current()
-        assert ledger is not None  # noqa: S101 - a training keeps one
+        assert ledger is not None  # noqa: S101 - a training sets a ledger
         code = inspect.unwrap(owner.__init__).__code__  # type: ignore[misc]
         for name in self.choices:
             ledger.bind(name, to=owner.__qualname__, code=code, read=True)
@@ -127,7 +127,7 @@ def plain_experiment(
     chosen: Mapping[str, Any],
     load: Callable[[Path], ModuleType],
 ) -> PlainExperiment:
-    """Return the experiment in a module. Raise `ExperimentError` if it has no module to train, or several and none is chosen.
+    """Return the experiment in a Python module. Raise `ExperimentError` if there is no LightningModule to train, or no choice of several.
 
     `chosen` holds the given values of `model` and `data`; `load` imports another file.
     """
@@ -137,11 +137,11 @@ def plain_experiment(
         message = f"experiment {name} has neither a class Settings with a task's net, nor a LightningModule"
         hint = "docs/how-to/experiments.md shows a task's net, docs/how-to/lightning.md a LightningModule; --script FILE runs a script"
         if imported := _imported(module, L.LightningModule):
-            hint = f"choose one that it imports: --model {' or '.join(list(imported)[:_SHOWN])}"
+            hint = f"choose an imported class: --model {' or '.join(list(imported)[:_SHOWN])}"
         raise ExperimentError(message, hint=hint)
     if not _has(net, "training_step", L.LightningModule):
         message = f"{place_of(net)}: {net.__name__} has no training_step, so there is nothing to train"
-        raise ExperimentError(message, hint="write it, or name the class to train: --model NAME")
+        raise ExperimentError(message, hint="define training_step, or name the class to train: --model NAME")
     source, word = module, None if _has_parameter(net, "data") else chosen.get("data")
     if word is not None and word.partition(":")[0].endswith(".py"):
         path, _, word = word.partition(":")
@@ -171,7 +171,8 @@ def plain_experiment(
 def _choose(module: ModuleType, base: type, name: str, word: object, *, file: Path) -> Any:
     """Return the class of a module that derives from `base`: the one named `word`, or the module's only one; None if there is none.
 
-    A word can also name a class that the module imports. If the only class has a parameter `name`, another word is a value for that.
+    A word can also name a class that the module imports. If the module's only class has a parameter `name`, any other word is a value of
+    this parameter. Raise `ExperimentError` if a word names no class, or if there are several classes and no word.
     """
     found = {
         each.__name__: each
@@ -189,12 +190,12 @@ def _choose(module: ModuleType, base: type, name: str, word: object, *, file: Pa
         raise ExperimentError(f"{file.name} has no {base.__name__} {word!r}", hint=hint)
     if len(leaves) > 1:
         message = f"{file.name} has {len(leaves)} classes that derive from {base.__name__}: {listed(sorted(found))}"
-        raise ExperimentError(message, hint=f"choose one: --{name} {leaves[0].__name__}")
+        raise ExperimentError(message, hint=f"choose a class, such as --{name} {leaves[0].__name__}")
     return leaves[0] if leaves else None
 
 
 def _imported(module: ModuleType, base: type) -> dict[str, type]:
-    """Return the classes of other modules that derive from `base`, by their names in this module; nets of a task have Settings."""
+    """Return the imported classes that derive from `base`, by their names in the module, except nets of a task, which need Settings."""
     return {
         name: each
         for name, each in vars(module).items()
@@ -214,7 +215,7 @@ def _has(owner: type, hook: str, base: type) -> bool:
 
 
 def _with_choices(base: type[FitSettings], chosen: Mapping[str, Any], *, module: str) -> type[FitSettings]:
-    """Return the base class with the settings `model` and `data` if they were given: only then a record needs them."""
+    """Return the base class with the given settings `model` and `data`; a record has these settings only if they were given."""
     namespace: dict[str, Any] = {"__module__": module, "__annotations__": {}, "__doc__": base.__doc__}
     for name, value in chosen.items():
         namespace["__annotations__"][name] = Literal[value]

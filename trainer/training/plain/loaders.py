@@ -1,8 +1,8 @@
 """The order and the random numbers of a plain module's own data loaders, made a function of the seed and the position in the run.
 
-Their samplers are not replaced: the batches of an epoch are drawn from them at once, under a seed of the epoch. Reading a batch begins
-with a seed of its position, in any worker. A run that resumes within an epoch therefore gets the batches, and the random transforms, of
-an uninterrupted run.
+A loader's sampler is wrapped: the batches of an epoch are drawn from it all at once, with a seed of the epoch. Before a batch is read, in
+any worker, the generators are seeded by its position. A run that resumes within an epoch therefore gets the batches, and the random
+transforms, of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 HOOKS: Final = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "test"}
 _MOST: Final = 50_000_000
-"""The most samples of an epoch whose order is drawn at once: it takes 8 to 36 bytes a sample."""
+"""The maximum number of samples of a loader: the order of an epoch takes 8 to 36 bytes a sample."""
 
 
 class SeededBatch(list[Any]):
-    """The indices of a batch, and the seed that is set before it is read."""
+    """The indices of a batch, and the seed that is set before the batch is read."""
 
     def __init__(self, indices: Iterable[Any], seed: int) -> None:
         super().__init__(indices)
@@ -44,13 +44,13 @@ class ShardedBatch(list[SeededBatch]):
 
 
 class SeededDataset(Dataset[Any]):
-    """A dataset that seeds the global generators before it reads a batch; all other attributes are those of the wrapped dataset."""
+    """A dataset that seeds the global generators before it reads a batch; it has the attributes of the wrapped dataset."""
 
     def __init__(self, inner: Any, collate: Callable[[Any], Any]) -> None:
         self.inner, self.collate = inner, collate
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # while it is unpickled
+        if name == "inner":  # while this object is unpickled
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -64,7 +64,7 @@ class SeededDataset(Dataset[Any]):
         return self.inner[index]
 
     def __getitems__(self, indices: Sequence[Any]) -> Any:
-        """Read the samples of a batch, or each shard of it as a batch of its own."""
+        """Read the samples of a batch; read and collate each shard of a sharded batch separately."""
         if isinstance(indices, ShardedBatch):
             return Shards(self.collate(self.__getitems__(shard)) for shard in indices)
         if isinstance(indices, SeededBatch):
@@ -74,10 +74,10 @@ class SeededDataset(Dataset[Any]):
 
 
 class SeededBatches(EpochPosition):
-    """The user's sampler of batches, or of samples without automatic batching; its order is drawn with a seed of the epoch."""
+    """A wrapper of the user's batch sampler, or sampler without automatic batching; the order is drawn with a seed of the epoch."""
 
     def __init__(self, inner: Any, *, seed: int, name: str, is_batched: bool, share: Share | None = None) -> None:
-        """With a `share` of several shards an incomplete last batch is dropped, and a batch has the shards of this process."""
+        """With a `share`, each batch is the shards of this process, and an incomplete last batch is dropped."""
         self.inner, self.seed, self.name, self.is_batched, self.share = inner, seed, name, is_batched, share
 
     def __getattr__(self, name: str) -> Any:
@@ -111,12 +111,12 @@ class SeededBatches(EpochPosition):
 
 @configured
 class ControlledLoaders:
-    """Controls the order of a module's or a data module's loaders, and reports loaders that cannot be controlled."""
+    """Control the order of a module's or a data module's loaders, and report loaders that cannot be controlled."""
 
     def __init__(
         self, report: Callable[[str, str], object], *, seed: int, devices: int = 1, shards: int | None = None
     ) -> None:
-        """`report` is called with the lacking guarantee, such as `resume`, and the reason."""
+        """`report` is called with a guarantee that the run lacks, such as `resume`, and the reason."""
         self.report, self.seed = report, seed
         self.shards = shards_of(shards, devices=devices)
         self.start = (0, 0)
@@ -126,11 +126,11 @@ class ControlledLoaders:
         """Whether a run can resume at any batch of the training split, instead of at the start of an epoch."""
 
     def start_at(self, *, epoch: int, batch: int) -> None:
-        """Begin the training at a batch of an epoch, for a resumed run."""
+        """Set the batch at which a resumed run begins."""
         self.start = (epoch, batch)
 
     def control(self, owner: Any, hooks: Sequence[str]) -> None:
-        """Control the loaders that these hooks of a module return; Lightning calls the hooks of the instance."""
+        """Wrap `hooks` of the instance `owner`, so that the loaders that they return are controlled."""
         for hook in hooks:
             setattr(owner, hook, self._controlled(owner, getattr(owner, hook), HOOKS[hook]))
 
@@ -202,7 +202,7 @@ def leaves(found: Any) -> Iterator[Any]:
 
 
 def require_sharded_loaders(loaders: Sequence[Any], split: str, *, shards: int) -> None:
-    """Raise `ExperimentError` for loaders of a split whose batches cannot be read as shards."""
+    """Raise `ExperimentError` if the batches of a split's loaders cannot be read as shards."""
     why = f"{len(loaders)} loaders read the training data" if split == "train" and len(loaders) != 1 else None
     for loader in loaders:
         sampler = getattr(loader, "sampler", None)
@@ -217,7 +217,7 @@ def require_sharded_loaders(loaders: Sequence[Any], split: str, *, shards: int) 
 
 
 def _not_sharded(loader: Any, shards: int) -> str | None:
-    """Return why the batches of a loader of the training data cannot be read as shards."""
+    """Return why the batches of a training loader cannot be read as shards, or None."""
     if not isinstance(loader, DataLoader):
         return f"the training data are read by a {type(loader).__name__}, not by a DataLoader"
     if loader.batch_sampler is None:
@@ -243,7 +243,7 @@ def _innermost(sampler: Any) -> Any:
 
 
 def _reason(loader: DataLoader[Any], sampler: Any) -> str | None:
-    """Return why the order of a loader cannot be controlled."""
+    """Return why the order of a loader cannot be controlled, or None."""
     if isinstance(loader.dataset, IterableDataset):
         return f"{type(loader.dataset).__name__} is an IterableDataset"
     if type(loader).__iter__ is not DataLoader.__iter__:

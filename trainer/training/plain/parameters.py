@@ -1,8 +1,8 @@
-"""The settings of a plain module: the typed parameters of its constructor, and of its data module's.
+"""The settings of a plain module: the typed parameters of its constructor and of its data module's constructor.
 
-A parameter of a type that a document can hold is a setting of that name. For a parameter that is a class, a net or an optimizer, for
-example, the setting is a text that names it with its arguments: `src.nets.SimpleNet(width=128)`. `{dataset:NAME}` in a text stands for the
-folder of a dataset.
+A parameter whose type a document can hold becomes a setting of the same name. For a parameter that takes an object, such as a net or an
+optimizer, the setting is a text that names a class with its arguments: `src.nets.SimpleNet(width=128)`. `{dataset:NAME}` in a text stands
+for the folder of a dataset.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _EMPTY: Final = inspect.Parameter.empty
 _BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 _LATER: Final = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-"""Classes whose objects a module creates itself, from its parameters: the module gets a function that creates the object."""
+"""Classes whose objects the module creates itself: the module gets a function that creates the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,12 @@ class Parameter:
 
     @property
     def has_default(self) -> bool:
-        """Whether the constructor has a value if none is given."""
+        """Whether the constructor has a default for the parameter."""
         return self.default is not _EMPTY
 
     @property
     def described(self) -> str:
-        """Return the class and the place of the constructor."""
+        """Return the name of the class and the place of the constructor."""
         return f"{self.owner.__name__} ({self.place})"
 
     @property
@@ -76,8 +76,8 @@ def place_of(owner: type) -> str:
 def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> list[Parameter]:
     """Return the parameters of a constructor that settings fill. Raise `ExperimentError` if no setting can fill a required parameter.
 
-    A parameter with a default and without a type, or with a name that no setting can have, keeps its default: it is added to `unfilled`,
-    with the reason.
+    A parameter with a default keeps the default if no setting can fill it: its name or type is not usable, or the default does not have
+    the type. Such a parameter is added to `unfilled`, with the reason.
     """
     constructor = inspect.unwrap(owner.__init__)  # type: ignore[misc]
     if constructor is object.__init__:
@@ -90,9 +90,9 @@ def parameters_of(owner: type, *, unfilled: dict[str, str] | None = None) -> lis
         kind = resolved(kind, constructor.__globals__) if isinstance(kind, str) else kind
         why = name_fault(name, attributes=())
         if why is None and (kind is _EMPTY or kind is Any):
-            why = "it has no type" if each.annotation is _EMPTY else f"its type {each.annotation} is not known here"
+            why = "it has no type" if each.annotation is _EMPTY else f"its type {each.annotation} cannot be resolved"
         if why is None and each.default is None and NoneType not in members(kind) and not isinstance(kind, ModuleType):
-            kind = kind | None if isinstance(kind, type) else Optional[kind]  # noqa: UP045 - not every form has the operator
+            kind = kind | None if isinstance(kind, type) else Optional[kind]  # noqa: UP045 - not every type form supports `|`
         is_object = why is None and not _is_documentable(kind)
         if why is None and not is_object and not _is_valid(kind, each.default):
             why = f"its default {each.default!r} does not have its type"
@@ -136,7 +136,10 @@ def _is_documentable(kind: Any) -> bool:
 def settings_class(
     base: type[FitSettings], parameters: list[Parameter], *, module: str, about: str
 ) -> type[FitSettings]:
-    """Return the class of settings with a field for each parameter. Raise `ExperimentError` if two parameters disagree."""
+    """Return the class of settings with a field for each parameter.
+
+    Raise `ExperimentError` if parameters of the same name have different types, or if a parameter has the name of a launch setting.
+    """
     annotations: dict[str, Any] = {}
     namespace: dict[str, Any] = {"__module__": module, "__annotations__": annotations, "__doc__": about}
     for name in dict.fromkeys(each.name for each in parameters):
@@ -144,7 +147,7 @@ def settings_class(
         for other in others:
             if first.is_object != other.is_object or not (first.is_object or agree(first.annotation, other.annotation)):
                 message = f"parameter {name} has two types: {first.described} and {other.described}"
-                raise ExperimentError(message, hint="rename one of them, or annotate both with one type")
+                raise ExperimentError(message, hint="rename one of them, or annotate both with the same type")
         if (ours := base.__pydantic_fields__.get(name)) is not None:
             if role_of(ours) is Role.LAUNCH:
                 message = f"{first.place}: {first.owner.__name__} has a parameter {name}, which must be known before it is imported"
@@ -156,8 +159,8 @@ def settings_class(
         is_one = not first.is_object and all(_is_same(default, each.default) for each in others)
         if not all(each.has_default for each in (first, *others)):
             default = _EMPTY
-        elif not is_one:  # each constructor's own default is used
-            annotations[name], default = Optional[annotations[name]], None  # noqa: UP045 - not every form has the operator
+        elif not is_one:  # with None, each constructor uses its own default
+            annotations[name], default = Optional[annotations[name]], None  # noqa: UP045 - not every type form supports `|`
         about_it = " and ".join(each.described for each in (first, *others))
         given = {} if default is _EMPTY else {"default": default}
         namespace[name] = Field(description=f"Parameter of {about_it}.", **given)
@@ -165,7 +168,7 @@ def settings_class(
 
 
 def new_settings(base: type[FitSettings], namespace: dict[str, Any]) -> type[FitSettings]:
-    """Return a class `Settings` that derives from `base`, with the fields of a namespace."""
+    """Return a class `Settings` that derives from `base`, with the fields in `namespace`."""
     made: Any = new_class("Settings", (base,), exec_body=lambda body: body.update(namespace))
     return cast("type[FitSettings]", made)
 
@@ -182,10 +185,11 @@ def _kind(parameter: Parameter) -> Any:
 
 
 def object_of(parameter: Parameter, text: str, *, module: ModuleType, folders: Mapping[str, Path]) -> Any:
-    """Return the object that a text such as `torch.optim.Adam(lr=0.001)` names. Raise `SettingError`.
+    """Return the object that a text such as `src.nets.SimpleNet(width=128)` describes.
 
-    An optimizer or a schedule is created later by the module, which gets a function with these arguments; so is a parameter that the
-    module calls.
+    For an optimizer, a schedule, or a parameter that the module calls, return a function with the arguments: the module calls it later.
+    Raise `SettingError` if the text is not a name with literal named arguments, if nothing callable has the name, or if the call raises
+    `TypeError`.
     """
     given = f"setting {parameter.name} is {text!r}"
     example = f"{option(parameter.name)} 'package.module.Name(argument=1)'"

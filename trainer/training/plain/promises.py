@@ -1,4 +1,4 @@
-"""Test the guarantees of a plain module with short runs: repeatable, resumed exactly, shared by devices, and exported.
+"""Checks of a plain module's guarantees with short runs: repeatable, resumable, on several devices, and exportable.
 
 A task's net has many checks; a plain module has its own loss, metrics and data, so only its runs can be checked.
 """
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 STEPS: Final = 20
 _SHARED: Final = 2
-"""Steps with shards."""
+"""The number of steps with shards."""
 _QUIET: Final[dict[str, Any]] = {"progress": False, "wandb": "off", "monitor": None, "patience": None}
-"""Settings of the short runs. TensorBoard stays as in a run: modules call `self.logger.experiment.add_scalar`."""
+"""Settings of the short runs. TensorBoard stays enabled: modules call `self.logger.experiment.add_scalar`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def _shareable(subject: PlainSubject) -> Finding:
 
 
 def _exportable(seen: FirstBatch, subject: PlainSubject) -> Finding:
-    """Return whether the trained module can be exported; a module that cannot trains as well, so that is a note."""
+    """Return whether the trained module can be exported. A failure is a note: a module that cannot be exported can be trained."""
     began = monotonic()
     try:
         text = exportable(seen, file=subject.experiment.file, root=subject.root)
