@@ -1,6 +1,6 @@
-"""The outputs of a script by the digest of their content, so that equal outputs of two runs have equal digests.
+"""The table of a script's outputs, by digests of their content: equal outputs of two runs have equal digests.
 
-Files are compared by their bytes, with these exceptions. The path of the run's folder, which differs between runs, counts as `{run}`.
+Files are compared by their bytes, with these exceptions. The path of the run's folder, which differs between runs, is read as `{run}`.
 An archive (a checkpoint of torch, an .npz) is compared by its members, and a pickle in it by its operations, since a pickle stores the
 length of each text. The TensorBoard event files of a folder are compared by their scalars, since each event contains the time, and each
 file name the time and the host.
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 20
 _LARGEST_PICKLE: Final = 1 << 24
 _VARYING: Final = "/.data/serialization_id"
-"""A member of torch's archives that is computed from the others."""
+"""A member of torch's archives that is computed from the other members."""
 
 
 def write_outputs(attempt: Path, *, exclude: Sequence[str]) -> OutputTable:
-    """Read all outputs of an attempt, and write their table; `exclude` holds patterns of paths or names that are not compared."""
+    """Read all outputs of an attempt, and write and return their table; `exclude` holds patterns of paths or names not to compare."""
     run = os.fsencode(attempt.parents[1])
     with attempt_root(attempt) as root, root.below(FOLDER) as output:
         paths = dict.fromkeys(sorted(_joined(path) for path, _ in output.walk() if output.has_file(path)))
@@ -79,7 +79,7 @@ def _members(file: BinaryIO, run: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _operations(data: bytes, run: bytes) -> Iterator[bytes]:
-    """Yield the operations of a pickle, without executing any; a pickle that cannot be read is yielded as it is."""
+    """Yield the operations of a pickle, without executing them; yield a pickle that cannot be read unchanged."""
     try:
         operations = [(each.name, repr(argument)) for each, argument, _ in pickletools.genops(data)]
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError):

@@ -1,4 +1,4 @@
-"""Start a script, print and log its output, forward signals to it, and report how it ended."""
+"""The process of a script: print and log its output, forward signals to it, and report how it ended."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CONFIGURATION: Final = (
 )
 """Files in /etc that libraries read: they configure the network and the clock, and do not affect a result."""
 _PATIENCE: Final = 8.0
-"""Seconds after a signal in which the script can end itself; Docker waits ten."""
+"""Seconds that the script has to end after a signal; Docker waits ten seconds."""
 _BREAK: Final = re.compile(rb"(?<=[\r\n])")
 
 
@@ -51,7 +51,7 @@ def run_script(
     log: Callable[[str], None],
     stop: StopRequest,
 ) -> None:
-    """Run a command in `folder` until it ends. Raise `ExperimentFailedError`, or `StoppedError` if a signal stopped it."""
+    """Run a command in `folder` until it ends. Raise `ExperimentFailedError` if it fails, and `StoppedError` if a signal stopped it."""
     name = Path(command[1] if len(command) > 1 else command[0]).name
     process = subprocess.Popen(
         command,
@@ -60,10 +60,10 @@ def run_script(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C reaches it once, through this process
+        start_new_session=True,  # the script gets Ctrl-C once, from this process
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
     )
-    assert process.stdout is not None  # noqa: S101 - it is captured
+    assert process.stdout is not None  # noqa: S101 - stdout is a pipe
     last: list[str] = []
     reader = threading.Thread(target=_copy, args=(process.stdout, log, last), daemon=True)
     reader.start()
@@ -90,7 +90,7 @@ def _end_with_parent() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> None:
-    """Wait for the end; pass a requested stop on, and kill the script if it does not end in time."""
+    """Wait until the script ends. Forward a requested stop, and kill the script if it does not end in time."""
     deadline: float | None = None
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
@@ -123,14 +123,12 @@ def _ending(code: int) -> str:
 
 def _hint(code: int, last: Sequence[str]) -> str:
     if code == -signal.SIGKILL:
-        return "the system ends a process in this way if memory is short: `dmesg` shows whether it did"
-    return next(
-        (line for line in reversed(last) if line.strip()), "it printed nothing; log.txt has all that it printed"
-    )
+        return "the kernel kills a process if memory runs out: `dmesg` shows whether it did"
+    return next((line for line in reversed(last) if line.strip()), "the script printed no message; see log.txt")
 
 
 def _copy(stream: BinaryIO, log: Callable[[str], None], last: list[str]) -> None:
-    """Copy a script's output to the terminal and to the log, without secrets; the log has the last form of a redrawn line."""
+    """Copy a script's output to the terminal and to the log, without secrets; the log has only the last state of a redrawn line."""
     rest = b""
     while block := os.read(stream.fileno(), 1 << 16):
         *lines, rest = _BREAK.split(rest + block)
@@ -167,9 +165,9 @@ def script_environ(
     folders: Sequence[Path],
     device: str,
 ) -> dict[str, str]:
-    """Return the variables of a script: this process's, the output folder, and the variables of `watched/sitecustomize.py`.
+    """Return a script's environment variables: this process's, the output folder, and the variables of `watched/sitecustomize.py`.
 
-    `imports` holds the folders from which it can import, the root of the source first.
+    `imports` holds the folders from which the script can import, the root of the source first.
     """
     python = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
     caches = [str(Path.home() / name) for name in (".cache", ".config")]
@@ -188,7 +186,7 @@ def script_environ(
         "PYTHONSAFEPATH",
         "REPRISE_LAUNCH",
         "PYDANTIC_DISABLE_PLUGINS",
-    }  # the last is Reprise's own choice
+    }  # Reprise sets PYDANTIC_DISABLE_PLUGINS for itself only
     return {name: value for name, value in environ.items() if name not in hidden} | own
 
 

@@ -23,16 +23,16 @@ EVENTS: Final = "events.out.tfevents."
 """The beginning of the name of an event file."""
 _NAMES: Final = ("results.json", "metrics.json", "results.csv", "metrics.csv", "metrics.jsonl")
 _NOT_FINITE: Final = re.compile(r'"(?:\\.|[^"\\])*"|NaN|-?Infinity')
-"""A JSON string, or Python's spelling of a number that JSON does not have."""
+"""A JSON string, or Python's spelling of a number that JSON cannot represent."""
 _WORDS: Final = ("NaN", "Infinity", "-Infinity")
 _STEPS: Final = ("step", "global_step", "iteration", "epoch")
 _LARGEST: Final = 1 << 28
 _MOST: Final = 1_000
-"""The most results of a run."""
+"""The maximum number of results of a run."""
 
 
 class Scalar(NamedTuple):
-    """A value that TensorBoard draws."""
+    """A scalar in TensorBoard's event files."""
 
     name: str
     step: int
@@ -41,7 +41,7 @@ class Scalar(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptResults:
-    """The results of a script, and the values that it logged on the way."""
+    """The results of a script, and the values that it logged while it ran."""
 
     file: str | None = None
     """The output file that holds the results."""
@@ -49,13 +49,14 @@ class ScriptResults:
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """The step and the values of each logged row."""
     fault: str | None = None
-    """Why there are no results: the file could not be read, or there is no file of the given name."""
+    """Why there are no results: the file cannot be read, or no file has the given name."""
 
 
 def read_results(output: Path, name: str | None) -> ScriptResults:
-    """Read the file `name` of a script's outputs, or the one with a usual name. Raise `DocumentError` for a file that cannot be read.
+    """Read the results from the output `name`, or from the first output with a usual name.
 
-    If there is no file `name`, the error lists the existing files.
+    If no output has the name `name`, `fault` of the returned value lists the existing outputs. Raise `DocumentError` if the file cannot be
+    read or holds too many numbers.
     """
     files = sorted(path for path in output.rglob("*") if path.is_file() and not path.is_symlink())
     if (path := _find(files, output, name)) is None:
@@ -98,7 +99,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, float]]:
 
 
 def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -> ScriptResults:
-    """Return the last value of each column; rows without a step are numbered from 0."""
+    """Return the rows, and the last value of each column as the results; a row without a step gets its number, counted from 0."""
     metrics: dict[str, float] = {}
     logged = []
     for number, row in enumerate(rows):
@@ -117,9 +118,9 @@ def _by_step(scalars: Sequence[Scalar]) -> list[dict[str, float]]:
 
 
 def scalars_of(folder: Path) -> list[Scalar]:
-    """Return the scalars in the event files of a folder, by name and step; if a step occurs twice, the value written last.
+    """Return the scalars in the event files of a folder, sorted by name and step; if a step occurs twice, the value written last.
 
-    A file that ends within an event is read as far as it goes.
+    A truncated file is read up to its last complete event.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
@@ -161,12 +162,12 @@ def _number(value: Any) -> float | None:
 def _limited(metrics: dict[str, float], file: Path) -> dict[str, float]:
     if len(metrics) > _MOST:
         message = f"{file.name} has {len(metrics):,} numbers; a run has at most {_MOST:,} results"
-        raise DocumentError(message, hint="write the results into a separate file, and name it: --results FILE")
+        raise DocumentError(message, hint="write the results into a separate file, and add --results FILE")
     return metrics
 
 
 def metric_lines(results: ScriptResults) -> bytes:
-    """Return the logged rows as lines of metrics.jsonl, for curves and for the first step that differs."""
+    """Return the logged rows as lines of metrics.jsonl, which curves and the search for the first differing step use."""
     rows = (
         {"step": step, **{name: value for name, value in row.items() if math.isfinite(value)}}
         for step, row in results.logged

@@ -1,4 +1,4 @@
-"""Run a script as a recorded run: start it, store its outputs, read its results, and state which guarantees the run lacks."""
+"""The recorded run of a script: start it, store its outputs, read its results, and report which guarantees the run lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainer.training.settings import ScriptSettings
 
 ACCESSES: Final = "accesses.txt"
-"""A file of the attempt's folder: the detected reads and writes of the script that the run does not record."""
+"""A file in the attempt's folder that lists the detected accesses of the script that the run does not record."""
 _METRICS: Final = "metrics.jsonl"
 _SKIPPED: Final = ("__pycache__/", ".git/")
 _PHRASES: Final = {
@@ -49,7 +49,7 @@ class ScriptJob:
     script: Script
     settings: ScriptSettings
     folders: Mapping[str, Path]
-    """The folders of the datasets that its arguments name."""
+    """The folders of the datasets that the script's arguments name."""
     attempt: Path
     device: str
     stop: StopRequest
@@ -62,7 +62,10 @@ class ScriptJob:
 
 
 def run(job: ScriptJob) -> Result:
-    """Run the script to its end. Raise `ExperimentFailedError`, `StoppedError`; its outputs are kept in any case."""
+    """Run the script to its end, and return its results. Raise `SettingError` if the settings ask for several devices.
+
+    Raise `ExperimentFailedError` if the script fails, and `StoppedError` if a signal stopped it; its outputs are kept in both cases.
+    """
     require_supported(job.settings)
     output, source = job.attempt / FOLDER, job.attempt.parents[1] / COPY
     project = frozen_project(job.script.file)
@@ -100,7 +103,7 @@ def _where(results: ScriptResults) -> str:
 
 
 def _results(job: ScriptJob, output: Path) -> ScriptResults:
-    """Read the results. The script has ended, so results that cannot be read are a limit of the run, not a failure."""
+    """Read the results. The script has ended, so unreadable results are reported as a limit of the run, not as a failure."""
     name = job.settings.results
     try:
         found = read_results(output, name)
@@ -123,7 +126,10 @@ def _files(folder: Root) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _keep_outputs(job: ScriptJob, before: Mapping[str, tuple[int, int]]) -> None:
-    """Move files that the script created in its working folder to its outputs, and report its changes outside of them."""
+    """Move files that the script created or changed in the source to its outputs.
+
+    Report changed source files, links among the outputs, and accesses that the run does not record.
+    """
     changed = []
     with (
         run_root(job.attempt.parents[1]) as run,
@@ -164,7 +170,7 @@ def _accesses(attempt: Path) -> dict[str, list[str]]:
         kind, _, what = line.partition("\t")
         if kind in _PHRASES:
             found[kind][what] = None
-    # its own temporary files: read by another of its processes, or deleted
+    # without the script's temporary files: read by another of its processes, or deleted
     found["reads"] = {path: None for path in found["reads"] if path not in found["writes"]}
     found["writes"] = {path: None for path in found["writes"] if Path(path).exists()}
     return {kind: [*each] for kind, each in sorted(found.items()) if each}

@@ -1,4 +1,4 @@
-"""A script as an experiment: its file, its settings, and the words that start it."""
+"""A script as an experiment: its file, its settings, and the command that starts it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A program that trains, and is started unchanged."""
+    """A training program that is started unchanged."""
 
     name: str
     file: Path
@@ -39,15 +39,15 @@ class Script:
 
     @property
     def reads_fields(self) -> bool:
-        """Whether the package's own steps read the sample's fields: never."""
+        """Whether the package's own steps read the fields of samples: always false."""
         return False
 
     def datasets(self, settings: ScriptSettings) -> list[str]:
-        """Return the names of the datasets that the arguments name."""
+        """Return the names of the datasets that the script's arguments name."""
         return datasets_of(settings)
 
     def command(self, settings: ScriptSettings, *, output: Path, folders: Mapping[str, Path]) -> list[str]:
-        """Return the words that start the script. Raise `ExperimentError` if it is not a program."""
+        """Return the command that starts the script. Raise `ExperimentError` if the file is not a program."""
         words = [word.replace(_RUN, str(output)) for word in with_folders(settings.arguments, folders)]
         return [*self._program(), *words]
 
@@ -68,7 +68,7 @@ def datasets_of(settings: ScriptSettings) -> list[str]:
 
 
 def require_placeholders(settings: ScriptSettings) -> None:
-    """Raise `SettingError` for an argument with a word in braces that is nearly `{run}`: the outputs would lie elsewhere."""
+    """Raise `SettingError` if an argument has a placeholder similar to `{run}`: the outputs would be written elsewhere."""
     for word in settings.value_of("arguments"):
         for name in re.findall(r"\{(\w+)\}", word):
             if name != "run" and nearest(name.lower(), ["run"]):
@@ -90,7 +90,7 @@ def require_results_path(settings: ScriptSettings) -> None:
 
 
 def require_supported(settings: ScriptSettings) -> None:
-    """Raise `SettingError` for several devices: a script starts its own processes."""
+    """Raise `SettingError` if the settings ask for several devices: a script starts its own processes."""
     if (devices := settings.value_of("devices")) > 1:
         message = f"setting devices is {devices}; a script starts its own processes"
         raise SettingError(message, hint="omit --devices, and use the script's own option")

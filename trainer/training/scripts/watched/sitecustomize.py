@@ -1,7 +1,7 @@
-"""Reports the reads and writes of a script that its run does not record. Python imports this module when the script starts.
+"""Report the reads, writes and connections of a script that its run does not record. Python imports this module when the script starts.
 
-The variable REPRISE_WATCH names the file of reports and the known folders: files that a script reads or writes there are recorded.
-Each line is a kind, a tab and a path or an address; each process reports a fact once. Only calls of Python's own functions are seen.
+The variable REPRISE_WATCH names the file for the reports, and the folders in which reads or writes are not reported. Each line of the file
+is a kind, a tab, and a path or an address; each process reports a line once. Only calls of Python's own functions are detected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not listened on
 _MOST = 1_000
-"""The most facts that a process reports."""
+"""The maximum number of lines that a process reports."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -30,7 +30,7 @@ class _AuditHook(threading.local):
         self.report, self.known, self.written = report, tuple(known), tuple(written)
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        """Handle an event; a fault here must never change the behavior of the script."""
+        """Handle an event. An exception is ignored: it must not change the behavior of the script."""
         if event not in ("open", "socket.connect") or self.busy:
             return
         self.busy = True
@@ -40,7 +40,7 @@ class _AuditHook(threading.local):
                     self._opened(path, flags)
                 case "socket.connect", (_, (str() as host, int() as port, *_)) if not host.startswith(_LOCAL):
                     self._tell("network", f"{host}:{port}")
-        except Exception:  # noqa: BLE001, S110
+        except Exception:  # noqa: BLE001, S110 - must not change the behavior of the script
             pass
         finally:
             self.busy = False
