@@ -47,7 +47,7 @@ def test_without_an_engine_the_error_has_a_hint(words: tuple[str, ...]) -> None:
     result = run_reprise(*words)
     assert result.returncode == 61
     assert result.stderr.splitlines()[-2:] == [
-        "reprise: no Docker engine answers",
+        "reprise: no Docker engine responds",
         "  -> scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
     ]
 

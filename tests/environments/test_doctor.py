@@ -82,7 +82,7 @@ def test_the_block_is_checked(before: dict[str, str], edited: bool, shadows: lis
 def test_an_exception_in_a_check_is_a_finding() -> None:
 
     def look() -> Diagnosis:
-        raise EngineAbsentError("no Docker engine answers", hint="scripts/machine/engine start")
+        raise EngineAbsentError("no Docker engine responds", hint="scripts/machine/engine start")
 
     found = doctor.run_check("engine", look)
     assert (found.state, found.remedy) == (Severity.FAULT, "scripts/machine/engine start")

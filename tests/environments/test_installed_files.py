@@ -65,7 +65,7 @@ def test_an_extra_import_root_is_named(root: Path) -> None:
 
 def test_a_mount_over_an_installation_is_named(root: Path) -> None:
     mounts = SEALED + f"30 22 0:30 / {root}/numpy rw - ext4 /dev/x rw\n"
-    assert find_changes(root, mounts=mounts)[0] == f"{root}/numpy is mounted over what was installed"
+    assert find_changes(root, mounts=mounts)[0] == f"{root}/numpy is mounted over installed files"
 
 
 def test_read_only_roots_are_not_read(root: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Stage = Literal["environment", "code", "development"]
 STAGES: Final[tuple[Stage, ...]] = ("environment", "code", "development")
 REPOSITORY: Final = "localhost/reprise"
-"""Not in a public registry, so that a missing image is not searched for on Docker Hub."""
+"""A name without a public registry, so that the engine does not look for a missing image on Docker Hub."""
 EPOCH: Final = 1767225600
 """2026-01-01T00:00:00Z, the modification time of every file in an image."""
 BASE_LABEL: Final = "org.opencontainers.image.base.name"
@@ -44,7 +44,7 @@ _VARIABLES: Final = "# variables\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildMachine:
-    """The resources of the machine that a build uses; the image contains none of them."""
+    """The resources of this machine that a build uses. The image contains the base, and no setting of this machine."""
 
     base: str
     """The reference of the base image; see scripts/machine/base."""
@@ -80,11 +80,11 @@ class BuiltImage:
     layers: tuple[str, ...]
     size: int
     seconds: float | None
-    """The duration of the build; `None` if the image existed."""
+    """The duration of the build; None if the image existed."""
 
 
 def plan(name: str, *, stage: Stage, base: str, root: Path) -> BuildPlan:
-    """Return the plan of a build: equal inputs give equal tags."""
+    """Return the plan of a build. Equal inputs have equal tags."""
     inputs = inputs_of(load_environment(name, root=root), base=base, root=root)
     if stage == "environment":
         suffix, digest = "", inputs.build_id
@@ -96,7 +96,7 @@ def plan(name: str, *, stage: Stage, base: str, root: Path) -> BuildPlan:
 
 
 def find_built_image(name: str, *, stage: Stage, engine: Engine, root: Path) -> BuiltImage | None:
-    """Return the image of the checkout's inputs if the engine has it, with the base read from the image's label."""
+    """Return the image of the checkout's inputs, or None if the engine does not have it. The base is read from the image's label."""
     for image in engine.images(f"reprise.environment={name}"):
         candidate = plan(name, stage=stage, base=image.labels.get(BASE_LABEL, ""), root=root)
         if candidate.tag in image.tags:
@@ -107,7 +107,7 @@ def find_built_image(name: str, *, stage: Stage, engine: Engine, root: Path) -> 
 def build(
     requested: BuildPlan, *, engine: Engine, machine: BuildMachine, root: Path, fresh: bool = False
 ) -> BuiltImage:
-    """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError`."""
+    """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError` if the lock is unsuitable, or if the build fails."""
     start = time.monotonic()
     check_torch(requested.inputs.environment, root=root)
     check_machine(requested.inputs.environment, machine=engine.facts().architecture, root=root)
@@ -130,7 +130,7 @@ def check_torch(environment: Environment, *, root: Path) -> None:
 
 
 def check_machine(environment: Environment, *, machine: str, root: Path) -> None:
-    """Raise `ImageBuildError` if an extra has no package for the engine's machine: the image would lack them, torch for example."""
+    """Raise `ImageBuildError` if an extra has no package for the engine's machine: the image would lack torch, for example."""
     if empty := empty_extras(read_lock(root), environment.extras, python=environment.python, machine=machine):
         raise ImageBuildError(
             f"environment {environment.name}: extra {empty[0]!r} has no package for the engine's machine, {machine}",
@@ -139,7 +139,7 @@ def check_machine(environment: Environment, *, machine: str, root: Path) -> None
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:
-    """Return the recipe with the environment's variables in place of the line `# variables`."""
+    """Return the recipe with the environment's variables in place of the line `# variables`. Raise `ImageBuildError` without this line."""
     if text.count(_VARIABLES) != 1:
         raise ImageBuildError(
             "docker/Dockerfile has no line `# variables`, or several; expected one",
@@ -177,7 +177,7 @@ def _arguments(requested: BuildPlan, environment: Environment) -> dict[str, str]
 
 
 def _system_packages(environment: Environment) -> list[str]:
-    """Return the Debian packages; a base whose python3 has another version than the declared one fails the build by name."""
+    """Return the Debian packages to install. The build fails if the version of the base's python3 is not the declared version."""
     return [*sorted({*environment.packages} - {"python3"}), f"python3={environment.python}*"]
 
 
@@ -215,7 +215,7 @@ def _additions(stage: Stage, root: Path) -> str:
 
 
 def _copy_for_build(root: Path, folder: Path) -> Path:
-    """Copy the files that a build of the code image may read: no file that git ignores, and none that looks like a secret."""
+    """Copy the files that a build of the code image may read: no file that git ignores, and no file that looks like a secret."""
     for file in capture(root).files:
         if _BAKED.fullmatch(file.path) or _SCRIPTS.fullmatch(file.path):
             target = folder / file.path
@@ -243,7 +243,10 @@ _KINDS: Final = {2: UsageError, 61: EngineAbsentError}
 
 
 def resolve_base(declared: Base, *, root: Path) -> str:
-    """Return the reference of the base image by digest. The first call can take half a minute and reports its progress on stderr."""
+    """Return the reference of the base image by digest. The first call can take half a minute; stderr shows its progress.
+
+    Raise `UsageError`, `EngineAbsentError` or `EngineError` if `scripts/machine/base` fails.
+    """
     result = subprocess.run(
         [root / "scripts" / "machine" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
     )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,30}$"
 FOLDER: Final = "environments"
 _LARGEST: Final = 1 << 20
-"""The most bytes of a declaration or a pin."""
+"""The maximum size of a declaration or a pin, in bytes."""
 RECIPES: Final = (
     "docker/Dockerfile",
     "docker/describe",
@@ -57,7 +57,7 @@ class Environment(Document):
     name: str = Field(pattern=NAME)
     base: Base
     python: Python
-    """The version that the base's Debian has, and that `requires-python` of pyproject.toml allows."""
+    """The version in the base's Debian, which `requires-python` in pyproject.toml must allow."""
     extras: tuple[Extra, ...] = Field(min_length=1)
     packages: tuple[Package, ...]
     """Debian packages by name; the image's inventory lists their versions, which depend on the day of the build."""
@@ -65,7 +65,7 @@ class Environment(Document):
 
 
 class Declaration(Document):
-    """The declaration as written; `like` inherits from one other environment, which must not inherit itself."""
+    """The declaration as written. `like` names an environment from which this one inherits, and which must not have `like`."""
 
     like: str | None = None
     base: Base | None = None
@@ -76,10 +76,10 @@ class Declaration(Document):
 
     @model_validator(mode="after")
     def _require_fields(self) -> Declaration:
-        """Require every field if there is no `like`."""
+        """Require every field if `like` is missing."""
         missing = [name for name in ("base", "python", "packages") if self.like is None and getattr(self, name) is None]
         if missing:
-            raise ValueError(f"{missing[0]!r} is missing; expected it, or `like`")
+            raise ValueError(f"{missing[0]!r} is missing; expected this key, or `like`")
         return self
 
 
@@ -104,9 +104,9 @@ class Inputs(Document):
 
     environment: Environment
     base: str
-    """The reference of the base image: the declared base, or the local one if no registry can be reached."""
+    """The reference of the base image: the declared base, or a local base if no registry can be reached."""
     lock: Digest
-    """The digest of the packages that the lock gives to this environment, independent of other environments."""
+    """The digest of the packages that the lock installs in this environment, independent of other environments."""
     recipes: dict[str, Digest]
     """The digests of the files that build an image, and of `uv`, which installs the packages."""
 
@@ -122,7 +122,7 @@ def environment_names(root: Path) -> list[str]:
 
 
 def load_environment(name: str, *, root: Path) -> Environment:
-    """Read a declaration. Raise `EnvironmentNameError`, which suggests similar names, `DocumentError` if it is invalid."""
+    """Read a declaration. Raise `EnvironmentNameError` if it does not exist, and `DocumentError` if it is invalid."""
     own = _read_declaration(name, root=root)
     fields = own.model_dump(exclude={"like"}, exclude_none=True)
     if own.like is None:
@@ -142,7 +142,7 @@ def load_environment(name: str, *, root: Path) -> Environment:
 
 
 def load_pin(name: str, *, root: Path) -> Pin | None:
-    """Read the pin of an environment; return `None` if there is none."""
+    """Return the pin of an environment, or None if it is not pinned. Raise `DocumentError` if the pin is invalid."""
     path = pin_path(name, root)
     if not path.exists():
         return None
@@ -165,7 +165,7 @@ def inputs_of(environment: Environment, *, base: str, root: Path) -> Inputs:
 
 
 def requirements_of(environment: Environment, *, root: Path) -> str:
-    """Return the digest of the packages that the lock gives to an environment.
+    """Return the digest of the packages that the lock installs in an environment.
 
     Raise `DocumentError` if an extra is not locked or is empty for the environment's Python, or if `requires-python` excludes it.
     """
@@ -180,12 +180,12 @@ def requirements_of(environment: Environment, *, root: Path) -> str:
 
 
 def _require_python(environment: Environment, lock: str) -> None:
-    """Raise `DocumentError` if the lock is not made for the environment's Python."""
+    """Raise `DocumentError` if the lock does not support the environment's Python."""
     python, name = environment.python, environment.name
     if not supports_python(lock, python):
         raise DocumentError(
             f"environment {name}: python is {python!r}; expected a version in requires-python, {supported_pythons(lock)}",
-            hint="edit requires-python in pyproject.toml, then run scripts/lock; or edit `python` of the environment",
+            hint="edit requires-python in pyproject.toml, then run scripts/lock; or edit `python` in environments/{name}.toml",
         )
     if empty := empty_extras(lock, environment.extras, python=python):
         raise DocumentError(
@@ -195,7 +195,7 @@ def _require_python(environment: Environment, lock: str) -> None:
 
 
 def read_lock(root: Path) -> str:
-    """Return the text of the checkout's lock. Raise `DocumentError` if there is none, or if it is invalid."""
+    """Return the text of the checkout's lock. Raise `DocumentError` if the lock does not exist or is invalid."""
     path = root / "uv.lock"
     if not path.is_file():
         raise DocumentError(f"{path} does not exist", hint="run scripts/lock")

@@ -1,4 +1,4 @@
-"""Adding and removing dependencies of environments: edits of `pyproject.toml` and `environments/*.toml` that keep comments and layout."""
+"""Changes of the environments' dependencies: edits of `pyproject.toml` and `environments/*.toml` that keep comments and layout."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Requirement:
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Return the requirement that a user typed. Raise `UsageError` for a marker, an address or a path."""
+    """Parse a requirement that the user typed. Raise `UsageError` if it has a marker, or is a URL or a path."""
     match = _REQUIREMENT.fullmatch(text.strip())
     if match is None:
         system = f"; a Debian package: reprise add --system {text}" if _SYSTEM.fullmatch(text) else ""
@@ -65,19 +65,19 @@ def extras_with_torch(root: Path) -> list[str]:
 
 
 def environments_with(extras: Collection[str], *, root: Path) -> list[str]:
-    """Return the environments that install one of these extras."""
+    """Return the environments that install any of the extras."""
     return [name for name in environment_names(root) if {*load_environment(name, root=root).extras} & {*extras}]
 
 
 def own_extra(environment: str, *, root: Path) -> str:
-    """Return the extra for packages of this environment only: the one with its name, unless another environment installs that too."""
+    """Return the extra for packages of one environment only: it has the environment's name, or `NAME-only` if that extra is shared."""
     others = [name for name in environment_names(root) if name != environment]
     shared = {extra for name in others for extra in load_environment(name, root=root).extras}
     return environment if environment not in shared else f"{environment}-only"
 
 
 def add_requirement(requirement: Requirement, *, extras: Iterable[str], marker: str, root: Path) -> None:
-    """List a package in extras of `pyproject.toml`, in place of an earlier line for it; extras that do not exist are created."""
+    """Add a package to extras of `pyproject.toml`, or replace its line; create extras that do not exist."""
     document = _project(root)
     optional = document["project"].setdefault("optional-dependencies", tomlkit.table())
     line = f"{requirement} ; {marker}" if marker else str(requirement)
@@ -105,7 +105,7 @@ def listed(name: str, *, root: Path) -> dict[str, str]:
 
 
 def marker_of(extras: Iterable[str], *, root: Path) -> str:
-    """Return the marker of the first package that these extras list; empty if it has none."""
+    """Return the marker of the first package that the extras list, or an empty string."""
     known = _extras(_project(root))
     lines = [line for extra in extras for line in known.get(extra, ())]
     return lines[0].partition(";")[2].strip() if lines else ""
@@ -120,9 +120,10 @@ def use_extra(environment: str, extra: str, *, root: Path) -> None:
 
 
 def take_from_torchs_index(name: str, *, environment: str, extras: Collection[str], root: Path) -> None:
-    """Take a package, where these extras list it, from the index of the environment's torch, which may have no upload times.
+    """Make the index of the environment's torch the source of a package in the extras.
 
-    Each of these extras without torch is declared, for uv, to conflict with the extras of other environments' torch.
+    The package is exempted from `exclude-newer`, since the index may have no upload times. Each of the extras without torch is declared to
+    conflict with the extras of other environments' torch, as uv requires.
     """
     document = _project(root)
     uv = document["tool"]["uv"]
@@ -142,7 +143,7 @@ def take_from_torchs_index(name: str, *, environment: str, extras: Collection[st
 
 
 def remove_requirement(name: str, *, extras: Collection[str], root: Path) -> None:
-    """Remove a package from extras, and its sources; an extra that becomes empty is removed if its environments have another."""
+    """Remove a package and its sources from extras; remove an extra that becomes empty if its environments have another extra."""
     document = _project(root)
     optional = document["project"]["optional-dependencies"]
     for extra in extras:
@@ -155,7 +156,7 @@ def remove_requirement(name: str, *, extras: Collection[str], root: Path) -> Non
 
 
 def listed_names(root: Path, extras: Collection[str] | None = None) -> list[str]:
-    """Return the packages that these extras list, by default all."""
+    """Return the packages that the extras list; by default of all extras."""
     return sorted(
         {
             _name(line)
@@ -174,7 +175,7 @@ def add_system_packages(names: Sequence[str], *, environment: str, root: Path) -
 
 
 def remove_system_packages(names: Sequence[str], *, environment: str, root: Path) -> None:
-    """Remove Debian packages from the declaration of an environment. Raise `UsageError` for a package that it does not list."""
+    """Remove Debian packages from the declaration of an environment. Raise `UsageError` if the environment does not have a package."""
     packages = load_environment(environment, root=root).packages
     for name in names:
         if name not in packages:
@@ -240,7 +241,7 @@ def _remove_sources(uv: Any, name: str, *, keep: Collection[str]) -> None:
 
 
 def _exclude(uv: Any, changes: dict[str, bool | None]) -> None:
-    """Change `exclude-newer-package`; its comment stays."""
+    """Change `exclude-newer-package`, and keep its comment."""
     before = uv.get("exclude-newer-package", {})
     values = {name: value for name, value in {**before, **changes}.items() if value is not None}
     table = _value("{ " + ", ".join(f"{name} = {_toml(value)}" for name, value in values.items()) + " }")
@@ -266,12 +267,12 @@ def _tables(entries: Iterable[dict[str, str]]) -> Any:
 
 
 def _entries(value: Any) -> list[dict[str, str]]:
-    """Return a package's sources: uv takes one table or a list of them."""
+    """Return a package's sources: uv accepts one table or a list of tables."""
     return [dict(entry) for entry in (value if isinstance(value, list) else [value])]
 
 
 def _value(text: str) -> Any:
-    """Return a value in the layout of this text."""
+    """Parse a TOML value, and keep the layout of its text."""
     return tomlkit.parse(f"value = {text}\n")["value"]
 
 

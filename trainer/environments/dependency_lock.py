@@ -1,4 +1,4 @@
-"""Locking a change of dependencies: `scripts/lock`, its errors, and packages that must come from the index of their environment's torch."""
+"""The lock after a change of dependencies: `scripts/lock`, its errors, and packages that must come from their torch's index."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROUNDS: Final = 5
-"""The most packages that link torch behind each other, such as timm, which needs torchvision."""
+"""The maximum length of a chain of dependencies that link torch, such as timm, which needs torchvision."""
 _NO_WHEEL: Final = re.compile(r"no usable wheels|-compatible wheels|no wheels with a matching")
 _WHEELLESS: Final = re.compile(r"Wheels are (?:required|available) for `([^`]+)`|all versions of (\S+) cannot")
 _UNREACHABLE: Final = re.compile(r"Failed to fetch|ould not connect|error sending request|onnectivity is disabled")
@@ -56,10 +56,10 @@ def scope_of(environment: str | None, *, root: Path) -> Scope:
 
 
 def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Path) -> None:
-    """List packages in the extras of a scope and lock them, with the locked version as the lower bound if none is given.
+    """Add packages to the extras of a scope and lock them. The locked version is the lower bound if the requirement has no version.
 
-    A package that links torch is taken from torch's index and pinned, since it belongs to one version of torch. Raise `LockError`, and
-    `UsageError` for a package that is listed already.
+    A package that links torch is taken from torch's index and pinned, since it belongs to one version of torch. Raise `LockError` if a
+    package cannot be locked, and `UsageError` if a package is already listed.
     """
     before = listed_names(root)
     for each in requirements:
@@ -87,7 +87,10 @@ def add_packages(requirements: Sequence[Requirement], scope: Scope, *, root: Pat
 
 
 def remove_packages(names: Sequence[str], scope: Scope, *, root: Path) -> None:
-    """Remove packages from the extras of a scope, without one from every extra, and lock. Raise `UsageError`, `LockError`."""
+    """Remove packages from the extras of a single environment, or from every extra, and lock.
+
+    Raise `UsageError` if a package is not listed, and `LockError` if the lock cannot be created.
+    """
     for name in names:
         listing = [*listed(name, root=root)]
         extras = [extra for extra in listing if scope.only is None or extra in scope.extras]
@@ -98,9 +101,9 @@ def remove_packages(names: Sequence[str], scope: Scope, *, root: Path) -> None:
 
 
 def lock(root: Path, *, name: str, any_torch: bool = False) -> None:
-    """Create the lock with `scripts/lock`; `name` is the package to name in an error. Raise `LockError`.
+    """Create the lock with `scripts/lock`. Raise `LockError`, which names the package `name`, if this fails.
 
-    With `any_torch` a package may come from another index than torch.
+    With `any_torch`, a package that links torch may come from another index than torch.
     """
     words = [str(root / "scripts" / "lock"), *(["--any-torch"] if any_torch else [])]
     result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -132,7 +135,7 @@ def lock_error(output: str, name: str) -> LockError:
 
 
 def _reason(text: str) -> str:
-    """Return the first conclusion of uv's explanation, or else the last line."""
+    """Return the first conclusion of uv's explanation, or the last line if there is no conclusion."""
     match = re.search(r"Because (.*?), we can conclude", " ".join(text.split()))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return match[1] if match else lines[-1] if lines else "uv reported nothing"
@@ -148,7 +151,7 @@ def _require_new(requirement: Requirement, scope: Scope, root: Path) -> None:
 
 
 def _list(requirement: Requirement, scope: Scope, root: Path) -> None:
-    """List a package in the extras of a scope, with the marker of their environment's other packages."""
+    """Add a package to the extras of a scope, with the marker of the environment's other packages."""
     add_requirement(requirement, extras=scope.extras, marker=_marker(scope, root), root=root)
     if scope.only:
         use_extra(scope.only, scope.extras[0], root=root)
@@ -193,7 +196,7 @@ def _misplaced(environment: str, root: Path) -> list[str]:
 
 
 def _take_from_torchs_index(name: str, environment: str, scope: Scope, root: Path) -> None:
-    """Use the index of torch for a package. The package must be listed for that, even if it is a dependency of another package."""
+    """Use the index of torch for a package. The package is listed for this purpose, even if it is a dependency of another package."""
     if not _listing(name, scope, root):
         _list(Requirement(name=name), scope, root)
     installed = load_environment(environment, root=root).extras
@@ -209,7 +212,7 @@ def _no_build(name: str, fault: LockError) -> LockError:
         wheel = f"{name.replace('-', '_')}-*+cpu-*.whl"
         return LockError(
             f"{name} links torch and must come from torch's own index, which cannot be reached: {cause}",
-            hint=f"put {wheel} into a folder of find-links, or change the index's address: docs/how-to/mirror.md; {exempt}",
+            hint=f"put {wheel} into a find-links folder, or change the index's address: docs/how-to/mirror.md; {exempt}",
         )
     return LockError(
         f"{name} links torch, and torch's own index has no build of it for this torch",
@@ -226,7 +229,7 @@ def _unlisted(name: str, extras_of_package: list[str], scope: Scope, root: Path)
 
 
 def require_unused(name: str, *, root: Path) -> None:
-    """Raise `UsageError` for a package that a module of the checkout imports by its own name."""
+    """Raise `UsageError` if a module in `trainer/` imports a module with the package's name."""
     pattern = re.compile(rf"^\s*(?:import|from) {re.escape(name.replace('-', '_'))}\b", re.MULTILINE)
     for path in sorted((root / "trainer").rglob("*.py")):
         if match := pattern.search(read_text(path)):

@@ -1,4 +1,4 @@
-"""The checks of `reprise doctor`: each takes facts about the machine as arguments and returns a finding with its remedy."""
+"""The checks of `reprise doctor`: each takes facts about the machine and returns a finding, with a remedy if there is a problem."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 OLDEST_ENGINE: Final = 25
 """The first release with a stable containerd image store."""
 OLDEST_DRIVER: Final = {"13": 580, "12": 525}
-"""By CUDA's major release; NVIDIA, "CUDA Compatibility", table of minimum driver versions on Linux."""
+"""The minimum driver release on Linux for each major release of CUDA (NVIDIA, "CUDA Compatibility")."""
 ROOM: Final = {"cpu": 8, "cuda": 24}
-"""Free gigabytes needed to build an environment with its wheels, layers and archive: twice the measured size."""
+"""The free gigabytes that a build needs for wheels, layers and archive, by environment: twice the measured size."""
 
 
 class Severity(StrEnum):
@@ -43,7 +43,7 @@ class Diagnosis:
     found: str
     remedy: str | None = None
     code: int = 0
-    """The exit code of this fault."""
+    """The exit code of a fault; otherwise 0."""
 
 
 def well(about: str, found: str) -> Diagnosis:
@@ -82,13 +82,13 @@ def engine(facts: EngineFacts) -> Diagnosis:
             ),
         )
     if not facts.keeps_manifests:
-        remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; without it images are identified by config only'
+        remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; otherwise images are identified by config only'
         return note("engine", f"{message}, which keeps no manifests", remedy)
     return well("engine", f"{message} (containerd image store)")
 
 
 def plugins(versions: Mapping[str, str | None]) -> Diagnosis:
-    """Check the command-line plugins, given by version."""
+    """Check that docker has the command-line plugins; `versions` has None for a missing plugin."""
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         return fault(
@@ -101,7 +101,7 @@ def plugins(versions: Mapping[str, str | None]) -> Diagnosis:
 
 
 def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFacts) -> Diagnosis:
-    """Check the GPUs: their driver for the CUDA of the lock, and whether containers can use them."""
+    """Check that containers can use the GPUs, and that the driver supports the lock's CUDA."""
     if devices == 0:
         return well("gpu", "no NVIDIA device: training runs on the CPU")
     message = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
@@ -113,13 +113,13 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     needed = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
     major = re.match(r"\d+", driver or "")
     if needed and major and int(major[0]) < needed:
-        message = f"{message}; the environment `cuda` is CUDA {cuda}, which needs driver {needed} or newer"
+        message = f"{message}; the environment `cuda` has CUDA {cuda}, which needs driver {needed} or newer"
         return fault("gpu", MachineError(message, hint="install a newer driver, or `scripts/setup --environment cpu`"))
     return well("gpu", f"{message}; the lock's CUDA is {cuda or 'unknown'}")
 
 
 def disk(folder: Path, free: int, *, environment: str) -> Diagnosis:
-    """Check the free disk space for images."""
+    """Check that `folder` has enough free space for a build; `free` is in bytes."""
     gigabytes = free / 1e9
     needed = ROOM.get(environment, ROOM["cpu"])
     if gigabytes < needed:
@@ -148,7 +148,7 @@ def dotenv(before: Mapping[str, str], current: Mapping[str, str], *, edited: boo
             "setup",
             DotenvError(
                 "the managed block in .env was edited by hand",
-                hint="scripts/setup; write your own lines outside of the block",
+                hint="scripts/setup restores it; write your own lines outside of the block",
             ),
         )
     if repeated := list(shadows):

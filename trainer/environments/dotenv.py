@@ -26,7 +26,7 @@ _BLOCK: Final = re.compile(rf"^{re.escape(_BEGIN)} (\w+)\n(.*?)^{re.escape(_END)
 _LINE: Final = re.compile(
     r"""\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:(?<=\s)\#.*)?"""
 )
-"""A name and its value as compose reads them: in single quotes, in double quotes, or bare up to a comment."""
+"""A name and its value as compose reads them: in single quotes, in double quotes, or unquoted up to a comment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class ManagedBlock:
 
     values: Mapping[str, str] = field(default_factory=dict)
     edited: bool = False
-    """Whether its text disagrees with its digest."""
+    """Whether the text of the block does not match the block's digest."""
     exists: bool = False
 
 
 def read_block(path: Path) -> ManagedBlock:
-    """Read the block; it is empty if the file or the block does not exist. Raise `DotenvError` if one of its markers is missing."""
+    """Read the block; it is empty if the file or the block does not exist. Raise `DotenvError` if the begin or end marker is missing."""
     text = _read(path)
     match = _BLOCK.search(text)
     if match is None:
@@ -54,7 +54,7 @@ def read_block(path: Path) -> ManagedBlock:
 
 
 def write_block(path: Path, values: Mapping[str, str]) -> bool:
-    """Replace the block, or append it; return whether the file changed."""
+    """Replace the block, or append it, and return whether the file changed. Raise `DotenvError` if a value cannot be quoted."""
     text = _read(path)
     for name, value in values.items():
         if "\n" in value or "'" in value:
@@ -75,7 +75,7 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
 
 
 def all_values(path: Path) -> dict[str, str]:
-    """Return the values of the whole file as compose reads them: of a repeated name, the last."""
+    """Return the values of the whole file as compose reads them: the last value of a repeated name."""
     return _values(_read(path))
 
 
@@ -85,7 +85,7 @@ def user_values(path: Path) -> dict[str, str]:
 
 
 def conflicting_names(path: Path) -> list[str]:
-    """Return the names with one value in the block and another outside of it."""
+    """Return the names whose values in the block and outside of it differ."""
     own, block = user_values(path), read_block(path).values
     return sorted(name for name in own.keys() & block.keys() if own[name] != block[name])
 

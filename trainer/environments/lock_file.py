@@ -1,6 +1,6 @@
-"""Reading `uv.lock`: the packages that it gives to an environment, and packages built for another torch.
+"""The contents of `uv.lock`: the packages that it installs in an environment, and packages built for another torch.
 
-Standard library only: `scripts/lock` runs this module before anything is installed.
+This module uses only the standard library: `scripts/lock` runs it before any package is installed.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class LockedPackage:
     name: str
     version: str
     source: str
-    """The URL of its index."""
+    """The URL of the package's index."""
     wheels: tuple[tuple[str, str], ...]
     """File names and hashes."""
     requires: frozenset[str]
-    """The names of its dependencies in this environment."""
+    """The names of the package's dependencies in this environment."""
 
     @property
     def compiled(self) -> bool:
-        """Whether it ships machine code."""
+        """Whether a wheel of the package contains machine code."""
         return any(not name.endswith("-none-any.whl") for name, _ in self.wheels)
 
 
@@ -63,21 +63,21 @@ class _MarkerTarget:
 def packages(
     text: str, extras: Collection[str], *, group: str | None = None, python: str = PYTHON
 ) -> dict[str, LockedPackage]:
-    """Return the packages that a lock installs for these extras, by name; with `group`, only the packages of a dependency group."""
+    """Return the packages that a lock installs for the extras, by name; with `group`, for a dependency group and the extras."""
     project, blocks_by_name = _blocks(text)
     requested = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
     return _closure([*requested, *_listed(project, extras)], blocks_by_name, _target(project, extras, python=python))
 
 
 def requirements_digest(text: str, extras: Collection[str], *, python: str = PYTHON) -> str:
-    """Return the digest of the packages that a lock installs for these extras: names, versions and hashes of wheels."""
+    """Return the digest of the names, versions and wheel hashes of the packages that a lock installs for the extras."""
     return _digest(packages(text, extras, python=python))
 
 
 def empty_extras(
     text: str, extras: Collection[str], *, python: str, machine: str = MACHINE["platform_machine"]
 ) -> list[str]:
-    """Return the extras that list packages, but none for this Python and machine (`x86_64`, `aarch64`)."""
+    """Return the extras that list packages, but no package for this Python and machine (`x86_64`, `aarch64`)."""
     project, _ = _blocks(text)
     target = _target(project, extras, python=python, machine=machine)
     listed = {extra: _listed(project, [extra]) for extra in extras}
@@ -89,7 +89,7 @@ def empty_extras(
 
 
 def moved_packages(before: str, after: str) -> list[tuple[str, str, str]]:
-    """Return the packages whose versions differ between two locks: name, version before, version after; empty if absent."""
+    """Return name, version before and version after of each package whose version differs; the version of a missing package is empty."""
     sides = [_versions(before), _versions(after)]
     return [
         (name, sides[0].get(name, ""), sides[1].get(name, ""))
@@ -143,8 +143,8 @@ def misplaced(
 ) -> list[LockedPackage]:
     """Return the packages that link torch and come from another index than torch: their import would fail.
 
-    A package links torch if it ships machine code and depends on torch, or its name starts with "torch". `exempt` lists packages that work
-    with every build of torch.
+    A package links torch if it contains machine code, and depends on torch or has a name that starts with "torch". `exempt` lists packages
+    that work with every build of torch.
     """
     locked = packages(text, extras, python=python)
     torch = locked.get("torch")

@@ -1,4 +1,4 @@
-"""The settings of pip and uv about package indexes on this machine, passed to image builds as a secret that is in no layer."""
+"""This machine's settings of pip and uv for package indexes, passed to image builds as a secret that is not stored in a layer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Indexes:
     variables: Mapping[str, str]
     folders: tuple[Path, ...]
     left_out: tuple[str, ...]
-    """Indexes that are folders of this machine, out of reach from a build."""
+    """Indexes in folders on this machine, which a build cannot reach."""
 
     def as_shell(self) -> str:
         """Return the variables as lines of a shell script."""
@@ -46,7 +46,7 @@ class Indexes:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether this machine serves an index itself, out of reach from a build's network."""
+        """Whether an index is on this machine's loopback, which a build reaches only through the host's network."""
         return any(
             _host(word).startswith(_LOOPBACK)
             for value in self.variables.values()

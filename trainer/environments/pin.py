@@ -1,4 +1,4 @@
-"""Writing and removing pins, and requiring that the engine has the pinned image, without a fallback."""
+"""The pins of environments: write, remove and restore a pin, and require that the engine has the pinned image, without a fallback."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _HEAD = "# Written by `reprise image pin`; removed by `reprise image unpin`. The
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedImage:
-    """A pinned image that the engine has and that agrees with the pin."""
+    """A pinned image that the engine has and that matches the pin."""
 
     pin: Pin
     size: int
 
 
 def pin(built: BuiltImage, repository: str, *, engine: Engine, root: Path, push: bool) -> Pin:
-    """Write the pin of an image that is in a registry. Raise `UsageError`, `PinError` if the registry does not have its digest."""
+    """Write the pin of an image in a registry, and return it; `push` pushes the image first.
+
+    Raise `UsageError` if `repository` is not a registry and a path, and `PinError` if the registry does not have the image's digest.
+    """
     name = built.plan.inputs.environment.name
     _require_repository(repository, name)
     if built.manifest is None:
@@ -52,7 +55,7 @@ def pin(built: BuiltImage, repository: str, *, engine: Engine, root: Path, push:
 
 
 def _require_repository(repository: str, name: str) -> None:
-    """Raise `UsageError` unless this is a registry and a path, without scheme, tag and digest."""
+    """Raise `UsageError` unless `repository` is a registry and a path in lower case, without a scheme, a tag or a digest."""
     normalized = re.sub(r"(?i)^[a-z]+://", "", repository).partition("@")[0]
     path, colon, tag = normalized.rpartition(":")
     normalized = (path if colon and "/" not in tag else normalized).lower()
@@ -62,7 +65,7 @@ def _require_repository(repository: str, name: str) -> None:
 
 
 def unpin(name: str, *, root: Path) -> bool:
-    """Remove the pin; return whether there was one."""
+    """Remove the pin of an environment, and return whether it existed."""
     path = pin_path(name, root)
     existed = path.exists()
     path.unlink(missing_ok=True)
@@ -70,7 +73,10 @@ def unpin(name: str, *, root: Path) -> bool:
 
 
 def restore(name: str, *, engine: Engine, root: Path) -> PinnedImage:
-    """Pull the pinned image if it is missing, and compare it with the pin. Raise `EngineError`, `PinError`."""
+    """Pull the pinned image if it is missing, and compare it with the pin.
+
+    Raise `EngineError` if it cannot be pulled, and `PinError` if there is no pin or the image does not match it.
+    """
     pinned = load_pin(name, root=root)
     if pinned is None:
         raise PinError(f"environment {name!r} has no pin", hint=f"reprise image build {name}")
@@ -97,7 +103,7 @@ def _pull(pinned: Pin, *, engine: Engine) -> None:
 
 
 def require_pinned_image(pinned: Pin, *, engine: Engine) -> PinnedImage:
-    """Raise `ImageMissingError`, `PinError` unless the engine has the pinned image and it agrees with the pin."""
+    """Return the pinned image. Raise `ImageMissingError` if the engine lacks it, and `PinError` if it does not match the pin."""
     name = pinned.environment
     image = engine.image(pinned.reference)
     if image is None:

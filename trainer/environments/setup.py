@@ -1,4 +1,4 @@
-"""The managed block of `.env` of a checkout: values of the machine and of its images, and the conditions that they must meet."""
+"""The values of the managed block in a checkout's `.env`: of the machine and of its images, and the conditions that they must meet."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from trainer.environments.store_setup import Choice
 
 ROOTS_STAND_IN: Final = 1000
-"""The uid and gid of containers if the host's user is root: nothing in them runs as root."""
+"""The uid and gid of containers if the host's user is root: no process in a container runs as root."""
 _BUILD: Final = "scripts/setup --build"
 _IDENTITY: Final = ("REPRISE_IMAGE", "REPRISE_IMAGE_CONFIG", "REPRISE_IMAGE_LAYERS", "REPRISE_BUILD_ID")
 _DEVELOPMENT: Final = ("REPRISE_DEV_IMAGE", "REPRISE_DEV_IMAGE_CONFIG", "REPRISE_DEV_IMAGE_LAYERS")
 
 
 def owner(uid: int, gid: int) -> Owner:
-    """Return the given user; for root, the user that containers run as."""
+    """Return the user that containers run as: the given user, or a stand-in for root."""
     return Owner(uid=ROOTS_STAND_IN, gid=ROOTS_STAND_IN) if uid == 0 else Owner(uid=uid, gid=gid)
 
 
@@ -50,7 +50,7 @@ def machine_values(root: Path, *, user: Owner, nvidia: bool, ca: Path | None) ->
 
 
 def _mountable(folder: Path | None) -> Path | None:
-    """Return the folder; `None` if it cannot be mounted at its own path or be written into `.env`."""
+    """Return the folder; `None` if it cannot be mounted at its own path, or cannot be written into `.env`."""
     if folder is None or not folder.is_dir() or hides_image(folder) or set("'\n") & set(str(folder)):
         return None
     return folder
@@ -62,7 +62,7 @@ def project_name(root: Path) -> str:
 
 
 def compose_files(*, gpu: bool) -> str:
-    """Return the files that compose reads, with the reservation of GPUs if they are used."""
+    """Return the files that compose reads, with the file that reserves GPUs if `gpu` is true."""
     return "compose.yaml:compose.gpu.yaml" if gpu else "compose.yaml"
 
 
@@ -94,9 +94,10 @@ def pinned_values(pin: Pin) -> dict[str, str]:
 
 
 def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
-    """Return the digests of the images that Docker Compose starts: of the environment, of the store and for development.
+    """Return the values that identify the images of the environment, of the store and for development.
 
-    Images that are not built yet are left out. Raise `ImageMissingError`, `PinError` if the engine does not have the pinned image.
+    Images that are not built yet are omitted. Raise `ImageMissingError` if the engine does not have the pinned image, and `PinError` if
+    the image or the checkout does not match the pin.
     """
     values = _identity(environment, engine=engine, root=root)
     if store := store_image(engine=engine, root=root):
@@ -108,7 +109,7 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
 
 
 def store_image(*, engine: Engine, root: Path) -> str | None:
-    """Return the image of the local store: of this lock, or the newest earlier one, since no run depends on the server's version."""
+    """Return the image of the local store: of this lock, or the newest other one, since no run depends on the server's version."""
     if built := find_built_image("store", stage="environment", engine=engine, root=root):
         return built.reference
     earlier = next(iter(engine.images("reprise.environment=store")), None)
@@ -118,7 +119,7 @@ def store_image(*, engine: Engine, root: Path) -> str | None:
 def single_run_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
     """Return the values that run an environment once, regardless of `.env`: its image and its GPUs.
 
-    Raise `ImageMissingError`, `PinError`.
+    Raise `ImageMissingError` or `PinError` as `image_values` does.
     """
     gpu = engine.facts().nvidia and "cuda" in load_environment(environment, root=root).extras
     values = _identity(environment, engine=engine, root=root)
@@ -136,16 +137,16 @@ def _identity(environment: str, *, engine: Engine, root: Path) -> dict[str, str]
 
 
 def engine_base(pinned: Pin, *, engine: Engine) -> str:
-    """Return the base of a pinned image, from its label. Raise `ImageMissingError`, `PinError`."""
+    """Return the base of a pinned image, from the image's label. Raise the errors of `require_pinned_image`."""
     require_pinned_image(pinned, engine=engine)
     image = engine.image(pinned.reference)
     return image.labels.get(BASE_LABEL, "") if image else ""
 
 
 def prepare_folders(root: Path, user: Owner) -> None:
-    """Create the folders that containers mount, which the engine would create as root. Raise `NotWritableError`.
+    """Create the folders that containers mount: the engine would create missing folders as root.
 
-    If the host's user is root, runs/ is given to the user of the containers.
+    If the host's user is root, the containers' user becomes the owner of runs/. Raise `NotWritableError` if a folder cannot be created.
     """
     runs = root / "runs"
     with disk_faults(runs):
@@ -158,7 +159,7 @@ def prepare_folders(root: Path, user: Owner) -> None:
 def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
     """Raise `ImageMissingError` if the engine lacks an image that `.env` names.
 
-    A pinned image is not checked, since compose pulls it. The store's image is checked only if its server does not run yet.
+    A pinned image is not checked, since compose pulls it. The store's image is checked only if the store is not running.
     """
     names = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
     if values.get("COMPOSE_PROFILES") == "store" and not engine.serves(values.get("COMPOSE_PROJECT_NAME", ""), "store"):

@@ -1,4 +1,4 @@
-"""The store of a checkout: its values in the managed block of `.env`, joining another checkout's local store, and usable folders."""
+"""The store of a checkout: its values in the managed block of `.env`, the use of another checkout's local store, and store folders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORE_PORT: Final = 8333
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The user's options; `None` keeps the value of the block, or takes the default."""
+    """The user's options; `None` keeps the value of the block, or uses the default."""
 
     environment: str | None = None
     store: str | None = None
@@ -52,9 +52,9 @@ def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
 def store_values(
     choice: Choice, before: Mapping[str, str], *, port: int, joined: LocalStore | None = None
 ) -> dict[str, str]:
-    """Return the store's values for host and containers: a folder, a bucket, the local store of this checkout, or `joined` of another.
+    """Return the store's values for host and containers. The store is a folder, a bucket, this checkout's local store, or `joined`.
 
-    The key of the local store is generated once. Raise `UsageError`.
+    The key of the local store is generated once. Raise `UsageError` if the choice is invalid.
     """
     address, endpoint = _store_and_endpoint(choice, before)
     if (folder := folder_of(address)) is not None:
@@ -63,7 +63,7 @@ def store_values(
         return {"REPRISE_STORE": str(folder), "REPRISE_STORE_FOLDER": str(folder), "COMPOSE_PROFILES": ""}
     if not is_local(choice, before):
         return _bucket_values(address, endpoint)
-    # Its key is not in AWS_ACCESS_KEY_ID, which may hold the key of another server.
+    # The key of the local store is not in AWS_ACCESS_KEY_ID, which may hold the key of another server.
     values = {
         "REPRISE_STORE": LOCAL_STORE,
         "REPRISE_STORE_ENDPOINT": LOCAL_ENDPOINT,
@@ -127,10 +127,11 @@ def _loopback_port(endpoint: str) -> int | None:
 def store_to_join(
     choice: Choice, before: Mapping[str, str], *, port: int, project: str, engine: Engine
 ) -> LocalStore | None:
-    """Return the running local store of another checkout that this checkout is to use; `None` if it has its own.
+    """Return the running local store of another checkout that this checkout uses; `None` if this checkout uses its own.
 
-    It is the store that serves this checkout's volume, which no second server can; else the store on the port of --endpoint or of this
-    checkout. A checkout with its own local store keeps it unless --endpoint is given. Raise `PortTakenError`, `UsageError`.
+    This is the store that serves this checkout's volume, since only one server can serve a volume; otherwise the store on the port of
+    --endpoint or of this checkout. A checkout with its own local store keeps it unless --endpoint is given. Raise `PortTakenError` if both
+    stores have the same port, and `UsageError` if no store runs on the port of --endpoint.
     """
     requested, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
     others = {store.port: store for store in engine.local_stores() if store.project != project}
@@ -160,16 +161,17 @@ def own_volume(before: Mapping[str, str], project: str) -> str:
 
 
 def require_folder(folder: Path, *, user: Owner, root: Path) -> None:
-    """Raise `UsageError`, `StoreMissingError`, `MachineError` if containers cannot use a folder as a store."""
+    """Raise `UsageError`, `StoreMissingError` or `MachineError` if containers cannot use a folder as a store."""
     if folder.is_relative_to(root):
         message = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
-        raise UsageError(message, hint="use a folder outside of it, such as /srv/reprise")
+        raise UsageError(message, hint="use a folder outside of the checkout, such as /srv/reprise")
     if hides_image(folder):
         message = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
         raise UsageError(message, hint="use another folder, such as /srv/reprise")
     if ":" in str(folder):
         raise UsageError(
-            f"store folder {folder} has a colon, which mounts cannot have", hint="use a path without a colon"
+            f"store folder {folder} has a colon and cannot be mounted into a container",
+            hint="use a path without a colon",
         )
     if not folder.is_dir():
         message = (
@@ -204,14 +206,14 @@ def folder_error(folder: Path, *, user: Owner, output: str) -> MachineError:
     return NotWritableError(sentence, hint=f"chown -R {user.uid}:{user.gid} {path} && chmod -R u+rwX {path}")
 
 
-# Run in the folder itself: containers mount it even if their user cannot enter the folders above it.
+# Runs in the folder itself: containers mount it even if their user cannot enter the folders above it.
 _TRY: Final = """
 for folder in ./ */ objects/sha256/; do
     [ -d "$folder" ] || [ "$folder" = ./ ] || continue
     ls "$folder" >/dev/null && file=$(mktemp "$folder.new-XXXXXX") && rm "$file" || exit 1
 done
 """
-_IMAGE_FOLDERS: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
+_IMAGE_FOLDERS: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - compared, not written
 _HIDDEN_IN_IMAGES: Final = (
     *("/bin", "/cache", "/dev", "/etc", "/lib", "/lib64", "/proc", "/project", "/sbin", "/sys", "/usr"),
     *("/opt/reprise", "/opt/venv"),

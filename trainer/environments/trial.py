@@ -1,7 +1,7 @@
 """A trial of a change to a checkout's environments: edited, locked and built in a copy, then applied completely or not at all.
 
 The checkout does not change until every step in the copy has succeeded, so a failure or a kill during a step changes nothing. The files are
-then replaced one after the other; a journal in `.reprise/` lets the next command restore them if a kill comes between two of them.
+then replaced one after another; a journal in `.reprise/` lets the next command restore them if this command is killed between two files.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class _Journal(Document):
 
 @contextmanager
 def trial_checkout(root: Path) -> Iterator[Path]:
-    """Return a context with a copy of the files of a checkout that determine its lock and its images.
+    """Copy the files of a checkout that determine its lock and its images, and return the copy for the block.
 
-    Copies that killed commands left are removed.
+    Copies that killed commands left behind are removed first.
     """
     with disk_faults(root / ".reprise"):
         (root / ".reprise").mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def trial_checkout(root: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock of a folder, which the system releases when this process ends, however it ends. Raise `OSError` if another holds it."""
+    """Lock a folder; the kernel releases the lock if this process is killed. Raise `OSError` if another process holds the lock."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +80,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(above: Path) -> None:
-    """Remove this user's trials whose process has ended; a new one is locked shortly after it is created."""
+    """Remove this user's copies whose process has ended. A copy of the last minute is kept: it may not be locked yet."""
     for folder in above.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             about = folder.lstat()
@@ -101,7 +101,7 @@ def changeable_files(root: Path) -> dict[str, str]:
 
 @contextmanager
 def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> Iterator[None]:
-    """Replace files of a checkout, and restore them if the block raises. Raise `SourceError` if one was changed meanwhile."""
+    """Replace files of a checkout, and restore them if the block raises. Raise `SourceError` if a file differs from `before`."""
     for name in changes:
         if read_text(root / name) != before[name]:
             raise SourceError(f"another process changed {name} during this command", hint="run the command again")
@@ -119,9 +119,9 @@ def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> I
 
 
 def restore_interrupted(root: Path) -> list[str]:
-    """Restore the files of a change that a kill stopped between two files, and return their names.
+    """Restore the files of a change that was killed between two files, and return their names.
 
-    A file that was edited since then is not restored; a change whose last file was written is complete.
+    A file that was edited since is not restored. A change whose files were all written is complete, and is kept.
     """
     path = root / _JOURNAL
     if not path.exists():

@@ -44,7 +44,7 @@ class MemoryEngine:
     def facts(self) -> EngineFacts:
         """Return `info`, or raise `EngineAbsentError` without it."""
         if self.info is None:
-            raise EngineAbsentError("no Docker engine answers")
+            raise EngineAbsentError("no Docker engine responds")
         return self.info
 
     def image(self, reference: str) -> ImageFacts | None:

@@ -17,14 +17,14 @@ class EngineFacts:
     version: str
     storage: str
     keeps_manifests: bool
-    """Whether local images have a manifest digest (the containerd store); else an image is identified by its config only."""
+    """Whether local images have a manifest digest (the containerd store); otherwise images are identified by config only."""
     runtimes: tuple[str, ...]
     root: Path
-    """The folder of its images."""
+    """The folder with the engine's data, such as images."""
     devices: tuple[str, ...] = ()
     """Devices that containers can use by name (CDI), such as `nvidia.com/gpu=all`."""
     architecture: str = "x86_64"
-    """The machine that images are built for, as `uname -m` prints it."""
+    """The architecture that images are built for, as `uname -m` prints it."""
 
     @property
     def nvidia(self) -> bool:
@@ -34,17 +34,17 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
-    """The facts about an image of an engine."""
+    """The facts about an image in an engine."""
 
     id: str
-    """The digest of the manifest if the engine keeps manifests, else of the config."""
+    """The digest of the manifest if the engine keeps manifests, otherwise of the config."""
     tags: tuple[str, ...]
     references: tuple[str, ...]
-    """`repository@sha256:...`, each of which runs exactly this image."""
+    """The image's names by digest, `repository@sha256:...`."""
     layers: tuple[str, ...]
     """Diff IDs, the layers of the base first."""
     size: int
-    """Size in bytes."""
+    """The size in bytes."""
     created: str
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """A build: the recipe's text and the inputs outside of the checkout."""
+    """A build: the recipe's text, the context, and the inputs outside of the checkout."""
 
     recipe: str
     root: Path
@@ -90,9 +90,9 @@ class LocalStore:
 
     project: str
     port: int
-    """On 127.0.0.1."""
+    """The port on 127.0.0.1."""
     network: str
-    """The network in which containers reach it as `store`."""
+    """The network in which containers reach the store at the host name `store`."""
     volume: str
     key: str = field(repr=False)
     secret: str = field(repr=False)
@@ -114,13 +114,13 @@ class IsolatedContainer:
     """The program to start instead of the image's entry point."""
     gpus: bool = False
     memory: int = 2 << 30
-    """Bytes of shared memory, used by loader workers."""
+    """The size of shared memory in bytes; loader workers use it."""
     network: str = "none"
     """The network that the container may use."""
 
 
 class Engine(Protocol):
-    """A container engine. Methods raise `EngineAbsentError` if it does not respond, `EngineError` if an operation fails."""
+    """A container engine. Methods raise `EngineAbsentError` if it does not respond, and `EngineError` if an operation fails."""
 
     def facts(self) -> EngineFacts:
         """Return the facts about the engine."""
@@ -135,11 +135,11 @@ class Engine(Protocol):
         ...
 
     def build(self, request: BuildRequest) -> Digests:
-        """Build and tag an image, reproducibly if the engine keeps manifests. Raise `ImageBuildError`."""
+        """Build and tag an image, reproducibly if the engine keeps manifests. Raise `ImageBuildError` if the build fails."""
         ...
 
     def digests(self, image: ImageFacts) -> Digests:
-        """Return the digests of an image of the engine."""
+        """Return the digests of an image in the engine."""
         ...
 
     def pull(self, reference: str) -> None:
@@ -151,11 +151,11 @@ class Engine(Protocol):
         ...
 
     def in_registry(self, reference: str) -> bool:
-        """Return whether the registry has this manifest."""
+        """Return whether the registry has the manifest of a reference by digest."""
         ...
 
     def serves(self, project: str, service: str) -> bool:
-        """Return whether a container of this compose service runs."""
+        """Return whether a container of a compose service is running."""
         ...
 
     def local_stores(self) -> list[LocalStore]:
@@ -163,11 +163,11 @@ class Engine(Protocol):
         ...
 
     def has_volume(self, name: str) -> bool:
-        """Return whether there is a volume with this name."""
+        """Return whether a volume with this name exists."""
         ...
 
     def image_of(self, container: str) -> ImageFacts | None:
-        """Return the image of a container; `None` if there is no such container."""
+        """Return the image of a container; `None` if the container does not exist."""
         ...
 
     def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:

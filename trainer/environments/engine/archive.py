@@ -1,4 +1,4 @@
-"""Reading the digests of an image from an archive (OCI image layout in a tar): an index names manifests, a manifest names a config."""
+"""The digests of an image in an archive (OCI image layout in a tar file), whose index names manifests, and a manifest its config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INDEXES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _LARGEST: Final = 4 << 20
-"""The most bytes of an index or a manifest, as in registries."""
+"""The maximum size of an index or a manifest in bytes, as in registries."""
 _REBUILD: Final = "build it again: scripts/reprise image build"
 
 

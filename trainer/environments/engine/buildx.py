@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def build(request: BuildRequest, *, archive: Path | None) -> None:
-    """Build an image, with progress on stderr. Raise `ImageBuildError`, `EngineAbsentError` if `docker` is not installed."""
+    """Build an image, with progress on stderr.
+
+    Raise `ImageBuildError` if the build fails, and `EngineAbsentError` if `docker` is not installed.
+    """
     arguments = command(request, archive=archive)
     try:
         result = subprocess.run(arguments, input=request.recipe, text=True, stdout=subprocess.DEVNULL, check=False)
@@ -33,7 +36,7 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
 
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:
-    """Return the command line of a build into an archive, or without one directly into the engine."""
+    """Return the command line of a build into `archive`, or directly into the engine if it is None."""
     arguments = ["docker", "buildx", "build", "--file", "-", "--provenance=false"]
     arguments += ["--target", request.stage] if request.stage else []
     for name, value in sorted(request.arguments.items()):

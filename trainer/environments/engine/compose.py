@@ -16,14 +16,14 @@ _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
 
 
 def require_no_colon(folder: Path) -> None:
-    """Raise `UsageError` if the path has a colon, which separates mounts and compose files."""
+    """Raise `UsageError` if the path has a colon, which is a separator in mounts and in lists of compose files."""
     if ":" in str(folder):
         message = f"{folder} has a colon and cannot be mounted into a container"
         raise UsageError(message, hint="set REPRISE_RUNS or TMPDIR to a path without a colon")
 
 
 def volume(source: Path, target: str) -> tuple[str, str]:
-    """Return the option of `docker compose run` that mounts a folder. Raise `UsageError`."""
+    """Return the option of `docker compose run` that mounts a folder. Raise `UsageError` if its path has a colon."""
     require_no_colon(source)
     return "--volume", f"{source}:{target}"
 
@@ -31,13 +31,13 @@ def volume(source: Path, target: str) -> tuple[str, str]:
 def run_command(
     arguments: Sequence[str], *, service: str = "train", options: Sequence[str] = (), project: Path | None = None
 ) -> list[str]:
-    """Return the command that runs a service once, in a new container that is removed at its end."""
+    """Return the command that runs a service once, in a new container that is removed afterwards."""
     directory = () if project is None else ("--project-directory", str(project))
     return ["docker", "compose", *directory, "run", "--rm", *options, service, *arguments]
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command of docker, with options of `subprocess.Popen`. Raise `EngineAbsentError` if docker is not installed."""
+    """Start a docker command with options of `subprocess.Popen`. Raise `EngineAbsentError` if `docker` is not installed."""
     try:
         return subprocess.Popen(command, **options)
     except FileNotFoundError as fault:
@@ -49,7 +49,10 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 def run(
     service: str, arguments: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
-    """Run a service once without a terminal and return its output. `environ` is the whole environment of compose."""
+    """Run a service once without a terminal, and return its output. `environ` is the whole environment of compose.
+
+    Raise the error of `compose_error` if the service fails.
+    """
     command = run_command(arguments, service=service, options=("-T", *options))
     pipe = subprocess.PIPE
     with start(command, cwd=root, env=dict(environ), stdout=pipe, stderr=pipe) as process:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from trainer.environments.engine import BuildRequest, IsolatedContainer, Mount
 
 _TIMEOUT: Final = 600
-"""Seconds that one request may take, such as loading a CUDA image."""
+"""The time limit of a request in seconds; loading a CUDA image is a long request."""
 _GRACE: Final = 120
-"""Seconds for a step to end and a checkpoint to be written, as in compose.yaml."""
+"""Seconds to complete a step and write a checkpoint, as in compose.yaml."""
 _COMPOSE: Final = "com.docker.compose"
 
 
@@ -54,10 +54,10 @@ class _CachedDigests(Document):
 
 
 class DockerEngine:
-    """The Docker engine of this machine, an `Engine`."""
+    """An `Engine` that uses Docker's API."""
 
     def __init__(self, *, cache: Path) -> None:
-        """Use the engine of DOCKER_HOST or the default; `cache` is a folder that caches digests."""
+        """Use the engine at DOCKER_HOST, or the default engine; `cache` is the folder in which digests are cached."""
         self._cache = cache
         self._connection: DockerClient | None = None
 
@@ -98,7 +98,7 @@ class DockerEngine:
         return sorted(images, key=lambda facts: (facts.created, facts.tags), reverse=True)
 
     def build(self, request: BuildRequest) -> Digests:
-        """Build through an OCI archive if the engine keeps manifests, else directly and not reproducibly."""
+        """Build through an OCI archive if the engine keeps manifests; otherwise directly, and not reproducibly."""
         if not self.facts().keeps_manifests:
             buildx.build(request, archive=None)
             return Digests(manifest=None, config=self._require_image(request.tag).id)
@@ -147,7 +147,7 @@ class DockerEngine:
         return f"{repository}@{image.id}"
 
     def in_registry(self, reference: str) -> bool:
-        """Return whether the registry has this manifest."""
+        """Return whether the registry has the manifest of a reference by digest."""
         with _docker_errors(registry=reference.partition("/")[0]):
             try:
                 data = self._client.images.get_registry_data(reference)
@@ -163,7 +163,7 @@ class DockerEngine:
         return bool(data.id == reference.rpartition("@")[2])
 
     def serves(self, project: str, service: str) -> bool:
-        """Return whether a container of this compose service runs."""
+        """Return whether a container of a compose service is running."""
         labels = [f"{_COMPOSE}.project={project}", f"{_COMPOSE}.service={service}"]
         with _docker_errors():
             return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
@@ -177,7 +177,7 @@ class DockerEngine:
         return [store for store in stores if store is not None]
 
     def has_volume(self, name: str) -> bool:
-        """Return whether there is a volume with this name."""
+        """Return whether a volume with this name exists."""
         with _docker_errors():
             try:
                 self._client.volumes.get(name)
@@ -186,7 +186,7 @@ class DockerEngine:
         return True
 
     def image_of(self, container: str) -> ImageFacts | None:
-        """Return the image of a container; `None` if there is no such container."""
+        """Return the image of a container; `None` if the container does not exist."""
         with _docker_errors():
             try:
                 return self.image(str(self._client.api.inspect_container(container)["Image"]))
@@ -194,7 +194,7 @@ class DockerEngine:
                 return None
 
     def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
-        """Run an isolated container and return its exit status. Raise `EngineError`, `ImageMissingError`."""
+        """Run an isolated container and return its exit status. Raise `ImageMissingError` if the engine does not have the image."""
         with _docker_errors():
             running = self._client.containers.create(container.image, list(container.words), **confinement(container))
             try:
@@ -216,7 +216,7 @@ class DockerEngine:
 
     def _write_cache(self, digests: Digests) -> None:
         path = self._cache / f"{str(digests.manifest).removeprefix('sha256:')}.json"
-        with suppress(OSError, MachineError):  # the digests are read again next time
+        with suppress(OSError, MachineError):  # without the cache, the digests are read from the image again
             self._cache.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"manifest": digests.manifest, "config": digests.config}) + "\n"
             write_whole(path, text.encode())
@@ -237,14 +237,14 @@ def confinement(container: IsolatedContainer) -> dict[str, Any]:
         "user": container.user,
         "network_mode": container.network,
         "read_only": True,
-        "tmpfs": {"/tmp": "mode=1777,exec", "/home/reprise": "mode=1777"},  # noqa: S108 - in the container
+        "tmpfs": {"/tmp": "mode=1777,exec", "/home/reprise": "mode=1777"},  # noqa: S108 - a path in the container
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": 4096,
         "shm_size": container.memory,
         "mounts": [_mount(mount) for mount in container.mounts],
         "device_requests": [DeviceRequest(driver="nvidia", count=-1, capabilities=[["gpu"]])] if container.gpus else [],
-        # the driver whose output can be read back on every engine, limited in size
+        # a log driver whose output every engine can read back, with a size limit
         "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": "32m", "max-file": "2"}),
     }
 
@@ -278,7 +278,7 @@ class _ChunkFile(io.RawIOBase):
 
 
 def _local_store(attributes: Mapping[str, Any]) -> LocalStore | None:
-    """Return the local store of a container; `None` if other checkouts cannot use it."""
+    """Return the local store that a container serves; `None` if other checkouts cannot use it."""
     variables = dict(line.partition("=")[::2] for line in attributes["Config"]["Env"] or [])
     published = (attributes["NetworkSettings"]["Ports"] or {}).get("8333/tcp") or []
     volumes = [str(mount["Name"]) for mount in attributes["Mounts"] if mount["Destination"] == "/store"]
@@ -309,7 +309,7 @@ def _facts(attributes: Mapping[str, Any]) -> ImageFacts:
 
 @contextmanager
 def _docker_errors(*, missing: str = "the image is not on this machine", registry: str | None = None) -> Iterator[None]:
-    """Translate Docker's exceptions; `registry` is the registry of the operation."""
+    """Translate Docker's exceptions; `missing` is the message for a missing image, `registry` the registry of the operation."""
     try:
         yield
     except (ImageNotFound, NotFound) as fault:
@@ -341,13 +341,16 @@ def _absent(fault: Exception) -> EngineAbsentError:
             hint="sudo usermod -aG docker $USER, then log in again",
         )
     return EngineAbsentError(
-        "no Docker engine answers",
+        "no Docker engine responds",
         hint="scripts/machine/engine start, or scripts/machine/engine ensure if none is installed",
     )
 
 
 def registry_credentials(host: str) -> Credentials | None:
-    """Return the credentials that `docker login` keeps for a registry; `None` if there are none. Raise `StoreDeniedError`."""
+    """Return the credentials that `docker login` stored for a registry; `None` if there are none.
+
+    Raise `StoreDeniedError` if they cannot be read.
+    """
     try:
         found: Mapping[str, Any] = auth.resolve_authconfig(auth.load_config(), registry=host) or {}
     except (DockerException, ValueError) as fault:

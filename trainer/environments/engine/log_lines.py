@@ -1,4 +1,4 @@
-"""Splitting the output of a container into lines."""
+"""The lines of a container's output."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LONGEST: Final = 8192
-"""The most bytes of a line that are shown."""
+"""The maximum length of a line in bytes."""
 
 
 def forward_lines(chunks: Iterable[bytes], say: Callable[[str], None]) -> None:
-    """Pass each line to `say`; a carriage return ends a line too, and a line that is too long is cut."""
+    """Pass each line that is not empty to `say`; a carriage return ends a line, too, and a line that is too long is cut."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
