@@ -1,1 +1,1 @@
-"""Tests of clusters."""
+"""Tests of sites."""

@@ -1,4 +1,4 @@
-"""Plans and sites whose manifests are kept in `golden/`; `python -m tests.sites.kubernetes_plans` writes the files again."""
+"""Plans and sites whose manifests are kept in `golden/`; `python -m tests.sites.kubernetes_plans` rewrites the files."""
 
 from __future__ import annotations
 

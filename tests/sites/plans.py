@@ -1,4 +1,4 @@
-"""Plans and sites of tests, and programs that stand in the place of Slurm's and of an engine's."""
+"""Plans and sites for tests, and shell scripts in place of Slurm's programs and an engine."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def certificate_plan(**changes: Any) -> Plan:
 
 
 def site(runtime: str = "docker", **changes: Any) -> SlurmSite:
-    """Return a cluster."""
+    """Return a Slurm site."""
     return SlurmSite.model_validate({"kind": "slurm", "runtime": runtime, "cache": "/var/cache/reprise", **changes})
 
 
 def programs(folder: Path, **texts: str) -> dict[str, str]:
-    """Write shell scripts by name into a folder; return an environment whose PATH begins with it."""
+    """Write shell scripts by name into a folder; return an environment whose PATH begins with the folder."""
     folder.mkdir(exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")

@@ -1,4 +1,4 @@
-"""Manifests of runs: kept texts, strict validity by the schemas of Kubernetes, and the rules that schemas do not have."""
+"""Manifests of runs: golden files, strict validation with Kubernetes' schemas, and the rules that the schemas lack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def require_strictly_valid(documents: Iterable[Mapping[str, Any]], versions: Sequence[str] = ("1.37",)) -> None:
-    """Validate objects as Kubernetes does; of a JobSet, which the schemas lack, its Job."""
+    """Validate objects strictly with Kubernetes' schemas; of a JobSet, which has no schema, validate its Job."""
     for document in documents:
         whole = (
             {"apiVersion": "batch/v1", "kind": "Job", **job_template(document)}
@@ -197,7 +197,7 @@ def test_a_pod_reserves_as_many_gpus_as_its_share_of_the_devices() -> None:
         ({"nodes": 2, "devices": 16}, {"gpus": 4}, "2 nodes of this site have 8 GPUs"),
         ({"devices": 0}, {}, "devices is 0"),
         ({"secrets": ["AWS_ACCESS_KEY_ID"]}, {}, "the site names no secret"),
-        ({"secrets": ["KEY"], "variables": {**VARIABLES, "KEY": "1"}}, {"secret": "s"}, "its value would be in the manifest"),
+        ({"secrets": ["KEY"], "variables": {**VARIABLES, "KEY": "1"}}, {"secret": "s"}, "its value would be written into the manifest"),
         ({"variables": {**VARIABLES, "A-B": ""}}, {}, "letters, digits and _"),
         ({"variables": {**VARIABLES, "REPRISE_STORE": ""}}, {}, "no store is configured"),
         ({"variables": {**VARIABLES, "REPRISE_STORE": "/mnt/s"}}, {"volumes": {"/mnt/s1": {"size": "1Gi"}}}, "none of the site's volumes"),

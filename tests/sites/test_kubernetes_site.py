@@ -42,7 +42,7 @@ def read(folder: Path, changes: dict[str, Any]) -> KubernetesSite:
         ({"node_selector": {"gpu": "a b"}}, "letters, digits"),
         ({"labels": {"app.kubernetes.io/name": "x"}}, "Reprise sets this one"),
         ({"volumes": {"/project/data": {"claim": "x"}}}, "expected a path outside /bin"),
-        ({"volumes": {"/tmp": {"claim": "x"}}}, "other than /tmp"),  # noqa: S108 - of a container
+        ({"volumes": {"/tmp": {"claim": "x"}}}, "other than /tmp"),  # noqa: S108 - a path in a container
         ({"volumes": {"cache": {"claim": "x"}}}, "absolute path"),
         ({"volumes": {"/a/../project": {"claim": "x"}}}, "absolute path"),
         ({"volumes": {"/cache": {"claim": "x", "size": "1Gi"}}}, "found claim, size"),

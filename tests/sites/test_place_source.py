@@ -1,4 +1,4 @@
-"""The program of a pod's init container, with the functions that upload a source and take it into a run."""
+"""The program of a pod's init container, tested with the functions that upload a source and use it for a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slurm's programs, with shell scripts in their place."""
+"""The calls of Slurm's programs, with shell scripts in place of the programs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_rejected_job_is_an_error_with_slurms_words(install: Install, tmp_path
 
 def test_output_without_a_number_is_an_error(install: Install, tmp_path: Path) -> None:
     install(sbatch="echo submitted")
-    with pytest.raises(SchedulerError, match="printed no number"):
+    with pytest.raises(SchedulerError, match="printed no job number"):
         scheduler.submit("job.sbatch", folder=tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_the_tasks_of_an_array_have_states_of_their_own(install: Install) -> Non
         **dict.fromkeys(("3", "4", "6"), "PENDING (JobArrayTaskLimit)"),
     }
     install(squeue="echo '42_[1-3,...]|PENDING||'")
-    with pytest.raises(SchedulerError, match="which is not understood"):
+    with pytest.raises(SchedulerError, match="which is not supported"):
         scheduler.states_of_tasks("42")
 
 

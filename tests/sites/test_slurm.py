@@ -1,4 +1,4 @@
-"""The text of Slurm's jobs, compared with golden files; and what the scripts do, with programs in place of Slurm's and the engine's."""
+"""The texts of Slurm jobs, compared with golden files, and the scripts' behavior, with shell scripts in place of Slurm and the engine."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_hostile_names_leave_the_scripts_clean(runtime: str, tmp_path: Path, *, 
 
 
 def written(folder: Path, *, words: list[str], variables: dict[str, str]) -> Path:
-    """Write a run's folder as `reprise submit` does; return the folder of its job."""
+    """Write a run's folder as `reprise submit` does, and return the folder of the run's job."""
     submission = folder / "submission"
     submission.mkdir(parents=True)
     (folder / "source.tar.gz").write_text("the source")
@@ -92,7 +92,7 @@ def written(folder: Path, *, words: list[str], variables: dict[str, str]) -> Pat
 
 
 def run_node(submission: Path, tmp_path: Path, node: int, code: int = 0) -> tuple[int, list[str], dict[str, str]]:
-    """Run one machine's script; return its exit code, and the words and the environment of the engine's `run`."""
+    """Run the script of machine `node`; return its exit code, and the words and the environment of the engine's `run`."""
     environ = programs(tmp_path / "bin", docker=DOCKER)
     environ |= {"OUT": str(tmp_path), "CODE": str(code), "SLURM_NODEID": str(node), "SLURM_JOB_ID": "7"}
     done = subprocess.run(["bash", submission / NODE], env=environ, check=False, cwd=tmp_path)

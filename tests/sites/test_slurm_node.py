@@ -1,4 +1,4 @@
-"""The scripts of an array job and of a rerun, with programs in place of Slurm's and the engine's."""
+"""The scripts of an array job and of a rerun, with shell scripts in place of Slurm and the engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def run_task(sweep: Path, tmp_path: Path, task: int, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a task of the array job 7, whose own number is 9."""
+    """Run a task of array job 7; the task's own job number is 9."""
     texts = {"srun": SRUN, "docker": DOCKER, "sleep": "exit 0", "scontrol": f'echo "$@" >>{tmp_path}/asked'}
     environ = programs(tmp_path / "bin", **texts)
     environ |= {"OUT": str(tmp_path), "CODE": str(code), "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n1"}

@@ -1,4 +1,4 @@
-"""YAML that every reader reads alike: PyYAML here, the library of kubectl there."""
+"""YAML that every parser reads in the same way, such as PyYAML and kubectl's library."""
 
 from __future__ import annotations
 

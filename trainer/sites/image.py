@@ -1,4 +1,4 @@
-"""The identity of the image that a site's machines start: from the environment's pin, else from the checkout's `.env`."""
+"""The identity of the image that a site's machines start: from the environment's pin, otherwise from the checkout's `.env`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NAMES: Final = ("REPRISE_IMAGE_CONFIG", "REPRISE_IMAGE_LAYERS", "REPRISE_BUILD_
 def image_variables(
     declared: str | None, *, environment: str | None, dotenv: Mapping[str, str], root: Path
 ) -> dict[str, str]:
-    """Return the variables with which a container knows its image: REPRISE_IMAGE, by digest, and its like.
+    """Return the variables that identify a container's image: REPRISE_ENVIRONMENT, REPRISE_IMAGE with a digest, and others.
 
-    `declared` is the image that the site names, if it names one. Raise `UsageError`, `EnvironmentNameError`, `ImageMissingError`,
-    `ImageMismatchError` if the site names another image than the environment's.
+    `declared` is the image in the site's declaration, or None. Raise `UsageError` if no environment is named, `EnvironmentNameError` if it
+    does not exist, `ImageMissingError` if it has no image by digest, and `ImageMismatchError` if the site's image has another digest.
     """
     name = environment or dotenv.get("REPRISE_ENVIRONMENT")
     if not name:
@@ -37,7 +37,7 @@ def image_variables(
     if declared is not None and "@" in declared:
         if declared.rpartition("@")[2] != found["REPRISE_IMAGE"].rpartition("@")[2]:
             message = f"the site's image is {declared}; environment {name} is {found['REPRISE_IMAGE']}"
-            raise ImageMismatchError(message, hint="remove `image` from the site, or give it that digest")
+            raise ImageMismatchError(message, hint="remove `image` from the site, or correct its digest")
         found["REPRISE_IMAGE"] = declared
     return {"REPRISE_ENVIRONMENT": name, **found}
 

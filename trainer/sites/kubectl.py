@@ -1,4 +1,4 @@
-"""kubectl, if it is installed: asks a cluster whether it accepts a manifest. The call has a limit of time."""
+"""The validation of a manifest by a cluster, with kubectl. The call has a time limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer.base.errors import SchedulerError
 
 _SECONDS: Final = 60.0
 _LONGEST: Final = 500
-"""The most characters of kubectl's complaint in a message."""
+"""The maximum number of characters of kubectl's output in a message."""
 
 
 def has_kubectl() -> bool:
@@ -19,7 +19,10 @@ def has_kubectl() -> bool:
 
 
 def test(manifest: str) -> str:
-    """Return what the cluster of kubectl's configuration says about a manifest, without creating it. Raise `SchedulerError`."""
+    """Validate a manifest in a dry run on the cluster of kubectl's configuration, and return kubectl's output.
+
+    Raise `SchedulerError` if the cluster rejects the manifest or does not respond.
+    """
     words = ["kubectl", "apply", "--dry-run=server", "--validate=strict", "--filename=-"]
     try:
         done = subprocess.run(
@@ -31,7 +34,7 @@ def test(manifest: str) -> str:
             if isinstance(fault, subprocess.TimeoutExpired)
             else str(fault)
         )
-        raise SchedulerError(message, hint="kubectl version shows whether the cluster answers") from fault
+        raise SchedulerError(message, hint="kubectl version shows whether the cluster responds") from fault
     if done.returncode:
         said = " ".join(done.stderr.decode(errors="replace").split())[:_LONGEST]
         message = f"the cluster does not accept the manifest: {said or f'kubectl ended with {done.returncode}'}"

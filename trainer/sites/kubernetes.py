@@ -1,7 +1,7 @@
 """The manifest of a run on Kubernetes: an indexed Job and the Service that gives its pods names, or a JobSet. Pure functions.
 
-Each pod is a machine of the run. Its init container fetches the source from the store, and its container types the words of the plan.
-Kubernetes 1.31 or later; docs/how-to/kubernetes.md has the reasons for each policy.
+Each pod is a machine of the run. Its init container fetches the source from the store, and its container runs the plan's command.
+The manifest needs Kubernetes 1.31 or later; docs/how-to/kubernetes.md has the reasons for each policy.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 PORT: Final = 29_500
 CONTAINER: Final = "train"
 REPLICATED_JOB: Final = "train"
-"""The name of the one Job in a JobSet."""
+"""The name of the only Job in a JobSet."""
 STOPPED: Final = (PreemptedError.code, StoppedError.code)
-"""Exit codes after a stop: node 0's with a checkpoint, and that of a node without one, or of another node of the run."""
+"""Exit codes after a stop: of node 0 with a checkpoint, and of node 0 without a checkpoint or of another node."""
 HOPELESS: Final = sorted(
     error.code
     for error in (
@@ -51,7 +51,7 @@ HOPELESS: Final = sorted(
         ExperimentFailedError, NotFiniteError, UntrustedCodeError, ImageMismatchError, DriftError, ResumeError, CheckpointError,
     )
 )  # fmt: skip
-"""Exit codes of errors that the same words have again on any machine."""
+"""Exit codes of errors that the same command would raise again on any machine."""
 _PROJECT: Final = "/project"
 _RUNS: Final = "/project/runs"
 _CACHE: Final = "/cache"
@@ -100,7 +100,7 @@ def _service(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
 
 
 def _job_spec(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
-    """Return the spec of the Job, in which each pod that ends is replaced by itself."""
+    """Return the spec of the Job, in which each failed pod is replaced separately."""
     rules: list[dict[str, Any]] = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "Ignore", "onExitCodes": _exit_codes(STOPPED)},
@@ -110,7 +110,7 @@ def _job_spec(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
 
 
 def _jobset(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
-    """Return a JobSet, in which a pod that ends fails the Job, and all pods start again."""
+    """Return a JobSet, in which a failed pod fails the Job, and all pods start again."""
     rules: list[dict[str, Any]] = [
         {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "FailJob", "onExitCodes": _exit_codes(STOPPED)},
@@ -142,7 +142,7 @@ def _indexed(plan: Plan, site: KubernetesSite, *, rules: list[dict[str, Any]], b
         "backoffLimit": backoff,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules},
-        **several,  # node 0 has the record: when it has ended, the run has
+        **several,  # node 0 keeps the record: the run is complete when node 0 is
         "template": _pod(plan, site),
     }
 
@@ -180,7 +180,7 @@ def _pod(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
 
 
 def _fetching_container(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
-    """Return the init container, which unpacks the source as the project."""
+    """Return the init container, which fetches the source and unpacks it into /project."""
     resources = {"cpu": "1", "memory": "512Mi"}
     names = [
         name for name in sorted(plan.variables) if name in {"REPRISE_STORE", SOURCE_VARIABLE} or name.startswith("AWS_")
@@ -197,7 +197,7 @@ def _fetching_container(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
         "volumeMounts": [
             _mount("project", _PROJECT),
             _mount("runs", _RUNS),
-            _mount("tmp", "/tmp"),  # noqa: S108 - of the container
+            _mount("tmp", "/tmp"),  # noqa: S108 - a path in the container
             *(_mount(f"volume-{number}", path) for number, path in enumerate(sorted(site.volumes))),
         ],
     }
@@ -227,8 +227,8 @@ def _training_container(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
             {**_mount("project", _PROJECT), "readOnly": True},
             _mount("runs", _RUNS),
             _mount("home", "/home/reprise"),
-            _mount("tmp", "/tmp"),  # noqa: S108 - of the container
-            _mount("shm", "/dev/shm"),  # noqa: S108 - of the container
+            _mount("tmp", "/tmp"),  # noqa: S108 - a path in the container
+            _mount("shm", "/dev/shm"),  # noqa: S108 - a path in the container
             *own_cache,
             *(_mount(f"volume-{number}", path) for number, path in enumerate(sorted(site.volumes))),
         ],
@@ -236,7 +236,7 @@ def _training_container(plan: Plan, site: KubernetesSite) -> dict[str, Any]:
 
 
 def _own_variables(plan: Plan, site: KubernetesSite | None = None) -> dict[str, dict[str, Any]]:
-    """Return the variables by name that follow from the pod: its machine's name, and its place among those of the run."""
+    """Return, by name, the variables that depend on the pod: the name of its machine, and its place among the run's machines."""
     variables = {"REPRISE_HOST": {"name": "REPRISE_HOST", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}}
     if plan.nodes > 1:
         name = plan.name
@@ -293,7 +293,7 @@ def _variable(name: str, value: str) -> dict[str, Any]:
 
 
 def unexpanded(text: str) -> str:
-    """Return a text that Kubernetes passes unchanged: it replaces `$(NAME)` in words and variables, and `$$` by `$`.
+    """Escape a text so that Kubernetes passes it unchanged: in words and variables, Kubernetes expands `$(NAME)`, and `$$` to `$`.
 
     >>> unexpanded("$(HOME) costs $5")
     '$$(HOME) costs $$5'

@@ -1,4 +1,4 @@
-"""The rules for a plan that runs on Kubernetes: what nodes cannot pull, reach or get, and what Kubernetes would reject or change."""
+"""The rules for a plan that runs on Kubernetes: nodes must be able to pull the image and reach the store, and texts must pass unchanged."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE: Final = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,254}@sha256:[0-9a-f]{64}")
 _MOST_BYTES: Final = 128 << 10
-"""The most bytes of words and variables: `kubectl apply` keeps a copy of the manifest in an annotation, of at most 256 KiB."""
+"""The maximum size of words and variables in bytes: `kubectl apply` copies the manifest to an annotation, of at most 256 KiB."""
 _MOST_NODES: Final = 1000
 
 
 def require_valid(plan: Plan, site: KubernetesSite) -> None:
-    """Raise `UsageError` or `SettingError` for a plan that this site cannot run, or that Kubernetes would change."""
+    """Raise `UsageError` or `SettingError` if the site cannot run the plan, or if Kubernetes would reject or change its texts."""
     for fault in (*_plan_faults(plan, site), *_text_faults(plan), *_store_faults(plan, site)):
         raise fault
     if plan.devices < 1 or plan.devices % plan.nodes:
         message = f"setting devices is {plan.devices}, which {plan.nodes} nodes cannot share equally"
-        raise SettingError(message, hint=f"--devices {plan.nodes}, or a multiple: it counts those of all nodes")
+        raise SettingError(message, hint=f"--devices {plan.nodes}, or a multiple: the devices of all nodes")
     if site.gpus and plan.devices > plan.nodes * site.gpus:
         message = (
             f"setting devices is {plan.devices}; {plan.nodes} nodes of this site have {plan.nodes * site.gpus} GPUs"
@@ -57,12 +57,12 @@ def _plan_faults(plan: Plan, site: KubernetesSite) -> Iterator[UsageError]:
 
 
 def _text_faults(plan: Plan) -> Iterator[UsageError]:
-    """Yield the faults of words and variables."""
+    """Yield errors about words and variables."""
     for name in plan.variables:
         if not _VARIABLE.fullmatch(name):
             yield UsageError(f"variable {short(name)!r}: expected letters, digits and _", hint="rename it")
         if name in plan.secrets:
-            message = f"variable {name} is a secret, and its value would be in the manifest"
+            message = f"variable {name} is a secret, but its value would be written into the manifest"
             yield UsageError(message, hint="add it to the site's secret")
     texts = [*plan.words, *plan.variables.values()]
     if not all(map(_can_be_passed, texts)):
@@ -78,7 +78,7 @@ def _can_be_passed(text: str) -> bool:
 
 
 def _store_faults(plan: Plan, site: KubernetesSite) -> Iterator[UsageError]:
-    """Yield the faults of the store, from which each pod fetches the source and the datasets."""
+    """Yield errors about the store, from which each pod fetches the source and the datasets."""
     address = plan.variables.get("REPRISE_STORE", "")
     if not address:
         message = "no store is configured, and pods share no folder with this machine"

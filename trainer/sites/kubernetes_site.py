@@ -1,6 +1,6 @@
-"""The declaration of a Kubernetes cluster as a site: what a team knows about it, by Kubernetes' own words.
+"""The declaration of a Kubernetes cluster as a site, in Kubernetes' terms.
 
-The rules here are those that a schema of Kubernetes does not check: quantities, names, labels, and keys that a pod has already.
+The validators check quantities, names and labels, which Kubernetes' schemas do not check, and reject keys of a pod that Reprise writes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _UNITS: Final = {
 _LEAST_MEMORY: Final = 2**20
 _MOST_MEMORY: Final = 2**60
 _MOST_ANNOTATIONS: Final = 32 << 10
-"""The most bytes of annotations, which are in the manifest twice; Kubernetes has a limit of 256 KiB, with the copy of `kubectl apply`."""
+"""The maximum size of annotations in bytes. They are in the manifest twice; Kubernetes allows 256 KiB with `kubectl apply`'s copy of it."""
 RESERVED_PATHS: Final = (
     "/bin", "/dev", "/etc", "/home/reprise", "/lib", "/lib64", "/opt", "/proc", "/project", "/sbin", "/sys", "/usr",
 )  # fmt: skip
-"""Folders of the container in which a volume cannot be; nor can one replace /tmp, in which it can be."""
+"""Folders of the container at or below which no volume can be mounted. A volume can be mounted below /tmp, but not at /tmp."""
 OWN_POD_KEYS: Final = frozenset(
     {
         "automountServiceAccountToken", "containers", "enableServiceLinks", "hostname", "imagePullSecrets", "initContainers",
@@ -39,12 +39,12 @@ OWN_POD_KEYS: Final = frozenset(
         "terminationGracePeriodSeconds", "tolerations", "volumes",
     }
 )  # fmt: skip
-"""Keys of a pod that Reprise writes, or on which its pods depend."""
+"""Keys of a pod's spec that Reprise writes, or on which its pods depend."""
 OWN_LABELS: Final = frozenset({"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
 
 
 def bytes_of(quantity: str) -> int:
-    """Return the bytes of a quantity of memory.
+    """Return the bytes of a quantity of memory. Raise `ValueError` if it is not a quantity.
 
     >>> bytes_of("2Gi"), bytes_of("500M")
     (2147483648, 500000000)
@@ -65,7 +65,7 @@ def _memory(text: str) -> str:
 
 
 def _near_quantity(text: str) -> str:
-    """Return the quantity that was probably meant: `64 GB` is 64G, `64GiB` is 64Gi."""
+    """Return the quantity that was probably meant, or an empty string: `64 GB` is 64G, `64GiB` is 64Gi."""
     match = re.fullmatch(r"\s*([0-9]+)\s*([kmgtp])(i?)b?\s*", text, re.IGNORECASE)
     if match is None:
         return ""
@@ -112,7 +112,7 @@ def _path(text: str) -> str:
 
 def _mount_path(text: str) -> str:
     _path(text)
-    if text == "/tmp" or any(f"{text}/".startswith(f"{each}/") for each in RESERVED_PATHS):  # noqa: S108 - of the container
+    if text == "/tmp" or any(f"{text}/".startswith(f"{each}/") for each in RESERVED_PATHS):  # noqa: S108 - a path in the container
         raise ValueError(f"expected a path outside {', '.join(RESERVED_PATHS)}, and other than /tmp")
     return text
 
@@ -139,19 +139,19 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Nfs(Document):
-    """A folder of an NFS server."""
+    """A folder on an NFS server."""
 
     server: DnsName
     path: Path
 
 
 class Volume(Document):
-    """The contents of a folder of every pod: exactly one of the keys."""
+    """The source of a folder in every pod. Exactly one key is set."""
 
     claim: DnsName | None = None
-    """A PersistentVolumeClaim of the namespace; for several nodes one that several nodes can write."""
+    """A PersistentVolumeClaim in the namespace. With several nodes, its volume must be writable from several nodes."""
     node_folder: Path | None = None
-    """A folder of each node that exists and that the user's uid can write; many clusters forbid it."""
+    """An existing folder on each node, which the user's uid can write; many clusters forbid such mounts."""
     nfs: Nfs | None = None
     size: Memory | None = None
     """An empty folder of at most this size, removed with the pod."""
@@ -164,7 +164,7 @@ class Volume(Document):
 
 
 class Toleration(Document):
-    """A taint of nodes on which the pods may run, as Kubernetes spells it."""
+    """A toleration of a taint, with Kubernetes' keys: the pods may run on nodes with the taint."""
 
     key: LabelKey | None = None
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -186,34 +186,34 @@ class KubernetesSite(Document):
     kind: Literal["kubernetes"]
     namespace: DnsLabel
     shape: Literal["job", "jobset"] = "job"
-    """`job` needs nothing installed; `jobset` restarts all machines of a run together, if the cluster has JobSet."""
+    """`job` needs no extension of the cluster; `jobset` needs JobSet, and restarts all machines of a run together."""
     environment: str | None = Field(default=None, pattern=NAME)
-    """The environment whose image the pods start; by default that of the checkout."""
+    """The environment whose image the pods start; by default the checkout's environment."""
     image: ImageReference | None = None
     """The image by digest, `NAME@sha256:...`; by default the environment's pinned image."""
     pass_on: tuple[VariableName, ...] = ()
-    """Names of variables of the submitting shell whose values the manifest has; a secret belongs into `secret`."""
+    """Names of variables of the submitting shell whose values are written into the manifest; a secret belongs in `secret`."""
     secret: DnsName | None = None
-    """A Secret of the namespace whose keys become variables: the store's key, WANDB_API_KEY."""
+    """A Secret in the namespace whose keys become variables, such as the store's key and WANDB_API_KEY."""
     image_pull_secrets: tuple[DnsName, ...] = ()
     cpus: Annotated[int, Field(ge=1, le=4096)]
     """CPUs of each machine of a run."""
     memory: Memory
-    """Memory of each machine, with that of `shm`."""
+    """Memory of each machine, including `shm`."""
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """The most GPUs of each machine; a run gets as many as it has devices."""
+    """The maximum number of GPUs of each machine; a run gets as many as it has devices."""
     shm: Memory = "2Gi"
     """The size of /dev/shm, with which loader workers and NCCL exchange data."""
     volumes: dict[MountPath, Volume] = {}
-    """Folders by their path in the container, such as `/cache`, and the folder of a store; without `/cache` each pod has an empty one."""
+    """Volumes by their path in the container: `/cache`, which is otherwise an empty folder of each pod, and the folder of a store."""
     user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1000
     """The uid of the processes."""
     group: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1000
     """The gid of the processes and of their volumes."""
     grace: Annotated[int, Field(ge=30, le=86_400)] = 120
-    """Seconds from SIGTERM to SIGKILL: for the step to end, the checkpoint and its upload."""
+    """Seconds from SIGTERM to SIGKILL, in which the step ends, and the checkpoint is written and uploaded."""
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often a run that failed starts again; a run that was stopped and saved always does."""
+    """How often a failed run is restarted; a run that was stopped and saved is always restarted."""
     labels: dict[OwnLabelKey, LabelValue] = {}
     """Labels of the job and its pods, such as `kueue.x-k8s.io/queue-name`."""
     annotations: dict[LabelKey, Text] = {}
@@ -226,7 +226,7 @@ class KubernetesSite(Document):
     def _consistent(self) -> KubernetesSite:
         if bytes_of(self.shm) >= bytes_of(self.memory):
             raise ValueError(
-                f"expected shm less than memory, of which it is a part; found shm {self.shm}, memory {self.memory}"
+                f"expected shm less than memory, which includes it; found shm {self.shm}, memory {self.memory}"
             )
         if taken := sorted(OWN_POD_KEYS & self.pod.keys()):
             raise ValueError(f"expected keys of a pod that Reprise does not write; found pod.{short(taken[0])}")

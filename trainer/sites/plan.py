@@ -1,4 +1,4 @@
-"""The plan of a job on a cluster: the words that every machine types, in which image, on how many machines.
+"""The plan of a job on a cluster: the command that every machine runs, the image, and the number of machines.
 
 The job trains a run, reruns a recorded run, certifies a training, or, as an array job, trains the points of a sweep.
 """
@@ -20,19 +20,19 @@ class PlannedPoint:
     """A point of a sweep: one task of an array job."""
 
     number: int
-    """From 1, as the user sees it: the task's number."""
+    """The point's number from 1, as the user sees it, which is also the task's number."""
     run: str
-    """The run's ID, the same each time the point is submitted until it cannot be resumed."""
+    """The run's ID, which stays the same when the point is submitted again, unless the run cannot be resumed."""
     words: Sequence[str]
-    """The options of the point."""
+    """The command-line options of the point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run, or the points of a sweep, to submit; a printer of a site's kind writes it as the text of a job."""
+    """A run, or the points of a sweep, to submit. The module for a site's kind writes the plan as the text of a job."""
 
     run: str
-    """The run's ID, made at submission; with `points` the sweep's."""
+    """The run's ID, created at submission; with `points`, the sweep's ID."""
     image: str
     """The image by digest: `NAME@sha256:...`."""
     variables: Mapping[str, str]
@@ -40,20 +40,20 @@ class Plan:
     secrets: Sequence[str]
     """Names of variables whose values the site supplies, such as AWS_ACCESS_KEY_ID."""
     words: Sequence[str]
-    """What every machine types after `reprise`, the same each time the job starts."""
+    """The arguments of `reprise` on every machine, which are the same at each start of the job."""
     nodes: int
     devices: int
     """The devices of all machines."""
     source: str
     """The digest of the source bundle."""
     points: Sequence[PlannedPoint] = ()
-    """The points of a sweep, whose own words follow `words`."""
+    """The points of a sweep; the words of a point follow `words`."""
     parallel: int | None = None
-    """The most points at the same time; `None` leaves it to the scheduler."""
+    """The maximum number of points that run at the same time; `None` means no limit."""
 
     @property
     def is_rerun(self) -> bool:
-        """Whether the job reruns a recorded run: the project, which compares, then is not the run's source."""
+        """Whether the job reruns a recorded run. Then the project, which compares the results, is not the run's source."""
         return self.words[0] == "reproduce"
 
     @property
@@ -67,6 +67,6 @@ class Plan:
         return f"reprise-{self.run}"
 
     def to_json(self) -> str:
-        """Return the plan as a JSON document."""
+        """Return the plan as a JSON document, without `points` and `parallel` if they are not set."""
         given = {name: value for name, value in asdict(self).items() if value or name not in {"points", "parallel"}}
         return f"{json.dumps({'format': FORMAT, **given}, indent=1)}\n"

@@ -1,4 +1,4 @@
-"""Slurm's programs: submit a job, ask for its state, signal it and end it. Each call has a limit of time."""
+"""The calls of Slurm's programs: submit a job, query its state, signal it and cancel it. Each call has a time limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECONDS: Final = 60.0
-"""The most seconds that a program of the scheduler may take."""
+"""The time limit of a program of the scheduler, in seconds."""
 _LONGEST: Final = 500
-"""The most characters of a program's complaint in a message."""
+"""The maximum number of characters of a program's output in a message."""
 _JOB: Final = re.compile(r"([0-9]{1,18})(?:;.*)?")
 _RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _ENDED: Final = frozenset(
@@ -31,19 +31,19 @@ class JobState:
     """A job, as the scheduler describes it."""
 
     state: str
-    """Such as PENDING, RUNNING or COMPLETED."""
+    """The state, such as PENDING, RUNNING or COMPLETED."""
     reason: str = ""
-    """Why it waits or has ended, if the scheduler gives a reason."""
+    """Why the job waits or has ended, if the scheduler reports a reason."""
     machines: str = ""
 
     @property
     def waits(self) -> bool:
-        """Whether no machine runs it yet, or it waits to be started again."""
+        """Whether the job waits for its start, or to be started again."""
         return self.state in {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 
     @property
     def has_ended(self) -> bool:
-        """Whether it does not start again."""
+        """Whether the job has ended and does not start again."""
         return self.state in _ENDED
 
     @property
@@ -59,27 +59,30 @@ def has_slurm() -> bool:
 
 
 def submit(script: str, *, folder: Path) -> str:
-    """Submit the script of this name in a folder, in which the job then works; return the job's number. Raise `SchedulerError`."""
+    """Submit a script in `folder`, which becomes the job's working folder, and return the job's number.
+
+    Raise `SchedulerError` if the job cannot be submitted.
+    """
     words = ("sbatch", "--parsable", script)
     found = _JOB.fullmatch(_run(words, folder=folder).strip())
     if found is None:
-        raise SchedulerError("sbatch printed no number of a job", hint="squeue --me shows whether it was submitted")
+        raise SchedulerError("sbatch printed no job number", hint="squeue --me shows whether the job was submitted")
     return found[1]
 
 
 def test(text: str, *, folder: Path) -> str:
-    """Return what Slurm says about when and where a job would start, without submitting it. Raise `SchedulerError` if it rejects it."""
-    return _run(("sbatch", "--test-only"), folder=folder, text=text, complaints=True).strip()
+    """Return Slurm's estimate of when and where a job would start, without submitting it. Raise `SchedulerError` if it is rejected."""
+    return _run(("sbatch", "--test-only"), folder=folder, text=text, is_from_stderr=True).strip()
 
 
 def state_of(job: str) -> JobState | None:
-    """Return the state of a job; `None` if Slurm does not know it any more. Raise `SchedulerError`."""
+    """Return the state of a job; `None` if Slurm no longer lists it. Raise `SchedulerError` if squeue fails."""
     lines = _known_jobs(("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N"))
     return _state(lines[0]) if lines else None
 
 
 def _known_jobs(words: Sequence[str]) -> list[str]:
-    """Return the lines of `squeue` about a job; none if Slurm does not know it any more. Raise `SchedulerError`."""
+    """Return the lines of `squeue` about a job; an empty list if Slurm no longer lists it. Raise `SchedulerError` if squeue fails."""
     try:
         return _run(words).splitlines()
     except SchedulerError as fault:
@@ -94,7 +97,10 @@ def _state(line: str) -> JobState:
 
 
 def states_of_tasks(job: str) -> dict[str, JobState]:
-    """Return the states of an array job's tasks by number, without tasks that Slurm does not know any more. Raise `SchedulerError`."""
+    """Return the states of an array job's tasks by number, without tasks that Slurm no longer lists.
+
+    Raise `SchedulerError` if squeue fails, or if its output is not supported.
+    """
     words = ("squeue", "--noheader", "--states=all", "--array", f"--jobs={job}", "--format=%i|%T|%r|%N")
     found: dict[str, JobState] = {}
     for line in _known_jobs(words):
@@ -104,7 +110,7 @@ def states_of_tasks(job: str) -> dict[str, JobState]:
 
 
 def _tasks(name: str) -> list[str]:
-    """Return the numbers of the tasks that a line of `squeue` describes. Raise `SchedulerError` for a form that is not known.
+    """Return the numbers of the tasks that a line of `squeue` describes. Raise `SchedulerError` if its form is not supported.
 
     >>> _tasks("42_3"), _tasks("42_[1-3,7%2]")
     (['3'], ['1', '2', '3', '7'])
@@ -113,23 +119,23 @@ def _tasks(name: str) -> list[str]:
     ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
     numbers = [range(int(each[1]), int(each[2] or each[1]) + 1) for each in ranges if each]
     if len(numbers) < len(ranges):
-        message = f"squeue describes the tasks of a job as {name!r}, which is not understood"
+        message = f"squeue describes the tasks of a job as {name!r}, which is not supported"
         raise SchedulerError(message, hint="squeue --me --array lists the tasks")
     return [str(number) for each in numbers for number in each]
 
 
 def stop(job: str) -> None:
-    """Send SIGTERM to the tasks of a running job, so that the run is saved. Raise `SchedulerError`."""
+    """Send SIGTERM to the tasks of a running job, so that the run is saved. Raise `SchedulerError` if scancel fails."""
     _run(("scancel", "--signal=TERM", job))
 
 
 def end(job: str) -> None:
-    """End a job, or take it out of the queue. Raise `SchedulerError`."""
+    """Cancel a running or waiting job. Raise `SchedulerError` if scancel fails."""
     _run(("scancel", job))
 
 
-def _run(words: Sequence[str], *, folder: Path | None = None, text: str = "", complaints: bool = False) -> str:
-    """Return the output of a program of Slurm, or with `complaints` what it writes on stderr."""
+def _run(words: Sequence[str], *, folder: Path | None = None, text: str = "", is_from_stderr: bool = False) -> str:
+    """Return the stdout of a program of Slurm, or its stderr. Raise `SchedulerError` if it fails or exceeds the time limit."""
     program = words[0]
     try:
         done = subprocess.run(
@@ -143,19 +149,19 @@ def _run(words: Sequence[str], *, folder: Path | None = None, text: str = "", co
         )
     except FileNotFoundError as fault:
         message = f"the program {program} of Slurm is not installed on this machine"
-        raise SchedulerError(message, hint="type the command on a login machine of the cluster") from fault
+        raise SchedulerError(message, hint="run the command on a login machine of the cluster") from fault
     except subprocess.TimeoutExpired as fault:
-        message = f"{program} did not answer within {_SECONDS:.0f} s"
-        raise SchedulerError(message, hint="sinfo shows whether the scheduler answers") from fault
+        message = f"{program} did not respond within {_SECONDS:.0f} s"
+        raise SchedulerError(message, hint="sinfo shows whether the scheduler responds") from fault
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode:
         shown = " / ".join(line.strip() for line in said.splitlines() if line.strip())[-_LONGEST:]
         raise SchedulerError(f"{program} failed: {shown or f'exit code {done.returncode}'}", hint=_HINTS[program])
-    return said if complaints else done.stdout.decode(errors="replace")
+    return said if is_from_stderr else done.stdout.decode(errors="replace")
 
 
 _HINTS: Final = {
     "sbatch": "correct the site's declaration: docs/how-to/cluster.md lists its keys; sinfo lists partitions",
-    "squeue": "sinfo shows whether the scheduler answers",
+    "squeue": "sinfo shows whether the scheduler responds",
     "scancel": "squeue --me lists your jobs",
 }

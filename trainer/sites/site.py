@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "sites"
 _LARGEST: Final = 1 << 20
-"""The most bytes of a declaration."""
+"""The maximum size of a declaration, in bytes."""
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,:+-]{0,200}$")]
-"""A name of the scheduler's, or several with commas."""
+"""A name in the scheduler, or several names separated by commas."""
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[KMGT]?$")]
 """An amount of memory in the scheduler's form, such as `64G`; without a letter, MB."""
 Duration = Annotated[str, StringConstraints(pattern=r"^(?:[0-9]{1,4}-)?[0-9]{1,5}(?::[0-9]{1,2}){0,2}$")]
-"""A limit of time in Slurm's form, such as `8:00:00` or `2-00:00:00`; a number is minutes."""
+"""A time limit in Slurm's form, such as `8:00:00` or `2-00:00:00`; a number is minutes."""
 MountedPath = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f:,\\]*$", max_length=1000)]
 """An absolute path on each machine; the separators of mounts, `:` and `,`, cannot be part of it."""
 Image = Annotated[
@@ -35,7 +35,7 @@ Image = Annotated[
         pattern=r"^(?:/[^\x00-\x1f\x7f:,\\]*|[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64})$", max_length=1000
     ),
 ]
-"""An image of a registry by digest, `NAME@sha256:...`, or the absolute path of a file or folder that was made from it."""
+"""An image in a registry by digest, `NAME@sha256:...`, or the absolute path of a file or folder that was created from it."""
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$", max_length=10_000)]
 Option = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
@@ -45,13 +45,13 @@ class SlurmSite(Document):
 
     kind: Literal["slurm"]
     runtime: Literal["docker", "podman", "apptainer", "pyxis"]
-    """What starts the image on a machine."""
+    """The container runtime that starts the image on a machine."""
     cache: MountedPath
-    """The folder of each machine, or a shared one, for the cache of datasets."""
+    """The folder for the cache of datasets, on each machine or shared by the machines."""
     environment: str | None = Field(default=None, pattern=NAME)
-    """The environment whose image the machines use; by default that of the checkout."""
+    """The environment whose image the machines use; by default the checkout's environment."""
     image: Image | None = None
-    """The image in a registry by digest, or what was made from it: a `.sqsh` for Pyxis, a folder or `.sif` for Apptainer."""
+    """The image in a registry by digest, or a file or folder created from it: `.sqsh` for Pyxis, `.sif` or a folder for Apptainer."""
     partition: Word | None = None
     account: Word | None = None
     time: Duration | None = None
@@ -62,21 +62,21 @@ class SlurmSite(Document):
     gpus: int = Field(default=0, ge=0, le=64)
     """GPUs of each machine."""
     grace: int = Field(default=120, ge=0, le=65535)
-    """Seconds before the end of the time at which the run gets SIGTERM, saves and stops."""
+    """Seconds before the time limit at which the run gets SIGTERM, saves a checkpoint and stops."""
     shm: Memory = "2G"
     """Shared memory of a container, for docker and podman."""
     pass_on: tuple[Variable, ...] = ()
-    """Names of variables of the job that the containers get."""
+    """Names of the job's variables that are passed to the containers."""
     mounts: tuple[MountedPath, ...] = ()
     """Further files and folders, mounted at their own paths."""
     options: tuple[Option, ...] = ()
-    """Further words of the runtime's command."""
+    """Further options of the runtime's command."""
     lines: tuple[Line, ...] = ()
-    """Lines of the job as they are: `#SBATCH` lines, or lines of shell that each start of the job runs."""
+    """Lines that are copied into the job: `#SBATCH` lines, or shell commands that run at each start of the job."""
 
     @model_validator(mode="after")
     def _require_usable_image(self) -> SlurmSite:
-        """Require a file that the runtime can start."""
+        """Require an image in a form that the runtime can start."""
         if self.image is None or not self.image.startswith("/"):
             return self
         if self.runtime in {"docker", "podman"}:
@@ -97,7 +97,7 @@ def site_names(root: Path) -> list[str]:
 
 
 def load_site(name: str, *, root: Path) -> Site:
-    """Read a declaration. Raise `UsageError`, which suggests similar names, `DocumentError` if it is invalid."""
+    """Read a declaration. Raise `UsageError` if it does not exist, and `DocumentError` if it is invalid."""
     names = site_names(root)
     if name not in names:
         hint = (

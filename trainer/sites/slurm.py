@@ -1,8 +1,8 @@
 """The job of a run on a cluster with Slurm, as text: `job.sbatch`, and `node`, which srun starts once on each machine.
 
-The texts are functions of plan, site and the folder of the run or sweep, and can be read and submitted by hand. The tasks end with the exit
-codes of `train`: 75 says that the run is saved and can be resumed, and only that of node 0, which keeps the record, requeues the job.
-The job of a sweep is an array, each of whose tasks trains one point: the file `points` gives a task its run and its words.
+The texts depend only on the plan, the site and the folder of the run or sweep, and can be read and submitted by hand. The tasks end with
+the exit codes of `train`: 75 means that the run is saved and can be resumed, and the job is requeued if node 0, which keeps the record,
+ends with 75. The job of a sweep is an array, each of whose tasks trains one point: the file `points` has each task's run and words.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 JOB: Final = "job.sbatch"
 NODE: Final = "node"
 SUBMISSIONS: Final = "submissions"
-"""The folder in a sweep's folder with its jobs, each in a folder of its own."""
+"""The folder in a sweep's folder with the sweep's jobs, each in a separate folder."""
 LOG: Final = "log.txt"
-"""The output of the job, of all its starts."""
+"""The file with the output of all starts of the job."""
 LOGS: Final = "logs"
 """The folder in a sweep's folder with the output of each point."""
 CANCELLED: Final = "cancelled-"
-"""The beginning of the name of a file that says that a job is not to be requeued; its number follows."""
+"""The prefix of the name of a file that prevents the requeue of a job; the job's number follows."""
 _UNMOUNTABLE: Final = re.compile(r"[\x00-\x1f\x7f:,\\]")
 
 
 def require_mountable(folder: Path) -> None:
-    """Raise `UsageError` for a path that the mounts of some runtime cannot have."""
+    """Raise `UsageError` if a path has a character that a runtime does not support in mounts."""
     if found := _UNMOUNTABLE.search(str(folder)):
         message = f"{str(folder)!a} has the character {found[0]!a}, which a mount of a container cannot have"
         raise UsageError(message, hint="use another path; the folder of runs is REPRISE_RUNS")
@@ -46,9 +46,9 @@ def require_mountable(folder: Path) -> None:
 def job_files(
     plan: Plan, site: SlurmSite, *, folder: Path, number: int = 1, mounts: Sequence[Path] = ()
 ) -> dict[str, str]:
-    """Return the texts of a job's files by name; `folder` is the run's, as every machine sees it, `mounts` are further folders.
+    """Return the texts of a job's files by name; `folder` is the run's folder, as every machine sees it, `mounts` are further folders.
 
-    With points, `folder` is the sweep's, and `number` that of the submission. Raise `UsageError` for a path that cannot be mounted.
+    With points, `folder` is the sweep's folder, and `number` the submission's number. Raise `UsageError` if a path cannot be mounted.
     """
     mounted = [*dict.fromkeys([*map(str, mounts), *site.mounts])]
     for path in (folder, *mounts):
@@ -115,7 +115,7 @@ def _header(plan: Plan, site: SlurmSite) -> Iterator[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as Slurm lists them.
+    """Return ascending numbers in Slurm's notation.
 
     >>> _ranges([1, 2, 3, 5, 7, 8])
     '1-3,5,7-8'
@@ -182,10 +182,10 @@ exit "$code\""""
 
 
 def _pyxis_options(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Iterable[str]) -> list[str]:
-    """Return the options of srun by which Pyxis starts the image; the script `node` runs in it."""
+    """Return the options of srun with which Pyxis starts the image; the script `node` runs in the container."""
     host, _, name = plan.image.partition("/")
     image = site.image if site.image and site.image.startswith("/") else f"{host}#{name}"
-    pairs = [(f"{folders.project}", "/project:ro"), (f"{folders.runs}", RUNS), (site.cache, "/cache"), ("/tmp", "/tmp")]  # noqa: S108 - a mount
+    pairs = [(f"{folders.project}", "/project:ro"), (f"{folders.runs}", RUNS), (site.cache, "/cache"), ("/tmp", "/tmp")]  # noqa: S108 - a mount path
     mounted = ",".join(f"{source}:{target}" for source, target in [*pairs, *((path, path) for path in mounts)])
     options = [f"--container-image={image}", f"--container-mounts={mounted}", "--container-workdir=/project"]
     return [*options, "--no-container-mount-home", "--no-container-entrypoint", *site.options]

@@ -1,6 +1,6 @@
 """The scripts of machines in a job on Slurm: `node`, which srun starts once on each machine, and `points`, for the tasks of an array job.
 
-A machine places the source, starts the image, and writes the exit code of node 0 where the job finds it.
+Each machine places the source and starts the image; node 0 writes its exit code into a file that the job reads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSPECTED: Final = (
     '"config":{{if eq .Id "CONFIG"}}"CONFIG"{{else}}null{{end}},'
     '"build_id":{{with index .Config.Labels "reprise.build-id"}}"{{.}}"{{else}}null{{end}},"layers":{{json .RootFS.Layers}}}'
 )
-"""The document about an image, as a template of `docker image inspect`: see `trainer.runs.image_claim.ObservedImage`."""
+"""The template of `docker image inspect` for the document about an image, `trainer.runs.image_claim.ObservedImage`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def array(name: str, words: Iterable[str]) -> str:
 
 
 def points_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines that give a task its run, and the options of its point."""
+    """Yield the lines that set a task's run and the options of its point."""
     yield "# The tasks of the job: the run of each point, and its options."
     yield "# shellcheck shell=bash disable=SC2034 # the scripts that read this file use the names"
     yield "case $SLURM_ARRAY_TASK_ID in"
@@ -103,7 +103,7 @@ def node_lines(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequenc
 
 
 def _placed_source(plan: Plan, folders: JobFolders) -> Iterator[str]:
-    """Yield the lines that place the run's source; a rerun takes it from the recorded run."""
+    """Yield the lines that place the run's source; a rerun takes the source from the recorded run."""
     if plan.is_rerun:
         return
     described = f"{folders.described}/{SOURCE_DESCRIPTION}"
@@ -145,7 +145,7 @@ names+=(REPRISE_HOST)"""
 
 
 def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that start the image; the last one ends with its exit code."""
+    """Yield the lines that start the image; the last command ends with the container's exit code."""
     if site.runtime == "pyxis":
         yield _PYXIS
         return
@@ -153,7 +153,7 @@ def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[st
     yield 'mkdir -p "$cache" || exit 1'
     if site.runtime == "apptainer":
         image = site.image if site.image and site.image.startswith("/") else f"docker://{plan.image}"
-        # Without privileges a process mounts the file, and Slurm's signal to all processes of the job would end it: it is unpacked instead.
+        # A .sif file is unpacked: without privileges, a process would mount it, and Slurm's signal to all processes would end that process.
         unpacked = ["--unsquash"] if image.endswith(".sif") or "@" in image else []
         gpus = ["--nv"] if site.gpus else []
         yield array("options", [*unpacked, *gpus, *(f"--bind={path}" for path in mounts), *site.options])
@@ -171,7 +171,7 @@ def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[st
 
 
 def _inspected(plan: Plan, site: SlurmSite) -> Iterator[str]:
-    """Yield the lines by which node 0 writes the engine's word about the image into the run's folder."""
+    """Yield the lines with which node 0 writes the engine's description of the image into the run's folder."""
     fields = {"IMAGE": plan.image, "MANIFEST": plan.image.rpartition("@")[2]}
     fields["CONFIG"] = plan.variables.get("REPRISE_IMAGE_CONFIG", "")
     filled = shlex.quote(re.sub(r"\b(?:IMAGE|MANIFEST|CONFIG)\b", lambda found: fields[found[0]], _INSPECTED))

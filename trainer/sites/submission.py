@@ -26,13 +26,13 @@ _LARGEST: Final = 1 << 16
 
 
 class Submission(Document):
-    """Where a run was submitted."""
+    """The site and the job of a submitted run."""
 
     format: Literal["reprise.submission/1"] = "reprise.submission/1"
     kind: Literal["slurm"]
     site: OneLine
     job: str = Field(pattern=r"^[0-9]{1,18}(?:_[0-9]{1,9})?$")
-    """The job's number; of a task of an array job, with the task's number."""
+    """The job's number; for a task of an array job, followed by `_` and the task's number."""
     submitted: datetime
     sweep: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda sweep: sweep is None)
     """The sweep whose point the run is; the output of the job is in the sweep's folder."""
@@ -44,19 +44,19 @@ class Submission(Document):
 
     @property
     def task(self) -> str:
-        """The task's number in an array job; empty for another job."""
+        """The task's number in an array job; an empty string for another job."""
         return self.job.partition("_")[2]
 
 
 def write_submission(folder: Path, submission: Submission) -> None:
-    """Write the note into a run's folder. Raise `MachineError`."""
+    """Write the note into a run's folder. Raise `MachineError` if this fails."""
     with disk_faults(folder), run_root(folder) as run:
         run.write_whole(f"{SUBMISSION}/{FILE}", f"{submission.model_dump_json(indent=1)}\n".encode())
-        run.give(f"{SUBMISSION}/{FILE}")  # to the user of the containers, if this user is root
+        run.give(f"{SUBMISSION}/{FILE}")  # if this user is root, the containers' user becomes the owner
 
 
 def read_submission(folder: Path) -> Submission | None:
-    """Read the note; return `None` if the run was not submitted. Raise `DocumentError`."""
+    """Read the note; return `None` if the run was not submitted. Raise `DocumentError` if the note is invalid."""
     path = f"{SUBMISSION}/{FILE}"
     with reading(folder / path), suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return read_json_below(run, path, Submission, most=_LARGEST) if run.has_file(path) else None
@@ -64,7 +64,7 @@ def read_submission(folder: Path) -> Submission | None:
 
 
 def submitted_ids(runs: Path) -> list[str]:
-    """Return the IDs of the submitted runs of this machine, sorted, also of those that have no attempt yet."""
+    """Return the sorted IDs of the submitted runs on this machine, including runs without an attempt."""
     if not runs.is_dir():
         return []
     with Root.at(runs) as folder:

@@ -1,4 +1,4 @@
-"""Write documents as YAML that every reader reads alike: each text is in double quotes or a literal block, so none becomes a number."""
+"""Documents as YAML that every parser reads in the same way: each text is quoted or a literal block, so that no text becomes a number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ESCAPED: Final = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\u
 
 
 def yaml_text(documents: Iterable[object]) -> str:
-    """Return documents of JSON values, without floats, as one text.
+    """Return documents of JSON values, without floats, as one YAML text.
 
     >>> print(yaml_text([{"kind": "Job", "spec": {"args": ["no", "1e3"], "nodes": 2, "empty": []}}]), end="")
     kind: "Job"
@@ -71,5 +71,5 @@ def _scalar(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text in double quotes, with the escapes of JSON, which are also YAML's, and those of YAML alone."""
+    """Return a text in double quotes, with JSON's escapes, which YAML also has, and escapes for characters that YAML does not allow."""
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
