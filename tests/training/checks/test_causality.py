@@ -1,4 +1,4 @@
-"""Nets that look ahead are detected, with the distance and the module; correct nets pass."""
+"""Nets that use later inputs are detected, with the positions and the module; correct nets pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH, TIME = 8, 12
 
 
 class Net(SequenceModel):
-    """Embeds bytes, applies layers over `[batch, time, width]`, and returns scores."""
+    """A net that embeds bytes, applies layers to `[batch, time, width]`, and returns scores."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Net(SequenceModel):
 
 
 class OverTime(nn.Module):
-    """Applies a layer over time, to `[batch, width, time]`."""
+    """A module that applies a layer over time, to `[batch, width, time]`."""
 
     def __init__(self, inner: nn.Module, *, left: int = 0) -> None:
         super().__init__()

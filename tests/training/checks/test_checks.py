@@ -149,7 +149,7 @@ EIGHT: Final = {
     "mismatch of classes",
     "broken save",
 }
-"""Faults that every test run looks for; the others are further examples of the same kinds."""
+"""Faults that every test run covers; the other faults are further examples of the same kinds."""
 
 
 def experiment_text(wrong: dict[str, str]) -> str:
@@ -179,7 +179,7 @@ def test_a_correct_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text(experiment_text(right))
     findings = run_checks_on(file, tmp_path, monkeypatch)
     other = {finding.check for finding in findings.values() if finding.status is not CheckStatus.PASSED}
-    assert other == {"causality"}, findings  # a class has no positions
+    assert other == {"causality"}, findings  # the output of a classifier has no positions
     assert list(findings) == list(CHECKS)
     assert "body frozen on purpose" in findings["gradients"].message
 

@@ -1,4 +1,4 @@
-"""Whether a trained net can be exported, in the process of the tests."""
+"""The export of trained nets, in the tests' process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Plain(L.LightningModule):
-    """Each kind of forward that a module may have."""
+    """A module with a forward of the given kind."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -94,9 +94,7 @@ def test_a_number_that_python_draws_is_a_constant_of_the_program_and_found() -> 
 
 
 def test_an_input_that_forward_does_not_take_is_not_tested() -> None:
-    with pytest.raises(
-        CheckNote, match="not tested: forward does not accept the first element of a batch"
-    ) as caught:
+    with pytest.raises(CheckNote, match="not tested: forward does not accept the first element of a batch") as caught:
         outcome("", [torch.ones(8, 7)])
     assert "example_input_array" in str(caught.value.hint)
 
@@ -121,7 +119,7 @@ def test_a_module_without_a_forward_is_not_exportable() -> None:
 
 
 class Counting(Plain):
-    """A forward that counts its calls, in a buffer that it replaces and in one that it changes."""
+    """A module that counts its calls in a buffer that it replaces and in a buffer that it changes in place."""
 
     calls: torch.Tensor
     sums: torch.Tensor

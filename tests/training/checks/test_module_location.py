@@ -30,7 +30,7 @@ def location_text(call: Call | None) -> str:
 
 def make_layers() -> nn.Sequential:
     """Return layers with a square root two levels down."""
-    torch.manual_seed(0)  # with these weights both rows have a root
+    torch.manual_seed(0)  # with these weights, the square root of the second row is NaN
     return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
 
 

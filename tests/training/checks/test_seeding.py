@@ -1,4 +1,4 @@
-"""Random values that do not follow from the seed are found by the check named after their source."""
+"""Random values that depend on another source than the seed fail the check that is named after the place of their use."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _long(name: str) -> ParameterSet:
 
 
 def run_quick_checks(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wrong: str) -> dict[str, Finding]:
-    """Run all quick checks of an experiment with this fault."""
+    """Run all quick checks of an experiment with the given fault."""
     file = folder / "random_net.py"
     file.write_text(experiment_text(wrong) + AROUND.format(noise=noise))
     return run_checks_on(file, folder, patch, without=SLOW)
@@ -97,7 +97,7 @@ DRAWN: Final = """
     def transform(self, sample, generator):
         return sample | {{"image": 1 + sample["image"] * (1 - 1e-5 * ({noise}))}}
 """
-"""Its values lie outside of the dataset's declared range: the check `declared` is about samples as they are read."""
+"""The transformed values are outside of the declared range: the check `declared` reads samples without the transform."""
 
 
 @pytest.mark.parametrize(

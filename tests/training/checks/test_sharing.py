@@ -43,7 +43,7 @@ def test_the_check_says_whether_devices_can_share_the_batches_of_a_net(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], status: CheckStatus, message: str
 ) -> None:
     (tmp_path / "idea.py").write_text(experiment_text(changed))
-    words = ("--devices", "2", "--shards", "4")  # checks of a whole batch are made without shards
+    words = ("--devices", "2", "--shards", "4")  # the other checks run without shards
     findings = run_checks_on(tmp_path / "idea.py", tmp_path, monkeypatch, words=words, without=set(CHECKS) - NEEDED)
     assert {each.status for each in findings.values() if each.check != "several devices"} == {CheckStatus.PASSED}, (
         findings

@@ -1,4 +1,4 @@
-"""Settings that nothing uses are reported as `train` reports them."""
+"""Unused settings are reported as in a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Settings(RegressionSettings):
     width: int = 8
     """Used at the start."""
     bins: int = 8
-    """Used in the test alone."""
+    """Used only in the test."""
 
 
 @configured

@@ -136,7 +136,7 @@ def test_windows_of_two_files_share_nothing() -> None:
 
 
 def joined(parts: Sequence[tuple[Samples, Any, Any]]) -> tuple[JoinedSamples, list[FetchedDataset]]:
-    """Join samples, files and reader of two datasets: train and val are of the first, test of the second."""
+    """Join samples, files and readers of two datasets: the first provides train and val, the second test."""
     found, datasets = [], []
     for (samples, files, reader), name, splits in zip(
         parts, ("one", "two"), (("train", "val"), ("test",)), strict=True

@@ -1,4 +1,4 @@
-"""The order of a module's own loaders is a function of seed and epoch, with any workers, from any batch on."""
+"""The order of a module's own loaders depends only on seed and epoch, with any number of workers and from any first batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 
 
 class Noisy(Dataset[torch.Tensor]):
-    """Adds noise of the global generator to samples."""
+    """A dataset that adds noise from the global generator to its samples."""
 
     def __len__(self) -> int:
         return 20
@@ -43,13 +43,13 @@ class Stream(IterableDataset[int]):
 
 
 class OwnSampler(RandomSampler):
-    """A sampler that torch does not know."""
+    """A sampler that is not a class of torch."""
 
 
 def controlled(
     loader: Any, *, share: Share | None = None, **start: int
 ) -> tuple[Any, ControlledLoaders, dict[str, str]]:
-    """Return what the hook of a module returns under control, the control and its reports."""
+    """Return the loader that a controlled hook returns, the `ControlledLoaders`, and its reports."""
     share, reports = share or Share(), dict[str, str]()
     place = SimpleNamespace(global_rank=share.rank, world_size=share.world)
     owner = SimpleNamespace(train_dataloader=lambda: loader, trainer=place)
@@ -142,7 +142,7 @@ def test_a_sampler_with_a_state_of_its_own_is_reported() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", LOADERS)
 def test_the_shards_of_a_batch_do_not_depend_on_the_processes_that_read_them(kind: str, workers: int) -> None:
-    """Noise of the global generator differs among shards, and a shard has the same noise in every process."""
+    """Noise from the global generator differs among shards, and a shard has the same noise in every process."""
     alone = list(controlled(LOADERS[kind](), share=Share(shards=4))[0])
     shared = [
         controlled(LOADERS[kind](num_workers=workers), share=Share(rank=rank, world=2, shards=4)) for rank in (0, 1)
@@ -173,7 +173,7 @@ def test_shards_begin_at_any_batch() -> None:
 
 
 class TwoSamples(BatchSampler):
-    """A sampler of batches that torch does not know."""
+    """A batch sampler that is not a class of torch."""
 
 
 @pytest.mark.parametrize(

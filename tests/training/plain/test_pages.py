@@ -20,7 +20,7 @@ TEMPLATE: Final = Path(__file__).parent / "modules/template"
 
 
 def test_a_template_repository_trains_with_the_files_of_the_page(checkout: Checkout) -> None:
-    """Its modules lie in `src/` as in the page; none of their lines changes."""
+    """The template's modules are in `src/`, as on the page, and are not changed."""
     shutil.copytree(TEMPLATE, checkout.root / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for kind in ("models/mnist_module.py", "data/mnist_datamodule.py"):
         shutil.copy(TEMPLATE / kind.replace("mnist", "digits"), checkout.root / "src" / kind)
@@ -41,7 +41,7 @@ def test_a_template_repository_trains_with_the_files_of_the_page(checkout: Check
 
 
 def changed_lines(path: Path, root: Path) -> int:
-    """Return how many lines of an adopted file differ from those of the template."""
+    """Return how many lines differ between an adopted file and the template's file."""
     original = TEMPLATE / str(path.relative_to(root)).replace("mnist", "digits")
     before, now = (each.read_text(encoding="utf-8").splitlines() for each in (original, path))
     return sum(line[0] in "+-" for line in difflib.ndiff(before, now))

@@ -1,4 +1,4 @@
-"""Settings of a plain module from its constructor, and classes and datasets that are named by strings."""
+"""The settings that a plain module's constructor defines, and texts that name classes and datasets."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ EPOCHS: Final = ("--max-epochs", "12", "--checkpoint-every", "7", "--no-publish"
 
 @pytest.fixture(scope="module")
 def theirs(checkout: Checkout) -> Checkout:
-    """Return the checkout with the modules of a team in the folder `theirs`."""
+    """Return the checkout with a team's modules in the folder `theirs`."""
     if not (checkout.root / "theirs").exists():
         shutil.copytree(MODULES, checkout.root / "theirs", ignore=shutil.ignore_patterns("__pycache__"))
     return checkout
@@ -56,7 +56,7 @@ def train(checkout: Checkout, *options: str) -> tuple[Path, Record]:
 
 
 def train_killed(checkout: Checkout, number: int, *options: str, lines: int = 75) -> Path:
-    """Train; send the signal once the trace has this many lines; return the run's folder."""
+    """Train, send signal `number` once the trace has more than `lines` lines, and return the run's folder."""
     before, process = {*(checkout.root / "runs").iterdir()}, checkout.start(*options)
     deadline = monotonic() + 100
     while monotonic() < deadline and process.poll() is None:
@@ -68,7 +68,9 @@ def train_killed(checkout: Checkout, number: int, *options: str, lines: int = 75
         sleep(0.002)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0, err
-    sleep(0 if number == signal.SIGTERM else 6)  # workers notice within 5 s that their process was killed
+    sleep(
+        0 if number == signal.SIGTERM else 6
+    )  # torch's workers notice within 5 s that their parent process was killed
     return newest_run(checkout)
 
 

@@ -1,4 +1,4 @@
-"""A module of another repository, through the command: its imports work, and its run is repeated without the repository."""
+"""A module of another repository, trained by the command: its imports work, and the run is repeated without the repository."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NET: Final = ("--net", "torch.nn.Linear(in_features=4, out_features=1)", "--max-
 
 
 def write_repository(root: Path, *, packages: bool) -> Path:
-    """Write a repository with one commit; with `packages` its folders have `__init__.py`."""
+    """Write a repository with one commit; with `packages`, its folders have an `__init__.py`."""
     inits = {f"src/{folder}__init__.py": "" for folder in ("", "models/", "data/")} if packages else {}
     for path, text in (FILES | inits).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

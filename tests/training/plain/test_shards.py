@@ -1,4 +1,4 @@
-"""Plain modules on several devices: equal bits for any number of them, and what cannot be divided is rejected by name."""
+"""Plain modules on several devices: the result is bit-identical for any number, and unsupported modules are rejected by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_values_and_metrics_of_a_module_have_the_same_bits_on_two_devices(checko
 
 
 def test_a_module_that_synchronizes_its_values_is_resumed_on_another_number_of_devices(checkout: Checkout) -> None:
-    """Lightning notes `sync_dist` on several devices only, and would reject the partial sum of a run on one device."""
+    """Lightning records `sync_dist` only on several devices, and would reject the partial sum of a run on one device."""
     text = (MODULES / "measured.py").read_text()
     stops = (
         "        if self.global_step == 12 and not self.trainer.ckpt_path:\n            raise RuntimeError('stop')\n"

@@ -1,4 +1,4 @@
-"""The status of a stopped run, after its record was opened and before."""
+"""The errors of stop requests, before and after a record is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which outputs of two runs of a script are equal."""
+"""The comparison of the outputs of two runs of a script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.torch
 
 
 def table_of(tmp_path: Path, run: str, write: Callable[[Path], None], *, exclude: tuple[str, ...] = ()) -> OutputTable:
-    """Return the table of the outputs that `write` writes for a run in the folder `run`."""
+    """Write the outputs of a run in the folder `run` with `write`, and return their table."""
     attempt = tmp_path / run / "attempts/1"
     (attempt / "output").mkdir(parents=True)
     write(attempt / "output")
@@ -40,7 +40,7 @@ def write_text(output: Path) -> None:
 
 
 def write_over_blocks(output: Path) -> None:
-    """The path crosses the end of a block."""
+    """Write the path of the outputs across the end of a block."""
     (output / "log.txt").write_bytes(b"x" * ((1 << 20) - 5) + str(output).encode() + b"y" * 100)
 
 

@@ -28,7 +28,7 @@ SCRIPT: Final = ("train", "--script", "old/train.py", "--no-publish")
 
 @pytest.fixture(scope="module")
 def team(checkout: Checkout) -> Checkout:
-    """Return the checkout with the scripts of a team in the folder `old`."""
+    """Return the checkout with a team's scripts in the folder `old`."""
     if not (checkout.root / "old").exists():
         shutil.copytree(PROGRAMS, checkout.root / "old", ignore=shutil.ignore_patterns("__pycache__"))
     return checkout
@@ -39,7 +39,7 @@ def newest_run(checkout: Checkout) -> Path:
 
 
 def run(checkout: Checkout, *arguments: str, options: tuple[str, ...] = (), code: int = 0) -> tuple[Path, Record, str]:
-    """Run the script; return its attempt's folder, its record and its output."""
+    """Run the script; return the attempt's folder, the record and the command's stderr."""
     done = checkout.reprise(*SCRIPT, *options, "--", *arguments)
     assert done.returncode == code, done.stderr
     attempt = newest_run(checkout) / "attempts/1"

@@ -1,4 +1,4 @@
-"""Shards in any number of processes give the same bits: weights, metrics and trace."""
+"""Shards in any number of processes result in bit-identical weights, metrics and traces."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_elastic_training_is_certified(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     assert "elastic holds: trained on 1, 2, 4 devices, and begun on 4, killed after step" in done.stdout
     paths = {line.split()[-1] for line in done.stderr.splitlines() if line.endswith("elastic.json")}
-    assert len(paths) == 4  # beside each run: on one, two and four devices, and the resumed one
+    assert len(paths) == 4  # for the runs on one, two and four devices, and the resumed run
     assert checkout.reprise("verify", paths.pop()).returncode == 0
 
 
@@ -183,7 +183,7 @@ def test_shards_that_do_not_fit_are_rejected_before_the_run(
 
 
 def test_two_machines_have_the_bits_of_one(checkout: Checkout) -> None:
-    """Two processes that meet at an address, as on two machines; only the first writes a record."""
+    """Two processes meet at an address, as on two machines; only the first writes a record."""
     one = results(checkout, "--shards", "4")
     before = {*(checkout.root / "runs").iterdir()}
     machines = start_machines(checkout, *ARGUMENTS, "--devices", "4")
@@ -266,7 +266,7 @@ def test_the_output_of_a_failed_rank_is_printed_on_its_machine(checkout: Checkou
 
 @pytest.mark.long
 def test_a_machine_that_does_not_answer_is_named_and_the_run_can_be_resumed(checkout: Checkout) -> None:
-    """Its connections stay open, as after a lost network."""
+    """The connections of the stopped process stay open, as after a network failure."""
     slow = write(checkout, "slow.py", "return self", "import time; time.sleep(0.05); return self")
     run = new_run_id()
     words = (*ARGUMENTS, *slow, "--devices", "2", "--max-epochs", "1000", "--resume-or-begin", run)

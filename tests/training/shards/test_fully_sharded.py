@@ -1,4 +1,4 @@
-"""Parameters that are distributed over devices: exact for an equal number of devices, and rejected for another one."""
+"""Parameters that are distributed over devices: bit-identical on the same number of devices, and rejected on another number."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LAYERS: Final = (
         self.again.weight = self.layers[6].weight
         self.scale = nn.Parameter(self.idle.bias.detach()[:1] + 1)""",
 )
-"""Parts of unequal size, one of them empty, a shared parameter, one of the net itself, and one that no step uses."""
+"""Layers with parts of unequal size, an empty part, a shared parameter, a parameter of the net itself, and an unused parameter."""
 FORWARD: Final = ("self.layers(images.T if self.breaks else images)", "self.scale * self.layers(images)")
 
 
@@ -84,7 +84,7 @@ def test_trainings_have_equal_bits_and_the_weights_of_a_training_with_whole_para
 
 
 def _require_fingerprints(trace: list[dict[str, Any]], weights: dict[str, torch.Tensor]) -> None:
-    """Compare the fingerprints of the last step, which the ranks computed from parts, with those of the whole weights."""
+    """Compare the last step's fingerprint, which the ranks computed from parts, with the fingerprint of the whole weights."""
     assert trace[0]["algorithm"] == "weighted-sum-64"
     prints = device_prints([weights[name] for name in trace[0]["tensors"]]).tolist()
     packed = b"".join((value % 2**64).to_bytes(8, "big") for value in prints)
@@ -145,7 +145,7 @@ def test_the_weights_are_loaded_and_reproduced_as_those_of_any_run(checkout: Che
 
 
 class Wrong(nn.Module):
-    """A net with a mistake."""
+    """A net with the given mistake."""
 
     def __init__(self, mistake: str) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def _observe(rank: int, folder: str) -> None:
 
 
 def _step(mistake: str) -> str:
-    """Compute the gradients of a step, and return the parameters that it used, or the error; then the order of the exchanges."""
+    """Compute the gradients of a step; return the number of used parameters and the order of the exchanges, or the error."""
     torch.manual_seed(0)
     net = Wrong(mistake)
     try:

@@ -1,4 +1,4 @@
-"""Metrics that shards update one after another have the value of the whole batch, and of all batches."""
+"""Metrics that are updated shard by shard have the values of whole batches, and of all batches together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Net(L.LightningModule):
 
 
 def measure(metric: Any, *batches: torch.Tensor) -> list[Any]:
-    """Update a metric by shards, and return its values of each batch and of all of them."""
+    """Update a metric shard by shard; return its value for each batch, and for all batches together."""
     merged, values = MergedMetrics(Net(metric)), []
     for batch in zip(*batches, strict=True):
         merged.begin_step()

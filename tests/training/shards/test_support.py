@@ -1,6 +1,6 @@
-"""Nets, data modules and callbacks that change a step, or look at its whole batch, are rejected by name."""
+"""Nets, data modules and callbacks that change a step, or use its whole batch, are rejected by name."""
 
-# ruff: noqa: ARG002 - hooks of Lightning
+# ruff: noqa: ARG002 - arguments of Lightning's hooks
 from __future__ import annotations
 
 from typing import Any

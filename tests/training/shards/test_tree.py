@@ -66,7 +66,7 @@ distributed.destroy_process_group()
 @pytest.mark.trains
 @pytest.mark.parametrize("size", [11, 300_001])
 def test_four_processes_sum_few_and_many_values_in_the_order_of_the_tree(tmp_path: Path, size: int) -> None:
-    """Few values are sent to all ranks at once, many by parts."""
+    """Few values are sent whole to every rank; many values are sent in parts."""
     parts = torch.randn(4, size, generator=torch.Generator().manual_seed(0)) * 10 ** torch.arange(4.0)[:, None]
     torch.save(parts, tmp_path / "parts")
     environ = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}

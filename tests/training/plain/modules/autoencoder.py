@@ -1,4 +1,4 @@
-"""An autoencoder with a data module in the same file, as a team writes one."""
+"""An autoencoder with a data module in the same file, as a team would write it."""
 
 from typing import Optional, Tuple
 
@@ -50,7 +50,7 @@ class WaveData(L.LightningDataModule):
 
 
 class LitAutoEncoder(L.LightningModule):
-    """Compresses waves to a few numbers."""
+    """A module that compresses waves to a few numbers."""
 
     def __init__(self, hidden_dim: int = 4, learning_rate: float = 1e-3, activation=nn.ReLU):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A generative adversarial net as Lightning's users write one: two optimizers, optimized manually, and an argparse script below."""
+"""A generative adversarial net as a user of Lightning would write it: two optimizers, manual optimization, and an argparse script below."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""A classifier that logs and measures in its training step in the ways that modules do."""
+"""A classifier whose training step logs values and updates metrics in all usual ways."""
 
 import lightning as L
 import torch
@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 
 class Measured(L.LightningModule):
-    """Logs values, metrics and a collection for steps and epochs."""
+    """A module that logs values, metrics and a collection of metrics for steps and epochs."""
 
     def __init__(self, learning_rate: float = 0.05, batch_size: int = 16):
         super().__init__()

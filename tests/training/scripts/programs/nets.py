@@ -1,4 +1,4 @@
-"""The nets of train.py, imported from the same folder."""
+"""The nets of train.py, which imports them from its folder."""
 
 from torch import nn
 

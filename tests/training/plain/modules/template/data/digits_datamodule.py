@@ -7,7 +7,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset, 
 
 
 class DigitsDataModule(LightningDataModule):
-    """Digits, split at random, in the shape of a data module that downloads its data."""
+    """Digits, split at random, in the structure of a data module that downloads its data."""
 
     def __init__(
         self,

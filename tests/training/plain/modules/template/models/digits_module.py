@@ -7,7 +7,7 @@ from torchmetrics.classification.accuracy import Accuracy
 
 
 class DigitsLitModule(LightningModule):
-    """Classifies with a net, optimizer and schedule that are passed in, as configuration systems do."""
+    """A classifier that gets its net, optimizer and schedule as arguments, as from a configuration system."""
 
     def __init__(
         self,
