@@ -1,4 +1,4 @@
-"""Building images: the requests to the engine, and when none is needed."""
+"""Builds of images: the requests to the engine, and the cases in which no build is needed."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_the_repository_contains_no_pin() -> None:
 
 
 def declare_python(root: Path, python: str) -> None:
-    """Declare an environment with this Python."""
+    """Declare an environment with the given Python."""
     (root / "environments" / "mine.toml").write_text(f'like = "cpu"\npython = "{python}"\nextras = ["cpu"]\n')
 
 

@@ -1,4 +1,4 @@
-"""Edits of pyproject.toml and environments/*.toml change what is requested; all other bytes stay."""
+"""Edits of pyproject.toml and environments/*.toml change only the requested lines."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from trainer.environments.trial import changeable_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.index  # from which uv comes; no package of these tests does
+pytestmark = pytest.mark.index  # uv comes from the index; the tests' packages do not
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NATIVE: Final = "cp311-cp311-manylinux_2_28_x86_64"
@@ -93,7 +93,7 @@ torch = [{{ index = "pytorch-cpu", extra = "cpu" }}]
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *words: Any) -> None:  # noqa: A002 - the base class names it so
+    def log_message(self, format: str, *words: Any) -> None:  # noqa: A002 - the base class's parameter name
         pass
 
 
@@ -163,7 +163,7 @@ def locked(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def use(server: str, patch: pytest.MonkeyPatch) -> None:
-    """Make pip, and so uv, use only the local index."""
+    """Make pip, and therefore uv, use only the local index."""
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         patch.delenv(name)
     for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{server}/simple"}.items():

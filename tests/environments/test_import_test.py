@@ -27,7 +27,7 @@ def install_distribution(place: Path, name: str, code: str, *, requires: str = "
 
 
 def run_import_test(place: Path, *extras: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as a build does, on the packages in `place` only; as another user it could not read the test's folders."""
+    """Run the script as a build does, for the packages in `place` only, without a change of user: root owns the test's folders."""
     (place / "uv.lock").write_text(LOCK)
     program = (
         f"import os, runpy, sys; os.getuid = lambda: 1; sys.path.insert(0, {str(place)!r}); sys.argv = sys.argv[1:]"

@@ -117,7 +117,7 @@ def test_modules_that_shadow_installed_ones_are_named(tmp_path: Path, file: str,
 
 
 def test_taking_inventory_opens_one_file_for_each_package() -> None:
-    """Counted, because a time depends on the machine's other work."""
+    """Opened files are counted, because a duration depends on the machine's load."""
     code = (
         "import sys\nfrom importlib.metadata import distributions\nfrom trainer.environments.inventory import live\n"
         "count, opened = len([*distributions()]), []\n"

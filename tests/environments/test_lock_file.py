@@ -31,7 +31,7 @@ IMAGE: Final = {
 
 
 def export_packages(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
-    """Return versions and hashes that `uv export` prints for an image."""
+    """Return the version and the hashes of each package that `uv export` prints for an image."""
     words = [word for extra in extras for word in ("--extra", extra)]
     options = ("--quiet", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate")
     done = subprocess.run(
@@ -84,7 +84,7 @@ def test_every_environment_has_its_own_torch() -> None:
         ("python_full_version ~= '3.11'", True),
     ],
 )
-def test_a_marker_decides_whether_a_package_is_installed(marker: str, applies: bool) -> None:  # noqa: FBT001 - a case
+def test_a_marker_decides_whether_a_package_is_installed(marker: str, applies: bool) -> None:  # noqa: FBT001 - a test's parameter
     text = LOCK.replace("cpu = [", f'cpu = [{{ name = "server", marker = "{marker}" }}, ')
     assert ("server" in packages(text, ["cpu"])) == applies
 
@@ -145,7 +145,7 @@ def test_an_extra_whose_markers_exclude_python_or_machine_is_empty() -> None:
 @pytest.mark.parametrize(
     ("python", "supported"), [("3.10", False), ("3.11", True), ("3.13", True), ("3.14", False), ("3.9", False)]
 )
-def test_python_must_be_in_the_range_of_the_lock(python: str, supported: bool) -> None:  # noqa: FBT001 - a case
+def test_python_must_be_in_the_range_of_the_lock(python: str, supported: bool) -> None:  # noqa: FBT001 - a test's parameter
     assert supports_python((ROOT / "uv.lock").read_text(encoding="utf-8"), python) == supported
     assert supports_python(LOCK, python)
 

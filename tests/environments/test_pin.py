@@ -1,4 +1,4 @@
-"""Pins are written for images in a registry, and are obeyed or fail."""
+"""Pins are written only for images in a registry, and a pinned image is never replaced by another image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of the managed block: of the machine and of its images."""
+"""The values of the managed block: values of the machine and of its images."""
 
 from __future__ import annotations
 

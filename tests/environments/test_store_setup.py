@@ -1,4 +1,4 @@
-"""The store of a checkout: a folder, a bucket, its own local store, or the one of another checkout."""
+"""The store of a checkout: a folder, a bucket, its own local store, or another checkout's local store."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_without_the_first_checkouts_server_the_second_serves_the_same_volume_wi
     joined = store_setup.store_values(store_setup.Choice(), {}, port=8333, joined=RUNNING)
     values = store_setup.store_values(store_setup.Choice(), joined, port=8333)
     assert (values["COMPOSE_PROFILES"], values["REPRISE_STORE_VOLUME"]) == ("store", RUNNING.volume)
-    assert values["REPRISE_STORE_SHARED"] == "true"  # `down --volumes` in one checkout leaves the other one its data
+    assert values["REPRISE_STORE_SHARED"] == "true"  # `down --volumes` must not remove the shared data
     assert values["REPRISE_STORE_SECRET"] == RUNNING.secret
     assert "REPRISE_STORE_JOINED" not in values
 

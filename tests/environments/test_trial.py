@@ -1,4 +1,4 @@
-"""A change that is tried in a copy: the checkout gets all of it or nothing, also after a kill."""
+"""A change that is tried in a copy: the checkout gets the whole change or nothing, also after a kill."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class MemoryEngine:
     confined: list[IsolatedContainer] = field(default_factory=list)
     """Isolated containers that were started."""
     inside: Callable[[IsolatedContainer], int] = lambda _: 0
-    """The function that runs in place of such a container."""
+    """The function that is called in place of an isolated container."""
 
     def facts(self) -> EngineFacts:
         """Return `info`, or raise `EngineAbsentError` without it."""
@@ -60,7 +60,7 @@ class MemoryEngine:
         return [image for image in self.images_by_id.values() if image.labels.get(name) == value]
 
     def build(self, request: BuildRequest) -> Digests:
-        """Record the request; equal requests give equal digests."""
+        """Record the request; equal requests have equal digests."""
         self.built.append(request)
         digest = digest_of_document([request.recipe, dict(request.arguments), request.stage])
         labels = {
@@ -80,7 +80,7 @@ class MemoryEngine:
         return self.digests(self.images_by_id[digest])
 
     def digests(self, image: ImageFacts) -> Digests:
-        """Return the digests; the config's digest follows from the manifest's."""
+        """Return the digests; the config's digest is derived from the manifest's digest."""
         if not self.facts().keeps_manifests:
             return Digests(manifest=None, config=image.id)
         return Digests(manifest=image.id, config=digest_of_document([image.id, "config"]))
@@ -127,5 +127,5 @@ class MemoryEngine:
 
 
 def an_engine() -> Engine:
-    """Lets the type checker verify that `MemoryEngine` is an engine."""
+    """Return a `MemoryEngine`: the type checker verifies that it is an `Engine`."""
     return MemoryEngine()

@@ -48,7 +48,7 @@ def on_free_port(folder: Path) -> Iterator[str]:
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the registry answers, a minute at most: a busy machine starts it slowly."""
+    """Wait until the registry responds, for at most a minute: a busy machine starts it slowly."""
     end = time.monotonic() + 60
     while True:
         try:

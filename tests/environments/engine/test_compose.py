@@ -1,4 +1,4 @@
-"""Compose errors of services that do not run, as one sentence; and the properties of compose.yaml."""
+"""The errors of services that fail, as one sentence each, and the properties of compose.yaml."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_published_port_is_on_loopback() -> None:
 
 
 def test_no_container_gets_the_engines_socket() -> None:
-    """A container with the engine's socket is root on the host."""
+    """A container with the engine's socket has root access to the host."""
     assert "docker.sock" not in TEXT
     assert "privileged" not in TEXT
 
@@ -91,7 +91,7 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
     assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
         str(checkout).replace("$", "$$"),
         True,
-    )  # as `config` escapes it
+    )  # `config` escapes `$` as `$$`
     assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
     assert not any(
         each.get("read_only")

@@ -34,7 +34,7 @@ def engine(tmp_path: Path) -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Iterator[BuildRequest]:
-    """Return a build of one small file with its own name; the image is removed afterwards."""
+    """Return a build of one small file with a unique name; the image is removed afterwards."""
     name = uuid4().hex[:12]
     root = tmp_path / "root"
     root.mkdir()
@@ -160,5 +160,5 @@ def test_credentials_of_a_registry_are_those_of_docker_login(tmp_path: Path, mon
     assert (found.username, found.password) == ("ann", "secret")
     assert "secret" not in repr(found)
     assert (other := registry_credentials("other.example")) is not None
-    assert other.identity_token == "token"  # noqa: S105 - of the test
+    assert other.identity_token == "token"  # noqa: S105 - test data
     assert registry_credentials("third.example") is None
