@@ -84,7 +84,7 @@ class Declaration(Document):
 
 
 class Pin(Document):
-    """The committed statement that an environment is this image in this registry."""
+    """A committed pin: the image of an environment, by digest in a registry."""
 
     format: Literal["reprise.pin/1"] = "reprise.pin/1"
     environment: str = Field(pattern=NAME)

@@ -49,7 +49,7 @@ class Plan:
     points: Sequence[PlannedPoint] = ()
     """The points of a sweep; the words of a point follow `words`."""
     parallel: int | None = None
-    """The maximum number of points that run at the same time; `None` means no limit."""
+    """The maximum number of points that run at the same time; `None` leaves the number to the scheduler."""
 
     @property
     def is_rerun(self) -> bool:

@@ -36,7 +36,7 @@ _INSPECTED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFolders:
-    """The folders of a job, as every machine sees them, and their spelling in its scripts."""
+    """The folders of a job, as every machine sees them, and some of their paths as the scripts spell them."""
 
     runs: Path
     submission: Path
@@ -44,11 +44,11 @@ class JobFolders:
     project: Path
     """The source that containers see as /project."""
     archive: str
-    """The archive of the source, in the script of a machine."""
+    """The path of the source's archive in a machine's script."""
     described: str
-    """The folder with the description of the source, in the script of a machine."""
+    """The path of the folder with the source's description in a machine's script."""
     mounted: str
-    """The project, in the script of a machine."""
+    """The path of the project in a machine's script."""
 
 
 def assigned(name: str, value: str) -> str:

@@ -71,7 +71,7 @@ class BuildRequest:
     epoch: int
     host_network: bool = False
     fresh: bool = False
-    """Use no cache."""
+    """Whether to build without the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,9 +120,8 @@ def export(net: Any, example: ExampleCall, *, dim: Any, file: Path, root: Path) 
         positional, named = given.dims(dim)
         names = [*inspect.signature(net.forward).parameters][: len(positional)]
         shapes = dict(zip(names, positional, strict=False)) | named if named else positional
-    seed_all(
-        1
-    )  # not the seed of the compared calls: a number drawn by Python becomes a constant of the program, and has to differ
+    # not the seed of the compared calls: a number drawn by Python becomes a constant of the program, and must differ from theirs
+    seed_all(1)
     try:
         return torch.export.export(net, given.positional, dict(given.named), dynamic_shapes=shapes).module()
     except Exception as fault:

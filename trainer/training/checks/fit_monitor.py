@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.task import Task
 
 _LAST: Final = 3
-"""Number of steps whose mean loss counts as the last loss: dropout makes single losses vary."""
+"""The number of steps whose mean loss is the last loss: dropout makes single losses vary."""
 _HALF: Final = 0.5
 
 
@@ -38,7 +38,7 @@ class FitObservations(Callback):
 
     @property
     def last(self) -> float:
-        """The mean of the last losses."""
+        """The mean loss of the last steps."""
         losses = self.losses[-_LAST:]
         return sum(losses) / len(losses)
 

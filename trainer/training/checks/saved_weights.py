@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainer.training.trained import Trained
 
 _HALF: Final = 3
-"""Steps before the checkpoint, and steps after it."""
+"""The number of steps before the checkpoint, and of steps after it."""
 
 
 def saving(trial: Trial) -> str:

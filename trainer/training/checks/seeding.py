@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _TICK: Final = 1.1
 """Seconds after which a clock with a resolution of one second has changed."""
 _FEW: Final = 4
-"""Number of samples that are read again."""
+"""The number of samples that are read again."""
 _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
     "torch's": lambda: torch.default_generator.manual_seed(1),
     "NumPy's": lambda: np.random.seed(1),  # noqa: NPY002 - the global generator, which a reader may use

@@ -127,7 +127,7 @@ def plain_experiment(
     chosen: Mapping[str, Any],
     load: Callable[[Path], ModuleType],
 ) -> PlainExperiment:
-    """Return the experiment in a Python module. Raise `ExperimentError` if there is no LightningModule to train, or no choice of several.
+    """Return the experiment in a Python module. Raise `ExperimentError` if it has no LightningModule to train, or several and no choice.
 
     `chosen` holds the given values of `model` and `data`; `load` imports another file.
     """

@@ -1,4 +1,4 @@
-"""The order and the random numbers of a plain module's own data loaders, made a function of the seed and the position in the run.
+"""The control of a plain module's own data loaders: order and random numbers depend only on the seed and the position in the run.
 
 A loader's sampler is wrapped: the batches of an epoch are drawn from it all at once, with a seed of the epoch. Before a batch is read, in
 any worker, the generators are seeded by its position. A run that resumes within an epoch therefore gets the batches, and the random

@@ -245,7 +245,7 @@ class Checkpoints(Callback):
 
 
 def served(folder: Path) -> Checkpoint:
-    """Return the checkpoint with the run's result: the best if a metric is monitored, else the last."""
+    """Return the checkpoint with the run's result: the best if a metric is monitored, otherwise the last."""
     with folder_of(folder / LATEST) as attempt_folder:
         if attempt_folder.stat(BEST) is not None:
             return read_json_below(attempt_folder, BEST, Checkpoint)

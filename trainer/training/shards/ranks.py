@@ -77,9 +77,8 @@ def join_meeting(host: str, port: int, *, seconds: float, check: Callable[[], No
     while True:
         check()
         try:
-            socket.create_connection(
-                (host, port), timeout=_CONNECT
-            ).close()  # a first attempt: TCPStore logs each failure
+            # a first attempt without TCPStore, which logs each failure
+            socket.create_connection((host, port), timeout=_CONNECT).close()
             return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_CONNECT))
         except (OSError, RuntimeError) as fault:
             if monotonic() > end:
