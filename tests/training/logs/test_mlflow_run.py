@@ -160,7 +160,7 @@ def test_a_server_that_is_down_is_rejected_before_the_first_step_and_its_passwor
     variables = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     code, _, err = logging_checkout.train("--mlflow", "on", **variables)
     assert code != 0
-    assert "--mlflow on: no server answers at http://127.0.0.1:9" in err
+    assert "--mlflow on: no server responds at http://127.0.0.1:9" in err
     assert TOKEN not in err
 
 
@@ -195,5 +195,5 @@ def test_an_address_is_accepted(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "onn", "host:5000", "http://me:secret@host", "http://host/?token=secret"])
 def test_another_word_and_a_password_in_an_address_are_rejected(text: str) -> None:
-    with pytest.raises(ValidationError, match="without user and password"):
+    with pytest.raises(ValidationError, match="without user or password"):
         FitSettings(mlflow=text)

@@ -1,4 +1,4 @@
-"""What a training shows of its progress: a bar on a terminal, or a line for each epoch."""
+"""The progress display of a training: a bar on a terminal, or a line for each epoch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EpochLines(Callback):
     def __init__(self, say: Say) -> None:
         self.say = say
         self.began = monotonic()
-        """When this process began the epoch: a resumed epoch may have begun earlier."""
+        """The time when this process began the epoch: a resumed epoch may have begun earlier."""
         self.reported: set[tuple[str, str]] = set()
         """The undefined metrics that were reported, with the reason."""
         self.reported_early: set[str] = set()

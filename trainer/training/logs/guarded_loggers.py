@@ -30,14 +30,14 @@ FOLDER: Final = "loggers"
 """The folder in an attempt's folder that the hook receives."""
 _CALLS: Final = ("log_metrics", "log_hyperparams", "log_graph", "save", "after_save_checkpoint")
 _PAUSE: Final = 60.0
-"""Seconds in which a logger that failed is not called."""
+"""Seconds for which a logger is not called after a failure."""
 
 
 def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monotonic) -> Logger:
-    """Catch exceptions of a logger's methods; `report` is called at the first exception, with the missing logs and the reason.
+    """Catch the exceptions of a logger's methods, and return the logger. Each exception is passed to `report`, with the name of the logs.
 
-    The object stays the same, so that an experiment finds its own logger in `self.loggers`. Random numbers that a logger draws are no
-    part of the training's.
+    The object stays the same, so that an experiment finds its own logger in `self.loggers`. Random numbers that a logger draws do not
+    change those of the training. An error of Reprise, such as a request to stop, is raised.
     """
     state = _LoggerState(type(logger).__name__, report, clock)
     for name in _CALLS:
@@ -63,7 +63,7 @@ class _LoggerState:
                     return call(*args, **kwargs)
                 except RepriseError:  # a request to stop
                     raise
-                except Exception as fault:  # noqa: BLE001 - any failure of a logger
+                except Exception as fault:  # noqa: BLE001 - a logger may raise anything
                     self.resumes_at = self.clock() + _PAUSE
                     report_failure(self.report, self.name, fault)
                     return None
@@ -78,10 +78,10 @@ def report_failure(report: Report, name: str, fault: Exception) -> None:
 
 
 def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -> list[Logger]:
-    """Return the started, guarded loggers that the net's hook makes.
+    """Call the net's hook, and start, guard and return its loggers.
 
-    Only the process that writes the record of a user's own run has them: a rerun sends nothing to the author's server. Exceptions of a
-    new run's loggers propagate; raise `ExperimentError` for a value other than loggers.
+    Only the process that writes the record of a user's own run has such loggers: a rerun sends nothing to the author's server. For a new
+    run, exceptions of the hook and of its loggers propagate. Raise `ExperimentError` if the hook returns anything but loggers.
     """
     hook = getattr(net, HOOK, None)
     if hook is None or record is None or record.circumstances.retest_of or record.circumstances.purpose:

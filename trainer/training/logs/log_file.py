@@ -15,14 +15,14 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class LogFile:
-    """A log that opens at the first write and stays open. `append` returns after the write to the operating system."""
+    """A log file that is opened at the first write and stays open. `append` returns after the write to the operating system."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
 
     def append(self, lines: bytes) -> None:
-        """Append whole lines. Raise `OSError`, `UnsafePathError`."""
+        """Append whole lines. Raise `OSError` if they cannot be written, `UnsafePathError` if the path has a link or a wrong owner."""
         if self._handle is None:
             with folder_of(self.path) as folder:
                 self._handle = folder.handle(self.path.name, _FLAGS)

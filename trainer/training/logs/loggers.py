@@ -54,9 +54,9 @@ def loggers(
     wandb: str,
     wandb_project: str,
 ) -> list[Logger]:
-    """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record.
+    """Return the loggers for the folder of an attempt. The library of a logger is imported only if a setting requests it.
 
-    `report` is called with the missing logs of a failed logger, and the reason.
+    `record` is shown on the page of the run. `report` is called with the name of a failed logger's logs, and the reason.
     """
     found: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
@@ -79,7 +79,7 @@ def trackers(record: Record | None, report: Report, *, mlflow: str, mlflow_exper
 
 
 def finish(loggers: Iterable[Logger]) -> None:
-    """Finish all loggers, Weights & Biases included, before the record stores the digest of each file.
+    """Finish the loggers that have an experiment to finish, as Weights & Biases has, before the record stores the digest of each file.
 
     Skip a logger that never wrote: access to its `experiment` would start it.
     """

@@ -1,4 +1,4 @@
-"""The lines of the training loss, and the values that an experiment logs in its steps."""
+"""Logging of the training loss, and of the values that an experiment logs in its steps."""
 
 from __future__ import annotations
 

@@ -32,16 +32,16 @@ _DEFAULTS: Final = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""Variables of the library, which it reads when it is imported: by its own defaults a server that is down blocks a step for minutes."""
+"""Variables that the library reads when it is imported: with its own defaults, a server that is down blocks a step for minutes."""
 _RUN: Final = "reprise.run"
 _MOST: Final = 100
-"""Parameters in a request."""
+"""The maximum number of parameters in a request."""
 
 
 def tracked(record: Record, report: Report, *, address: str, experiment: str) -> list[Logger]:
     """Return the guarded logger of the run at `address`; `on` is the address in MLFLOW_TRACKING_URI.
 
-    Raise `SettingError` if a new run cannot be logged; for a resumed run this is reported.
+    Raise `SettingError` if a new run cannot be logged. For a resumed run, report that and return an empty list.
     """
     try:
         return [guard(_logger(record, address, experiment), report)]
@@ -77,7 +77,7 @@ def _logger(record: Record, address: str, experiment: str) -> MLFlowLogger:
 
 
 def _run_of(record: Record, address: str, name: str) -> str:
-    """Return the id of the run in MLflow: the one with this run's tag, or a new one with its parameters."""
+    """Return the ID of the MLflow run with this run's tag; create the MLflow run with tags and parameters if it does not exist."""
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
@@ -104,7 +104,7 @@ def _reason(fault: BaseException, address: str) -> str:
     if each is None:
         return message
     host = address.rpartition("@")[2]
-    return f"no server answers at {host if '://' in host else 'http://' + host}"
+    return f"no server responds at {host if '://' in host else 'http://' + host}"
 
 
 def tags_of(record: Record) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Telemetry: the speed and resource usage of a training, logged at intervals.
 
-Lines are written to telemetry.jsonl, TensorBoard and Weights & Biases, never to metrics.jsonl, which is equal for equal runs. Telemetry
-does not affect results or a resume: a resumed attempt writes a new file.
+Lines are written to telemetry.jsonl and to every logger except metrics.jsonl, which is equal for equal runs. Telemetry does not affect
+results or a resume: a resumed attempt writes a new file.
 
 Lines are written at most twice a second, and at growing intervals during a run, to bound their number.
 """
@@ -71,13 +71,13 @@ class Waits(PassThroughProfiler):
 
 
 class Telemetry(Callback):
-    """Measures samples per second, without validations and the time between epochs."""
+    """Measures samples per second, not counting validation or the time between epochs."""
 
     def __init__(self, folder: Path, *, waits: Waits, gauges: Gauges) -> None:
         self.file, self.waits, self.gauges, self.clock = LogFile(folder / TELEMETRY), waits, gauges, waits.clock
         self.began = self.mark = self.next = 0.0
         self.first: float | None = None
-        """When the first step began."""
+        """The time when the first step began."""
         self.samples = self.batches = 0
         self.busy = 0.0
         self.last_line = (0, 0.0, 0.0)
@@ -124,7 +124,7 @@ class Telemetry(Callback):
             self._tell(trainer, pl_module, self.clock())
 
     def summary(self, *, started: float) -> dict[str, float]:
-        """Return the seconds from `started` to the first step, and the speed and wait share since then."""
+        """Return the seconds from `started` to the first step, and the speed and the share of waiting since then; empty without a step."""
         if self.first is None or not self.busy:
             return {}
         return {
@@ -160,9 +160,10 @@ class Telemetry(Callback):
 
 
 def learning_rates(net: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, float]:
-    """Return the learning rate of each optimizer's first group: `learning_rate`, and of further ones with their names.
+    """Return the learning rate of each optimizer's first parameter group, by name: `learning_rate` for the first optimizer.
 
-    An optimizer is named after the module that contains all of its parameters, such as `learning_rate_discriminator`, or by its number.
+    A further optimizer is named after the module that contains all of its parameters, such as `learning_rate_discriminator`, or by its
+    number.
     """
     found: dict[str, float] = {}
     for number, (each, owned) in enumerate(zip(optimizers, parameter_names(net, optimizers), strict=True), start=1):

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def pages(folder: Path, record: Record | None, report: Report, *, project: str, offline: bool) -> list[Logger]:
-    """Return the guarded logger for the folder of an attempt; if a resumed run's page cannot be created, report that and return none."""
+    """Return the guarded logger for the folder of an attempt.
+
+    If a resumed run's page cannot be created, report that and return an empty list.
+    """
     try:
         return [guard(page(folder, record, project=project, offline=offline), report)]
     except SettingError as fault:
@@ -37,7 +40,7 @@ def pages(folder: Path, record: Record | None, report: Report, *, project: str, 
 def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:
     """Return the logger for the folder of an attempt; WANDB_MODE=offline also selects offline mode.
 
-    Raise `SettingError` without a key, or if the server is unreachable.
+    Raise `SettingError` in online mode without a key, or if the server is unreachable.
     """
     import wandb
     from lightning.pytorch.loggers import WandbLogger
@@ -65,7 +68,7 @@ def page(folder: Path, record: Record | None, *, project: str, offline: bool) ->
         config=facts(record) if record else None,
         **_named(record) if record else {},
     )
-    logger._wandb_init.pop("anonymous", None)  # noqa: SLF001 - the library complains about what Lightning always passes
+    logger._wandb_init.pop("anonymous", None)  # noqa: SLF001 - wandb warns about `anonymous`, which Lightning always passes
     if not offline:
         try:  # create the page before the first step
             _ = logger.experiment
