@@ -45,7 +45,7 @@ def seed_all(value: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """The shards of every batch that belong to this process: consecutive ones, as many in each process."""
+    """This process's shards of every batch: consecutive shards, the same number in each process."""
 
     rank: int = 0
     world: int = 1
@@ -64,7 +64,7 @@ class EpochPosition:
 
     epoch: int = 0
     first: int = 0
-    """The batch at which the epoch begins: not 0 in a resumed run only."""
+    """The batch at which the epoch begins; not 0 only in a resumed run."""
 
     @property
     def sampler(self) -> Self:
@@ -82,13 +82,13 @@ class EpochPosition:
 
 
 _MOST: Final = 128
-"""Samples of a block, at most: a request for more small files takes not much less time for each."""
+"""The maximum number of samples in a block: in a request for more small files, each takes hardly less time."""
 _FEWEST: Final = 8
-"""Blocks that a window mixes, at least."""
+"""The minimum number of blocks that a window mixes, unless the window is smaller."""
 
 
 def block_of(window: int) -> int:
-    """Return the consecutive samples in a block of a shuffle with a window."""
+    """Return the number of consecutive samples in a block, for a shuffle with a window."""
     return max(1, min(_MOST, window // _FEWEST))
 
 
@@ -97,8 +97,8 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
 
     A batch has the keys of this process's shards, one shard after another.
 
-    With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` places: at each
-    time, about as many samples belong to blocks of which some are read and others are not, so that blocks are needed at a constant rate.
+    With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` places: the
+    number of blocks of which only some samples are read stays about the same, so that blocks are needed at a constant rate.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
 
 
 class PlainBatches(Sampler[list[Key]]):
-    """A split in its own order, every sample once: for validation and test, which every process makes of the whole split."""
+    """A split in its own order, every sample once: for validation and test, in which every process reads the whole split."""
 
     def __init__(self, rows: Sequence[int], *, batch_size: int) -> None:
         self.rows = rows

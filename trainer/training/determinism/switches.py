@@ -54,14 +54,18 @@ _VALUES: Final = (
     "torch.backends.mkldnn.enabled",
     "torch.backends.mkldnn.fp32_precision",
 )
-_OFF: Final = "--determinism off: then no equal bits are promised"
+_OFF: Final = "--determinism off, which does not guarantee equal reruns"
 Switches = dict[str, Any]
 """The value of each switch, by the expression that reads it."""
 
 
 @configured
 def apply_level(*, determinism: Level, threads: int | None, precision: str) -> None:
-    """Set torch's switches for the level; raise `MachineError` if the launcher's variables are not set, or CUDA is in use."""
+    """Set torch's switches for the level.
+
+    Raise `MachineError` if the launcher's variables are not set, CUDA is in use, or the CPU does not support `portable`; `SettingError` for
+    another precision than float32 at `portable`.
+    """
     count = threads_at(determinism, threads)
     if wrong := differing(variables(determinism, threads=count), os.environ):
         raise MachineError(
@@ -80,7 +84,7 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         require_avx2(torch.backends.cpu.get_cpu_capability())
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise MachineError(
-            "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
+            "CUDA is in use before the run was set up", hint="do not use the GPU while the experiment is imported"
         )
     if torch.get_num_interop_threads() != 1:  # a process can set it only once
         torch.set_num_interop_threads(1)
@@ -99,7 +103,7 @@ def require_avx2(found: str) -> None:
 def warm_up() -> None:
     """Call each of oneMKL's vector functions once on one element.
 
-    Its first call from several threads races silently (pytorch issue 188792); every process does this, loader workers too.
+    A first call from several threads at once races silently (pytorch issue 188792). Every process does this, including loader workers.
     """
     for kind in (torch.float32, torch.float64):
         one = torch.full((1,), 0.5, dtype=kind)
@@ -161,7 +165,7 @@ def _read_cheap_switches() -> tuple[object, ...]:
 
 @configured
 class WatchSwitches(Callback):
-    """Read the switches while a net is created and trained; a change before the first step is an error, a later change is recorded."""
+    """Reads the switches while a net is created and trained; a change before the first step is an error, a later change is recorded."""
 
     def __init__(self, tell: Callable[[str], None], *, determinism: Level, threads: int | None) -> None:
         """Use the current switches as the level's switches; `tell` receives the line of each change, once."""
@@ -173,17 +177,17 @@ class WatchSwitches(Callback):
         self.began = False
 
     def changed(self) -> dict[str, str]:
-        """Return the expected and actual value of each switch that differs from the level."""
+        """Return a line with the actual and the expected value of each switch or variable that differs from the level, by name."""
         now = read_switches()
         found = {
-            name: f"{name} is {now.get(name, 'another')}; determinism {self.level} has {value}"
+            name: f"{name} is {now.get(name, 'unreadable')}; determinism {self.level} has {value}"
             for name, value in self.expected.items()
             if now.get(name) != value
         }
         return found | {line.partition(":")[0]: line for line in differing(self.variables, os.environ)}
 
     def require_unchanged(self, where: str) -> None:
-        """Raise `ExperimentError` with the first switch that was changed `where` before any step."""
+        """Raise `ExperimentError` with the first changed switch; `where` names the code that changed it before any step."""
         if lines := list(self.changed().values()):
             hint = (
                 "remove that call; use --threads N to set the number of threads"
@@ -203,7 +207,7 @@ class WatchSwitches(Callback):
         """Check before the first step: a change by setup code is still an error."""
         if not self.began:
             self.began = True
-            self.require_unchanged("what sets up the net")
+            self.require_unchanged("the setup of the net")
 
     def on_before_backward(self, trainer: L.Trainer, *_: object) -> None:
         """Check within a step, after the forward pass."""

@@ -56,7 +56,7 @@ class AveragedWeights(EMAWeightAveraging):
             self.is_swapped = False
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save both, also in an interrupted validation, where they are swapped."""
+        """Save the average and the weights, also in an interrupted validation, in which they are swapped."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self.is_swapped:
             both = checkpoint["state_dict"], checkpoint["current_model_state"]
@@ -96,7 +96,7 @@ class StopEarly(EarlyStopping):
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and trainer.is_global_zero:
             why = {
                 EarlyStoppingReason.NON_FINITE_METRIC: "is not a finite number",
-                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not become better in {counted(self.wait_count, 'epoch')}",
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not improve in {counted(self.wait_count, 'epoch')}",
             }.get(self.stopping_reason, self.stopping_reason.value)
             self.say(f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}")
 
@@ -114,7 +114,7 @@ def early_stopping(say: Callable[[str], None], *, patience: int | None, monitor:
 def _exact_where_equal(
     average: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the average, without the rounding by which values that never change, as counts and statistics, would drift."""
+    """Return an average function that keeps equal values: rounding would let values drift that never change, such as counts."""
 
     def averaged(old: Tensor, new: Tensor, count: Tensor) -> Tensor:
         return torch.where(old == new, new, average(old, new, count).to(new.dtype))

@@ -37,9 +37,9 @@ ANY_CPU: Final = ("adamw", "adam", "adagrad", "sgd")
 def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level) -> Optimizer:
     """Return the named optimizer over `parameters`. Raise `SettingError` if it does not support the level of determinism."""
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
-        message = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
+        message = f"optimizer is {optimizer} at determinism portable, but its square roots differ between CPUs"
         raise SettingError(
-            f"{message}: its square roots differ between CPUs", hint="choose another optimizer, or determinism machine"
+            f"{message}; expected {', '.join(ANY_CPU)}", hint="choose another optimizer, or determinism machine"
         )
     return _OPTIMIZERS[optimizer](list(parameters))
 
@@ -110,7 +110,7 @@ def sgd(
 
 @configured
 def may_fuse(*, precision: str, clip_norm: float | None) -> bool:
-    """Return whether a fused kernel can be used: in mixed precision it unscales the gradients itself, after Lightning would clip."""
+    """Return whether a fused kernel can be used: in mixed precision it unscales the gradients itself, after Lightning clips them."""
     return clip_norm is None or not precision.endswith("-mixed")
 
 
@@ -209,7 +209,7 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
             kind = str(each.dtype).removeprefix("torch.")
             raise ExperimentError(
                 f"parameter {name} is {kind}; {optimizer} supports real parameters only, expected float32",
-                hint="--optimizer sgd, or keep it as real numbers: torch.view_as_complex in forward",
+                hint="use --optimizer sgd, or a real parameter with torch.view_as_complex in forward",
             )
     for name, module in net.named_modules():
         is_sparse = isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse

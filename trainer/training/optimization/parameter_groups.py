@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @configured
 def freeze(net: nn.Module, *, frozen: list[str]) -> None:
-    """Freeze the parameters that the setting `frozen` matches; a batch norm without another parameter keeps its statistics, too.
+    """Freeze the parameters that the setting `frozen` matches; a batch norm whose parameters are all frozen also keeps its statistics.
 
     Raise `SettingError` for a pattern that matches no parameter.
     """
@@ -42,7 +42,7 @@ def _is_covered(prefix: str, module: nn.Module, names: set[str]) -> bool:
 
 
 def frozen_names(net: nn.Module, frozen: Iterable[str]) -> set[str]:
-    """Return the names of the parameters that the patterns match; raise `SettingError` for a pattern that matches none."""
+    """Return the names of the parameters that the patterns match; raise `SettingError` for a pattern that matches no parameter."""
     return {name for pattern in frozen for name in _matched(net, pattern, setting="frozen")}
 
 
@@ -52,9 +52,9 @@ def trained_parameters(
 ) -> list[Any]:
     """Return the parameters for an optimizer, without the frozen ones; in groups if some have their own learning rate.
 
-    With `modules`, only their parameters are returned. The group of all other parameters is the first. Raise `SettingError` for a
-    pattern that matches no trained parameter, and for two patterns that match the same parameter: a record does not keep the order of a
-    table.
+    With `modules`, only their parameters are returned. The first group has the parameters without their own learning rate. Raise
+    `SettingError` for a pattern that matches no trained parameter, and for two patterns that match the same parameter: a record does not
+    keep the order of a table.
     """
     excluded = frozen_names(net, frozen)
     rest = {name: each for name, each in net.named_parameters() if name not in excluded}
@@ -79,7 +79,7 @@ def trained_parameters(
 
 
 def require_one_optimizer_each(net: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-    """Raise `ExperimentError` if a trained parameter is in several of the net's optimizers, or in none."""
+    """Raise `ExperimentError` unless each trained parameter is in exactly one of the net's optimizers."""
     owners = [{id(each) for group in one.param_groups for each in group["params"]} for one in optimizers]
     for name, parameter in net.named_parameters():
         count = sum(id(parameter) in owner for owner in owners)

@@ -55,7 +55,7 @@ def memory_of(tensor: Tensor) -> memoryview:
 
 
 class HostIntegers:
-    """A step's tensors as 64-bit integers, immediately: for a CPU."""
+    """Converts a step's tensors on a CPU to 64-bit integers immediately."""
 
     algorithm = "xxh3-64"
     most_steps = 1
@@ -85,7 +85,7 @@ class HostIntegers:
 
 
 class DeviceIntegers(HostIntegers):
-    """A step's tensors as 64-bit integers that stay on a GPU until one copy fetches many steps."""
+    """Converts a step's tensors to 64-bit integers that stay on a GPU until one copy fetches many steps."""
 
     algorithm = "weighted-sum-64"
     most_steps = 64
@@ -109,8 +109,8 @@ class DeviceIntegers(HostIntegers):
 def device_prints(tensors: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
     """Return `weighted-sum-64` of each tensor, int64 `[tensors]` on their device, without a synchronization.
 
-    With `starts`, tensors are parts of larger ones, which begin at these elements: the sum of the results of all parts of a tensor, modulo
-    2^64, is the tensor's result.
+    With `starts`, each tensor is a part of a larger tensor and begins at this element of it: the sum of the parts' results, modulo 2^64,
+    is the larger tensor's result.
 
     The bits of each element are an integer; the result is the sum of all elements modulo 2^64, each times an odd factor that depends on
     its position. An odd factor loses no bit, so that a change of one element is always detected.
@@ -195,7 +195,7 @@ def _is_unmoved(view: tuple[Tensor, int, memoryview], tensor: Tensor) -> bool:
 
 
 def weights_of(net: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield the name and location of the tensors that a checkpoint of `net` holds: an experiment may replace a tensor in its place."""
+    """Yield each tensor that a checkpoint of `net` holds, as its name, the dict that owns it and its key: an experiment may replace it."""
     saved = net.state_dict(keep_vars=True)
     for prefix, module in net.named_modules(remove_duplicate=False):
         for owner in (module._parameters, module._buffers):  # noqa: SLF001 - where torch keeps them; the attribute's lookup is 50 times slower

@@ -51,7 +51,7 @@ class ObservedTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The window in which operations are recorded: one call of a module or, without a name, a part of a step."""
+    """The window in which operations are recorded: a call of the module `name` or, without a name, a part of a step."""
 
     step: int
     name: str | None = None
@@ -71,7 +71,7 @@ def observe(subject: ObservedTraining, *, window: Window | None = None) -> Obser
 
 
 class Observer(Callback):
-    """Record every value and, within `window`, every operation."""
+    """Records every value and, within `window`, every operation."""
 
     def __init__(self, window: Window | None = None) -> None:
         self.values: list[ObservedValue] = []
@@ -96,7 +96,7 @@ class Observer(Callback):
         self._part("forward")
 
     def on_before_backward(self, *_: object) -> None:
-        """Enter the backward pass."""
+        """Begin the backward pass."""
         self._part("backward")
 
     def on_before_optimizer_step(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
@@ -159,7 +159,7 @@ class Observer(Callback):
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
-    """Record the inputs and outputs of each torch operation."""
+    """Records the inputs and outputs of each torch operation."""
 
     def __init__(self, into: list[Operation]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Fingerprints of tensors of which each rank has a part: equal to those of the whole tensors, which no rank has."""
+"""Fingerprints of distributed tensors, equal to the fingerprints of the whole tensors, which no rank has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PartIntegers(DeviceIntegers):
-    """`weighted-sum-64` of distributed tensors: the sum of the ranks' sums over their parts. Every rank must call it."""
+    """`weighted-sum-64` of distributed tensors: the sum of the ranks' sums over their parts. Every rank must call `prints`."""
 
     def __init__(self, most_steps: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""The tracer: writes a line of the trace for each optimizer step and each evaluation; and the files of the final weights.
+"""The tracer, which writes a line of the trace for each optimizer step and each evaluation, and the writer of the final tensors.
 
-It does not affect a training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes a line
-with one write call at the end of a step, so that the line survives a kill. On a GPU values stay on the device; many steps are fetched at
-once, and are written before each checkpoint.
+The tracer does not affect a training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes
+a line with one write call at the end of a step, so that the line survives a kill. On a GPU values stay on the device; many steps are
+fetched at once, and are written before each checkpoint.
 """
 
 from __future__ import annotations
@@ -84,19 +84,19 @@ class StepParts:
 
 
 class Tracer(Callback):
-    """Write `trace.jsonl` into the attempt's folder; with `full`, include the fingerprint of each gradient."""
+    """Writes `trace.jsonl` into the attempt's folder; with `full`, include the fingerprint of each gradient."""
 
     integers: HostIntegers
 
     def __init__(self, folder: Path, *, full: bool = False, integers: HostIntegers | None = None) -> None:
-        """Append to the trace in `folder`, by `integers` or for the device; a resumed file holds the lines before its checkpoint."""
+        """Append to the trace in `folder`; the default of `integers` depends on the device. A resumed run's file has the earlier lines."""
         self.file = LogFile(folder / FILE)
         self.full = full
         self.chosen = integers
         self.step = StepParts()
         self.pending: list[StepParts] = []
         self.arriving: list[Callable[[], Any]] = []
-        """Fingerprints of the current batch, on their way from all ranks."""
+        """Functions that wait for the fingerprints of the current batch from all ranks and return them."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Determine the traced tensors, and write their names at the start of the file."""
@@ -116,7 +116,7 @@ class Tracer(Callback):
             self.arriving.append(begin_every_rank(self.integers.prints(given)))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, _net: object, optimizer: Optimizer) -> None:
-        """Record the norm of the optimizer's gradients before clipping, and its hyperparameters; every rank has parts to add."""
+        """Record the norm of the optimizer's gradients before clipping, and its hyperparameters. All ranks add distributed parts."""
         if not (trainer.is_global_zero or self.has_parts):
             return
         stepped = self.parameters
@@ -209,7 +209,7 @@ class Tracer(Callback):
 
 @configured
 def tracers(folder: Path, *, trace: str) -> list[Tracer]:
-    """Return the tracers of a training into `folder`, by the setting `trace`."""
+    """Return the tracer of a training, which writes into `folder`; empty if the setting `trace` is off."""
     return [] if trace == "off" else [Tracer(folder, full=trace == "full")]
 
 
@@ -238,7 +238,7 @@ def frozen_in(net: nn.Module) -> list[str]:
 
 
 def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
-    """Return the norm of all gradients together in one call: the same bits as torch's `get_total_norm`, but faster."""
+    """Return the norm of all gradients together in one call: bit-identical to torch's `get_total_norm`, but faster."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else _ZERO  # noqa: SLF001 - it has no public name
 
 
@@ -261,7 +261,10 @@ def _packed(values: list[int]) -> bytes:
 def write_tensors(
     folder: Path, checkpoint: Mapping[str, Any], names: Sequence[Sequence[str]], *, frozen: Sequence[str] = ()
 ) -> str:
-    """Write both files for a checkpoint; return the digest of the weights' table. `names` are the parameters of each optimizer."""
+    """Write a checkpoint's `weights.safetensors` and `tensors.json`; return the digest of the weights' table.
+
+    `names` are the names of each optimizer's parameters.
+    """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     weights = {name: value.detach().cpu().contiguous() for name, value in saved.items()}
     table = {name: described(value) for name, value in weights.items()}
