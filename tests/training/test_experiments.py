@@ -55,7 +55,7 @@ def test_every_experiment_fits_on_a_page() -> None:
         (
             HEAD + "class Settings(ClassificationSettings):\n    classes = 2\n",
             ExperimentError,
-            "has none; expected exactly one net",
+            "has no net; expected exactly one net",
         ),
         (HEAD + "class Settings(ClassificationSettings):\n    threads = 2\n", ExperimentError, "sets threads"),
         (

@@ -289,7 +289,9 @@ def test_a_missing_compiler_is_one_sentence_with_a_hint(tmp_path: Path, monkeypa
     raised = "from torch._inductor.exc import InvalidCxxCompiler\n        raise InvalidCxxCompiler"
     error = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
     assert isinstance(error, ExperimentFailedError)
-    assert error.message.startswith("torch.compile needs a C++ compiler, and this environment has none: small.py:")
+    assert error.message.startswith(
+        "torch.compile needs a C++ compiler, which this environment does not have: small.py:"
+    )
     assert 'backend="aot_eager"' in str(error.hint)
 
 
@@ -300,7 +302,7 @@ def test_a_nan_loss_from_nan_in_the_batch_names_the_field_and_not_the_learning_r
     error = Small(place=tmp_path, code=code).failed(monkeypatch)
     assert isinstance(error, NotFiniteError)
     assert error.message == (
-        "the training loss of step 1 is nan; none was before, "
+        "the training loss of step 1 is nan; no earlier loss was finite, "
         "and 'x' has NaN or infinity in 1 of 8 samples of this batch"
     )
     assert "learning" not in str(error.hint)

@@ -128,7 +128,7 @@ def test_a_killed_child_resumes_to_identical_bits(checkout: Checkout, first: Rec
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--init-map", "layer=net"), "setting init_map renames 'layer', with which no tensor of run"),
+        (("--init-map", "layer=net"), "setting init_map renames 'layer', but no tensor of run"),
         (("--init-map", "layers.0=layers.9"), "do not fit the net: missing: layers.0.weight"),
         (("--init-allow", "mising"), "each value is 'missing', 'unexpected'"),
         (("--classes", "3"), "reshaped: layers.4.weight (float32[2,16] in the file, float32[3,16] in the net)"),

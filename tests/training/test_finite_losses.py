@@ -31,7 +31,7 @@ STEP = """
 @pytest.mark.parametrize(
     ("backward", "message"),
     [
-        ("self.manual_backward(broken)", "the training loss of step 2 is nan; the last finite one was 0.7"),
+        ("self.manual_backward(broken)", "the training loss of step 2 is nan; the last finite loss was 0.7"),
         (
             "self.manual_backward(loss, retain_graph=True); self.manual_backward(broken)",
             "the training loss of step 2 is nan;",

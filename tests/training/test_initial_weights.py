@@ -111,7 +111,7 @@ def test_an_empty_beginning_renames_every_tensor(tmp_path: Path) -> None:
 
 def test_a_beginning_ends_at_a_point(tmp_path: Path) -> None:
     error = rejected(Net(), file_of(tmp_path / "w", Net().state_dict()), rename={"hea": "x"})
-    assert error.message == "setting init_map renames 'hea', with which no tensor of run P begins"
+    assert error.message == "setting init_map renames 'hea', but no tensor of run P begins with it"
     assert error.hint == "did you mean head?"
 
 

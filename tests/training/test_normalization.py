@@ -74,7 +74,7 @@ def test_a_constant_position_stays_finite_and_the_inverse_restores() -> None:
 
     scale = Normalize(2)
     message = scale.fit(Train(load, dataset="small@1"), field="x", name="Net.scale")
-    assert message == "Net.scale fitted to 'x' of 3 training samples; 1 of 2 have equal values"
+    assert message == "Net.scale fitted to 'x' of 3 training samples; 1 of 2 positions have equal values"
     values = torch.tensor([[1.0, 7.0], [3.0, 8.0]])
     assert torch.isfinite(scale(values)).all()
     assert scale(values)[:, 1].tolist() == [0, 1]

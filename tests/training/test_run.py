@@ -195,7 +195,7 @@ def test_a_non_finite_loss_ends_the_run_at_its_step(checkout: Checkout) -> None:
     folder, record = checkout.last()
     assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err
     assert "reprise: the training loss of step " in err
-    assert "the last finite one was 0." in err
+    assert "the last finite loss was 0." in err
     assert "--learning-rate, --clip-norm" in err
     assert not (folder / "checkpoints").exists()
     assert re.search(r"published +local only: failed runs are published only by `runs publish`", err)

@@ -74,7 +74,7 @@ def test_epochs_without_the_monitored_metric_neither_stop_a_run_nor_are_the_best
     )
     assert trained.steps == 12
     assert small.messages[-1] == (
-        "no epoch is the best: val_r2 was never a number (all 8 targets are 3); the last one is tested"
+        "no epoch is the best: val_r2 was never a number (all 8 targets are 3); the last epoch is tested"
     )
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 _SCALED: Final = "16-mixed"
-"""The precision whose gradients are scaled: each rank would look for infinities in its own parts only."""
+"""The precision that scales gradients: with distributed parameters, each rank would look for infinities only in its own parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +82,15 @@ class TrainingJob:
     saved: Saved | None = None
     """The checkpoint in the attempt's folder from which to resume."""
     initial: WeightsFile | None = None
-    """The tensors that replace the net's initial weights; not used if the run resumes from a checkpoint."""
+    """The file whose tensors replace the net's initial weights; not used if the run resumes from a checkpoint."""
     on_loaded: Callable[[LoadedWeights], None] = lambda _: None
     """Called with the report of the loaded tensors."""
     record: Record | None = None
     """The run's record, if this process writes it."""
     inspection: CachedInspection | None = None
-    """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
+    """The cached inspection of the dataset, if this process inspects the data: only rank 0 does."""
     on_switched: Callable[[str], None] = lambda _: None
-    """Called with each line that reports that the net changed the level of determinism."""
+    """Called with a message for each switch of determinism that the net changed."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
     """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
     on_saved: Callable[[Saved], None] = lambda _: None
@@ -98,11 +98,11 @@ class TrainingJob:
     gauges: Gauges = lambda _: {}
     """Returns measurements of this process and of its GPU."""
     place: RankPlace | None = None
-    """The place of this process among those of a run on several devices."""
+    """The place of this process among the processes of a run on several devices."""
     check_ranks: Callable[[], None] = lambda: None
     """Raises if the process of another rank has ended, or if this process must stop."""
     watching: Sequence[Callback] = ()
-    """Additional callbacks, of a command that observes a training."""
+    """Additional callbacks from a command that observes the training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class FetchedDataset:
     declared: Dataset
     files: Files
     splits: tuple[str, ...] = ()
-    """The splits that it provides, if the samples of a run come from several datasets; empty for a dataset that is only named in a text."""
+    """The splits that the dataset provides, if the run names several datasets by role; otherwise empty."""
 
     @property
     def title(self) -> str:
@@ -121,7 +121,7 @@ class FetchedDataset:
 
 
 def by_role(settings: LaunchSettings, datasets: Iterable[tuple[Dataset, Files]]) -> list[FetchedDataset]:
-    """Return datasets and their files with the splits that each provides, if the settings name several by role."""
+    """Return the datasets and their files; each has the splits that it provides if the settings name several datasets by role."""
     roles = roles_in(settings)
     return [
         FetchedDataset(declared=declared, files=files, splits=tuple(roles.get(declared.name, ())))
@@ -148,7 +148,10 @@ class Assembly:
 
 
 def assemble(job: TrainingJob, switches: WatchSwitches) -> Assembly:
-    """Create the net and the data of a job, with the parts that its kind of experiment needs; settings without effect are rejected."""
+    """Create the net and the data of a job, and the parts that its kind of experiment needs.
+
+    Raise `SettingError` for a setting that has no effect on the net or that the net does not support.
+    """
     if isinstance(job.experiment, PlainExperiment):
         return _assemble_plain(job, job.experiment, switches)
     return _assemble_task(job, job.experiment, switches)
@@ -170,8 +173,8 @@ def _assemble_task(job: TrainingJob, experiment: Experiment, switches: WatchSwit
     first = job.datasets[0].declared
     drawn = samples.parts[0].samples if isinstance(samples, JoinedSamples) else samples
     shown = Gallery(job.into, job.say, dataset=first, samples=drawn)
-    inspector = Inspector(data=data, stored=job.inspection, say=job.say)  # in rank 0, before other ranks start
-    seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None
+    inspector = Inspector(data=data, stored=job.inspection, say=job.say)
+    seen = inspector.inspect(net, resumed=job.saved is not None) if job.record else None  # only rank 0 has the record
     fitted = net.fit_to_train(data.train_split(resumed=job.saved is not None))
     for line in fitted if job.record else ():
         job.say(line)
@@ -225,7 +228,7 @@ def _assemble_plain(job: TrainingJob, experiment: PlainExperiment, switches: Wat
 def open_joined(
     datasets: Sequence[FetchedDataset], read: Callable[[Dataset, Files], Samples]
 ) -> tuple[Dataset, Samples]:
-    """Return the declaration and the samples of one dataset, or of several by role. Raise `DatasetError` if they do not fit together."""
+    """Return the declaration and the samples of one dataset, or of several by role. Raise `DatasetError` if several do not fit together."""
     return join(
         [
             RolePart(declared=each.declared, samples=read(each.declared, each.files), splits=each.splits)
@@ -235,7 +238,7 @@ def open_joined(
 
 
 def load_initial(job: TrainingJob, net: L.LightningModule) -> None:
-    """Replace the net's initial weights by the tensors of `init_from`. A checkpoint replaces them all, so then nothing is loaded."""
+    """Replace the net's initial weights with the tensors of `init_from`. A resumed run skips this: its checkpoint has all weights."""
     say = job.say if job.record else lambda _: None
     if job.saved is None and (report := call_configured(load_initial_weights, net, job.initial, say)):
         job.on_loaded(report)
@@ -243,7 +246,7 @@ def load_initial(job: TrainingJob, net: L.LightningModule) -> None:
 
 @configured
 def require_shardable(part: L.LightningModule | L.LightningDataModule, *, devices: int, shards: int | None) -> None:
-    """Raise `SettingError` for a net, or the data of one, whose steps cannot be computed by shards."""
+    """Raise `SettingError` if a batch has several shards, and the steps of a net or data module cannot be computed by shards."""
     if shards_of(shards, devices=devices) > 1:
         require_sharded(part, shards=shards_of(shards, devices=devices))
 
@@ -275,25 +278,27 @@ def require_distributed(
 
 @configured
 def require_whole_parameters(net: L.LightningModule, *, strategy: str | None) -> None:
-    """Raise `SettingError` for a plain module whose parameters would be distributed."""
+    """Raise `SettingError` if the setting `strategy` would distribute the parameters of a plain module."""
     if strategy is not None:
-        message = f"setting strategy is {strategy}, and {type(net).__name__} is a plain LightningModule, which keeps whole parameters"
+        message = f"setting strategy is {strategy}, and {type(net).__name__} is a plain LightningModule, which does not support it"
         raise SettingError(message, hint="omit --strategy, or derive the net from a task (docs/how-to/experiments.md)")
 
 
 @configured
 def require_optimizing(net: L.LightningModule, *, accumulate: int, clip_norm: float | None) -> None:
-    """Raise `SettingError` for a setting without effect because the net steps its optimizers itself."""
+    """Raise `SettingError` for a setting that has no effect because the net uses manual optimization."""
     if net.automatic_optimization:
         return
     for name, is_given in (("accumulate", accumulate != 1), ("clip_norm", clip_norm is not None)):
         if is_given:
             message = f"setting {name} has no effect: {type(net).__name__} optimizes manually"
-            raise SettingError(message, hint=f"omit {option(name)}; the module does that itself")
+            raise SettingError(
+                message, hint=f"omit {option(name)}; with manual optimization, training_step must do this"
+            )
 
 
 def require_no_normalize(net: L.LightningModule) -> None:
-    """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: only a task's net is fitted."""
+    """Raise `ExperimentError` for a `Normalize` in a plain LightningModule: a run fits it only in a task's net."""
     if name := next((name for name, each in net.named_modules() if isinstance(each, Normalize)), None):
         message = f"{type(net).__name__}.{name} is a Normalize, which a run fits only in the net of a task"
         raise ExperimentError(

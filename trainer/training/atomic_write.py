@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that replaces `path`, synced to disk, when the block succeeds; raise `DiskFullError` or `NotWritableError`.
+    """Yield a file that replaces `path`, synced to disk, when the block succeeds; the folder is created if it is missing.
 
-    Lightning's own saving copies over the old file: a kill during the copy would leave no valid file.
+    Raise `DiskFullError` or `NotWritableError` if the file cannot be written. Lightning copies over the old file when it saves: a kill
+    during the copy would leave no valid file.
     """
     with disk_faults(path), folder_of(path, make=True) as folder, folder.whole(path.name, mode=None) as file:
         yield file
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace the content of `path` atomically; raise `DiskFullError` or `NotWritableError`."""
+    """Replace the content of `path` with `data` atomically; see `replacing`."""
     with replacing(path) as file:
         file.write(data)

@@ -45,7 +45,7 @@ _WARM: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchPlan:
-    """The plan of a benchmark: the timed steps and the duration."""
+    """The inputs of a benchmark, the number of its steps and its time limit."""
 
     experiment: Experiment
     resolved: Resolved[Any]
@@ -59,7 +59,7 @@ class BenchPlan:
     warmup: int
     steps: int
     seconds: float
-    """Time limit in seconds: after it no further step begins, once half of the steps are done."""
+    """The time limit in seconds: when it has passed, the training ends as soon as half of the steps are timed."""
 
 
 def bench(course: BenchPlan) -> Bench:
@@ -113,7 +113,7 @@ def profiled(course: BenchPlan, path: Path) -> list[SlowOperation]:
 def _trained(
     course: BenchPlan, watching: list[Callback], *, profiler: Profiler | None, steps: int
 ) -> L.LightningModule:
-    """Train as a run does, without validations and checkpoints."""
+    """Train on one device as a run does, but without validation, checkpoints or gradient accumulation; return the net."""
     changes = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
     resolved = replace(course.resolved, settings=course.resolved.settings.model_copy(update=changes))
     with use_ledger(Ledger(resolved, root=course.root)):
@@ -132,7 +132,7 @@ def _trained(
 
 
 class StepPartTimer(Profiler):
-    """Sum the time of each part of a step, by Lightning's names of the parts; does nothing while `on` is false."""
+    """Sums the time of each part of a step, by the names of Lightning's actions; does nothing while `on` is false."""
 
     def __init__(self, *, on_gpu: bool) -> None:
         super().__init__()
@@ -196,11 +196,11 @@ _WITHIN: Final = {
     "on_after_backward": "callbacks in backward",
     "on_before_optimizer_step": "callbacks in it",
 }
-"""Hooks that Lightning calls in the optimizer's step, whose closure computes the loss, and in its backward pass."""
+"""The parts of hooks that Lightning calls within the optimizer step, whose closure computes the loss, or within the backward pass."""
 
 
 class Stopwatch(Callback):
-    """Time even steps as a whole and odd steps in parts. Must be the last callback, so that a step includes all other callbacks."""
+    """Times even steps as a whole and odd steps in parts. Must be the last callback, so that a step includes all other callbacks."""
 
     def __init__(self, course: BenchPlan) -> None:
         self.course = course
@@ -236,14 +236,14 @@ class Stopwatch(Callback):
 
 
 class ProfiledSteps(Callback):
-    """Profile a few steps after a warm-up."""
+    """Profiles a few steps after a warm-up."""
 
     def __init__(self, watching: profile) -> None:
         self.profile = watching
         self.step = 0
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Start the profiler after the warm-up; stop it at the end."""
+        """Start the profiler after the warm-up; stop it after the profiled steps."""
         self.step += 1
         if self.step == _WARM:
             self.profile.start()

@@ -49,7 +49,7 @@ def names_of(findings: Sequence[Finding], status: CheckStatus) -> list[str]:
 def lines(finding: Finding) -> Iterator[str]:
     """Yield the line of a finding and, if there is a hint, a line with the hint.
 
-    >>> list(lines(Finding(check="forward", status=Status.PASSED, message="[32, 1, 8, 8] to [32, 10]")))
+    >>> list(lines(Finding(check="forward", status=CheckStatus.PASSED, message="[32, 1, 8, 8] to [32, 10]")))
     ['forward           ok       [32, 1, 8, 8] to [32, 10]']
     """
     yield f"{finding.check:{_WIDE}}  {_MARKS[finding.status]:7}  {finding.message}"
@@ -80,7 +80,7 @@ class CheckNote(_FailedCheck):
 
 
 class NothingToCheck(_FailedCheck):
-    """There is nothing to check; the message is the reason."""
+    """A check is skipped because there is nothing to check; the message is the reason."""
 
     status = CheckStatus.SKIPPED
 
@@ -92,7 +92,7 @@ def require(condition: object, message: str, *, hint: str | None = None) -> None
 
 
 def listed(names: list[str], *, most: int = 4) -> str:
-    """Return the first names, and the number of the others.
+    """Return the first `most` names, and the number of the other names.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b and 1 more'

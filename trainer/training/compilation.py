@@ -1,7 +1,7 @@
-"""Compile a net with torch.compile, if the setting `compile` requests it; names of weights and checkpoints stay the same.
+"""Compile a net with torch.compile, if the setting `compile` requests it; the names of its weights do not change.
 
 A kernel is compiled for each shape, independent of the shapes before it, and never replaced by the uncompiled code: otherwise the bits of a
-step would depend on where the process began, and a resumed run could differ from an uninterrupted one.
+step would depend on where the process began, and a resumed run could differ from an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     import lightning as L
 
 _MOST_SHAPES: Final = 64
-"""The most shapes for which a net is compiled; one more is an error."""
+"""The maximum number of input shapes for which a net is compiled; a further shape is an error."""
 _CONTAINERS: Final = (nn.ModuleList, nn.ModuleDict)
 
 
 @configured
 def compiling(device: str, *, compile: bool, determinism: Level) -> list[CompileNet]:  # noqa: A002 - the setting's name
-    """Return the callback that compiles the net, if requested. Raise `SettingError` if this environment or level does not allow it."""
+    """Return the callback that compiles the net, if requested.
+
+    Raise `SettingError` at the level `portable`, or if the environment has no compiler or no `Python.h`.
+    """
     if not compile:
         return []
     if determinism is Level.PORTABLE:
@@ -59,7 +62,7 @@ def _missing(device: str) -> tuple[str, str] | None:
 
 
 class CompileNet(Callback):
-    """Compiles the net before its first step or evaluation; must come after callbacks that try the net."""
+    """Compiles the net before its first step or evaluation; must be placed after callbacks that call the net to check it."""
 
     def __init__(self) -> None:
         self.is_compiled = False
@@ -87,7 +90,7 @@ class CompileNet(Callback):
 
 
 def _call_of(module: nn.Module) -> Callable[..., Any]:
-    """Return a function that calls the module; `nn.Module.compile` would compile nothing of torch's own layers, such as `Sequential`."""
+    """Return a function that calls the module; `nn.Module.compile` would not compile torch's own layers, such as `Sequential`."""
     uncompiled: Any = module._call_impl  # noqa: SLF001
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -98,7 +101,7 @@ def _call_of(module: nn.Module) -> Callable[..., Any]:
 
 
 def compiled_parts(net: L.LightningModule) -> Iterator[nn.Module]:
-    """Yield the modules that a step calls: the net, and for steps that do not call it, its layers; not metrics, which have a state."""
+    """Yield the net, and its layers for steps that do not call the net; metrics are omitted because they have a state."""
     yield net
     waiting: list[Any] = [*net.children()]
     while waiting:

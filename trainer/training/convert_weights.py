@@ -1,4 +1,4 @@
-"""Converts the tensors of a pickled checkpoint to a safetensors file, with `weights_only`: no code of the file runs."""
+"""Converts the tensors of a pickled checkpoint to a safetensors file, with `weights_only`: no code in the file is run."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class Conversion:
 
     tensors: int
     entry: str
-    """The entry of the file that held the tensors; empty if the file itself did."""
+    """The name of the entry that held the tensors; empty if they were at the top level of the file."""
     left_out: list[str]
-    """Entries that are not tensors."""
+    """The names of the entries that were not converted."""
 
 
 def convert_weights(path: Path, target: Path) -> Conversion:
     """Write the tensors of the pickle `path`, or of the state dict in it, to the safetensors file `target`.
 
     Tensors that share memory, as tied weights do, are written under each name. Raise `DatasetError` if the file cannot be read without
-    running its code, or if it has no tensors.
+    running its code, or if it has no tensors or a sparse or quantized tensor.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
         message = (
-            f"{path} holds Python objects besides tensors, which only code of the file could restore: {_cause(fault)}"
+            f"{path} holds Python objects besides tensors, which cannot be loaded without running code: {_cause(fault)}"
         )
         hint = "with the program that wrote it, save only the tensors: torch.save(net.state_dict(), FILE)"
         raise DatasetError(message, hint=hint) from fault
     except Exception as fault:  # the unpickler raises exceptions of many types for a damaged file
         raise DatasetError(
-            f"{path} is not a file of torch.save: {_cause(fault)}", hint="it may be truncated"
+            f"{path} is not a file that torch.save wrote: {_cause(fault)}", hint="it may be truncated"
         ) from fault
     entry, found = _state_dict(content)
     tensors = {
@@ -56,7 +56,7 @@ def convert_weights(path: Path, target: Path) -> Conversion:
         kind = f"a {type(content).__name__}" + (
             f" with {listed(map(str, content))}" if isinstance(content, Mapping) else ""
         )
-        message = f"{path} holds {kind}; expected tensors by name, or an entry {_ENTRY} of them"
+        message = f"{path} holds {kind}; expected tensors by name, or an entry {_ENTRY} that holds them"
         raise DatasetError(message, hint="save net.state_dict() with the program that wrote it")
     if odd := next(
         (name for name, value in tensors.items() if value.layout != torch.strided or value.is_quantized), None
@@ -70,7 +70,10 @@ def convert_weights(path: Path, target: Path) -> Conversion:
 
 
 def _state_dict(content: Any) -> tuple[str, Mapping[Any, Any]]:
-    """Return the name and the table of the tensors: `state_dict`, the only table with tensors, or all content with an empty name."""
+    """Return the name and the content of the entry with the tensors: `state_dict`, or the only table that has tensors.
+
+    Without such an entry, return an empty name and all content. Content that is not a table counts as an empty table.
+    """
     if not isinstance(content, Mapping):
         return "", {}
     if isinstance(content.get(_ENTRY), Mapping):

@@ -1,7 +1,7 @@
 """The data of a run: the samples of a reader, the declared splits and their loaders.
 
-The order of samples and all seeds are independent of global generators: with any number of workers, forked or spawned, every batch has
-the same bits.
+The order of samples and all seeds are independent of global generators: every batch is bit-identical with any number of workers,
+forked or spawned.
 """
 
 from __future__ import annotations
@@ -61,27 +61,27 @@ class Picked(Dataset["Batch | Shards | Failed"]):
     """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
     transform: SampleTransform | None = None
-    """What changes the samples of train before they become a batch."""
+    """The transform that is applied to training samples before they become a batch."""
     shards: int | None = None
-    """The shards of this process, if a batch has several: they are read one by one."""
+    """The number of this process's shards, if a batch has several shards: each is read as a batch of its own."""
 
     def __init__(self, samples: Samples, *, seed: int, declared: Mapping[str, Typed], dataset: str) -> None:
         self.samples, self.seed, self.declared, self.dataset = samples, seed, dict(declared), dataset
 
     def transformed(self, transform: SampleTransform) -> Picked:
-        """Return these samples with a transform."""
+        """Return a copy of this object that applies `transform`."""
         other = copy.copy(self)
         other.transform = transform
         return other
 
     def sharded(self, shards: int) -> Picked:
-        """Return these samples, to be read as the consecutive shards of each batch."""
+        """Return a copy of this object that reads each batch as `shards` consecutive shards."""
         other = copy.copy(self)
         other.shards = shards
         return other
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Shards | Failed:
-        """Read a batch, or each of its shards; loaders prefer this method to one call per sample."""
+        """Read a batch, or each of its shards; in a worker, return an error as `Failed`. Loaders prefer this method to `__getitem__`."""
         try:
             if self.shards is None:
                 return self.read(keys)
@@ -96,7 +96,10 @@ class Picked(Dataset["Batch | Shards | Failed"]):
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
-        """Read a batch in this process; raise `DatasetError` if it does not match the declaration, `ExperimentError` if not a dict."""
+        """Read a batch in this process.
+
+        Raise `DatasetError` if the batch does not match the declaration, `ExperimentError` if it is not a dict of tensors.
+        """
         picks = [Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys]
         if self.transform is None:
             return self._checked(self._batch(picks))
@@ -138,7 +141,7 @@ class Loader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         if self.ahead is not None:
-            self.ahead.pause()  # the loader forks its workers
+            self.ahead.pause()  # no thread may fetch while the loader forks its workers
         for number, batch in enumerate(super().__iter__(), 1):
             if isinstance(batch, Failed):
                 raise batch.fault
@@ -148,7 +151,7 @@ class Loader(DataLoader[Any]):
 
 
 class AheadBatches(Sampler[list[Key]]):
-    """Batches of keys in the order of another sampler, each once its files are fetched, while the files of the next ones are fetched."""
+    """Yields the batches of another sampler in order, each after its files are fetched; the files of the next batches are fetched ahead."""
 
     def __init__(
         self, batches: Sampler[list[Key]], samples: Samples, *, seed: int, later: Callable[[], Iterable[list[Key]]]
@@ -160,7 +163,7 @@ class AheadBatches(Sampler[list[Key]]):
 
     @property
     def sampler(self) -> Sampler[list[Key]]:
-        """Return the other sampler, whose epoch Lightning sets."""
+        """The other sampler, whose epoch Lightning sets."""
         return self.batches
 
     def __len__(self) -> int:
@@ -205,7 +208,10 @@ class RunData(L.LightningDataModule):
         devices: int = 1,
         shards: int | None = None,
     ) -> None:
-        """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
+        """Use the samples of a dataset.
+
+        Raise `DatasetError` if the first sample does not match the declaration, `SettingError` if the shards cannot share a batch equally.
+        """
         super().__init__()
         self.declared = declared
         self._rows: dict[str, Sequence[int]] = {}
@@ -219,7 +225,7 @@ class RunData(L.LightningDataModule):
         if declared.sample and len(samples):
             self.picked[0, 0]
         self.trained = self.picked if transform is None else self.picked.transformed(transform)
-        """The samples as the training gets them: with the net's transform, if it has one."""
+        """The samples as the training reads them: transformed, if the net has a transform."""
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
@@ -236,21 +242,24 @@ class RunData(L.LightningDataModule):
         return int(self._split("train")[0])
 
     def example(self, count: int = 2) -> Batch:
-        """Return the first samples of the training split as a batch of the first epoch; raise `DatasetError`."""
+        """Return the first `count` training samples as a batch of the first epoch. Raise `DatasetError` if they cannot be read."""
         return self.read(self._split("train")[:count])
 
     def trained_example(self, count: int = 2) -> Batch:
-        """Return the example as the training gets it in the first epoch; raise `ExperimentError`."""
+        """Return the example as the training reads it in the first epoch, with the transform.
+
+        Raise `ExperimentError` if the transform returns another structure, `ExperimentFailedError` if its code raises.
+        """
         return self.trained.read([(0, row) for row in self._split("train")[:count]])
 
     def train_split(self, *, resumed: bool = False) -> TrainSplit:
-        """Return the samples of train as they are read, for what is fitted before the first step."""
+        """Return the training samples without the transform, for statistics that are fitted before the first step."""
         return TrainSplit(
             lambda: (self.picked.samples, self._split("train")), dataset=self.declared.title, resumed=resumed
         )
 
     def read(self, rows: Sequence[int]) -> Batch:
-        """Return the samples `rows` as a batch of the first epoch; raise `DatasetError`."""
+        """Return the samples `rows` as a batch of the first epoch. Raise `DatasetError` if they cannot be read."""
         return self.picked.read([(0, row) for row in rows])
 
     def require_splits(self, splits: Iterable[str]) -> None:
@@ -263,7 +272,7 @@ class RunData(L.LightningDataModule):
         return len(self._split(split))
 
     def train_dataloader(self) -> Loader:
-        """Return the loader of the training split, shuffled by seed and epoch."""
+        """Return the loader of the training split, shuffled by seed and epoch. Raise `DatasetError` if the split has no batch."""
         batches = ShuffledBatches(
             self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share(), window=self.window
         )
@@ -288,22 +297,22 @@ class RunData(L.LightningDataModule):
         return PlainBatches(self._split(split), batch_size=self.batch_size)
 
     def _validation(self) -> PlainBatches:
-        """Return the batches of a validation; none if the dataset has no split val: then the run has no validation, either."""
+        """Return the batches of a validation; empty if the dataset has no split val, because the run then has no validation."""
         return PlainBatches(self._split_if_any("val"), batch_size=self.batch_size)
 
     def _next_epoch(self) -> Iterable[list[Key]]:
-        """Return the batches of the epoch that follows a validation."""
+        """Return the batches of the epoch that follows a validation; empty if there is no training."""
         return () if self._trained is None else self._trained.following()
 
     def _split(self, name: str) -> Sequence[int]:
-        """Return the samples of a split; raise `DatasetError` if it does not exist or has none."""
+        """Return the samples of a split. Raise `DatasetError` if the split does not exist or has no samples."""
         if name not in self._rows:
             layout = self.picked.samples.layout
             self._rows[name] = select(name, self.declared.splits, layout, dataset=self.declared.name)
         return self._rows[name]
 
     def _split_if_any(self, name: str) -> Sequence[int]:
-        """Return the samples of a split for what is fetched ahead; none if it cannot be selected: who reads it gets the error."""
+        """Return the samples of a split; empty if the split cannot be selected. Code that needs the split calls `_split`, which raises."""
         with suppress(DatasetError):
             return self._split(name)
         return ()

@@ -25,7 +25,7 @@ VOCABULARY, CONTEXT = "vocabulary", "context"
 NUMBERS, CATEGORIES = "features", "categories"
 """The fields of a table that is published from one file."""
 _CHANNELS: Final = 3
-"""Axes of an image: channels, height, width."""
+"""The number of axes of an image: channels, height, width."""
 
 
 def _is_label(typed: Drawn) -> bool:
@@ -73,8 +73,9 @@ def settings_for(
 ) -> DatasetSettings:
     """Return the values of an experiment's settings for a dataset; `defaults` are the experiment's own.
 
-    `task` is the base class of its settings, `None` if its steps do not read fields. A net that `has_input_fields` does not use the
-    setting `input_field`. Raise `DatasetError` if no field fits the task.
+    `task` is the base class of the experiment's settings, or `None` if its steps do not read fields. If `has_input_fields`, the net does
+    not use the setting `input_field`. Raise `DatasetError` if no field fits the task, or if the input has another number of axes than
+    the default of `input_shape`.
     """
     result, types = DatasetSettings(values={"dataset": dataset.name}), sample_types(dataset)
     chosen: dict[str, str] = {}
@@ -124,7 +125,7 @@ def _misfit(dataset: Dataset, reason: str, setting: str) -> DatasetError:
 
 
 def _fill_tokens(result: DatasetSettings, dataset: Dataset, defaults: Mapping[str, Any]) -> None:
-    """Add the size of the vocabulary, `None` for bytes, and a window that the context does not hold."""
+    """Add the size of the vocabulary, `None` for bytes, and the window as the context: for tokens, or if it exceeds the default context."""
     reader = dataset.reader
     tokens = reader.tokens if isinstance(reader, LinesReader | TextReader) else None
     if VOCABULARY in defaults and (tokens or defaults[VOCABULARY] is not None):

@@ -69,7 +69,7 @@ class Sketch:
     reads_fields: bool = True
     """Whether the package's own steps read the sample's fields; an experiment with its own steps may not use them."""
     has_input_fields: bool = False
-    """Whether the net declares `input_fields`, instead of the setting `input_field`."""
+    """Whether the net declares `input_fields`, instead of using the setting `input_field`."""
 
     @property
     def known(self) -> frozenset[str]:
@@ -78,7 +78,7 @@ class Sketch:
         return frozenset(name for name, info in fields.items() if info.annotation is not Any)
 
     def given(self, origins: Origins) -> dict[str, Any]:
-        """Return the given values as a record stores them; text if the type is not certain; raise `SettingError`."""
+        """Return the given values as a record stores them; values of uncertain type as text. Raise `SettingError` for an invalid value."""
         resolved, texts = resolve(self.settings, origins), given_settings(origins)
         values = settings_document(resolved.settings)
         return {
@@ -88,11 +88,11 @@ class Sketch:
         }
 
     def typed(self, origins: Origins) -> dict[str, Any]:
-        """Return the given values of settings whose type is certain, as a record stores them; raise `SettingError`."""
+        """Return the given values of settings whose type is certain, as in `given`. Raise `SettingError` for an invalid value."""
         return {name: value for name, value in self.given(origins).items() if name in self.known}
 
     def spelled(self, name: str, value: Any) -> str | None:
-        """Return the command-line text of a setting's value, if its type is certain and a text has that value."""
+        """Return the command-line text of a setting's value; None if the type is uncertain or no text represents the value."""
         return typed_as(self.settings.__pydantic_fields__[name], value) if name in self.known else None
 
 
@@ -109,7 +109,7 @@ class Untyped:
 
 
 class _Declared(NamedTuple):
-    """The class `Settings` of a module, its base, and the module's names for names of the package, pydantic and typing."""
+    """The class `Settings` of a module, its base, and the imports from the package and from `_LIBRARIES`, by local name."""
 
     module: ast.Module
     settings: ast.ClassDef
@@ -118,7 +118,7 @@ class _Declared(NamedTuple):
 
 
 def sketched_in(file: Path) -> Sketch | None:
-    """Sketch the settings of the experiment in a file; return None if the file cannot be parsed."""
+    """Sketch the settings of the experiment in a file; return None if the file cannot be read or has another form."""
     try:
         return sketched(read_python(file))
     except (OSError, SyntaxError, UnicodeDecodeError):
@@ -126,7 +126,7 @@ def sketched_in(file: Path) -> Sketch | None:
 
 
 def sketched(text: str) -> Sketch | None:
-    """Sketch the settings of the experiment with the source `text`; return None for any other form."""
+    """Sketch the settings of the experiment with the source `text`; return None if the text has another form."""
     declared = _declared(text)
     sketch = declared and _sketch(declared)
     if declared is None or sketch is None:
@@ -180,7 +180,7 @@ def _own_settings(declared: _Declared) -> Iterator[tuple[str, ast.Assign | ast.A
 
 
 def untyped_named(text: str, name: str) -> Untyped | None:
-    """Return the line of any class that declares `name` by a value without a type."""
+    """Return the first declaration of `name`, in any class of `text`, by a value without a type; None without such a declaration."""
     module = _parsed(text)
     for node in ast.walk(module) if module else ():
         for line in node.body if isinstance(node, ast.ClassDef) else ():
@@ -274,7 +274,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _type(node: ast.expr, names: dict[str, str]) -> Any:
-    """Return the type of an annotation if it is a builtin or pydantic type, else `Any`, which accepts every value."""
+    """Return the type of an annotation of a supported form with known names; otherwise `Any`, which accepts every value."""
     found: Any = Any
     match node:
         case ast.Name(id=name) if name in _TYPES and name not in names:
@@ -304,7 +304,7 @@ def _type(node: ast.expr, names: dict[str, str]) -> Any:
 
 
 def _bounded(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
-    """Return a type with its bounds: `Annotated[float, Field(ge=0)]`."""
+    """Return a type with its bounds, such as `Annotated[float, Field(ge=0)]`; `Any` if the marks have another form."""
     match marks:
         case [ast.Call(func=ast.Name(id=name), args=[], keywords=bounds)] if names.get(name) == "Field":
             known = {bound.arg: _literal(bound.value) for bound in bounds if bound.arg in _BOUNDS}

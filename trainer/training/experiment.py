@@ -1,4 +1,4 @@
-"""An experiment: a module with one `Settings` class and one net with a task, or a plain LightningModule; this module imports it."""
+"""The import of an experiment: a module with one `Settings` class and one net with a task, or with a plain LightningModule."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Experiment:
 
     @property
     def reads_samples(self) -> bool:
-        """Whether the batches are read from the setting `dataset`: always."""
+        """Whether the batches are read from the datasets that the setting `dataset` names: always."""
         return True
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that a run reads from the setting `dataset`: a task's net is validated and tested."""
+        """The splits that a run reads: all three, because a task's net is validated and tested."""
         return ROLES
 
     @property
@@ -69,9 +69,10 @@ class Experiment:
         return [*datasets_by_role(settings.dataset)]
 
     def make_net(self) -> Task:
-        """Return the net with constructor arguments from the settings, and its frozen parameters.
+        """Create the net with constructor arguments from the settings, and freeze the parameters that the setting `frozen` matches.
 
-        Raise `ExperimentError` if it overwrites a task attribute, `SettingError` for a pattern of `frozen` that matches nothing.
+        Raise `ExperimentError` if the net overwrites an attribute of its task or has a parameter without values, `SettingError` for a
+        pattern of `frozen` that matches no parameter.
         """
         net: Task = configured(self.net)()
         attributes = {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
@@ -91,7 +92,7 @@ class Experiment:
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
-    """Import the experiment in `file`, which must have a task; raise as `load_any_experiment` does."""
+    """Import the experiment in `file`. Raise `ExperimentError` if it has no task, and the errors of `load_any_experiment`."""
     found = load_any_experiment(name, file, root=root)
     if isinstance(found, PlainExperiment):
         message = f"experiment {name} is a plain LightningModule, {found.net.__name__}; this command needs a task's net"
@@ -111,8 +112,8 @@ def load_any_experiment(
 ) -> Experiment | PlainExperiment:
     """Import the experiment in `file`: a net with a task, or a plain LightningModule.
 
-    `chosen` holds the settings `model` and `data` if they were given; `project` is the root of the project of a file outside of `root`.
-    Raise `ExperimentFailedError` if the experiment's code raises, `ExperimentError` if parts are missing.
+    `chosen` holds the settings `model` and `data` if they were given; `project` is the root of the project to which a file outside
+    `root` belongs. Raise `ExperimentFailedError` if the experiment's code raises, `ExperimentError` if the net or the settings are missing.
     """
     seed_all(derived(0, "import"))  # random numbers drawn during the import are then equal in every process
     project = project or frozen_project(file)
@@ -124,15 +125,16 @@ def load_any_experiment(
         return plain_experiment(module, name, file, chosen=chosen, load=load)
     if not (isinstance(settings, type) and has_settings):
         raise ExperimentError(
-            f"experiment {name} has no class Settings; expected one that derives from a task's, such as ClassificationSettings",
-            hint="trainer/experiments/digits.py shows one",
+            f"experiment {name} has no class Settings; expected a class that derives from a task's settings, "
+            "such as ClassificationSettings",
+            hint="trainer/experiments/digits.py shows an example",
         )
     nets = _tasks_of(module)
     if len(nets) != 1:
-        found = ", ".join(kind.__name__ for kind in nets) or "none"
+        found = ", ".join(kind.__name__ for kind in nets) or "no net"
         raise ExperimentError(
             f"experiment {name} has {found}; expected exactly one net that derives from a task, such as Classifier",
-            hint="keep one in the module"
+            hint="keep one net in the module"
             if nets
             else "write `class Net(Classifier)`; docs/how-to/experiments.md names the tasks",
         )
@@ -176,7 +178,7 @@ def _imported(file: Path, *, root: Path, project: Path | None) -> ModuleType:
         if inside[:2] == ("trainer", "experiments"):
             return importlib.import_module(".".join(inside))
         if inside and all(part.isidentifier() for part in inside) and (file.parent / "__init__.py").is_file():
-            return importlib.import_module(".".join(inside))  # a module of a package can import relatively
+            return importlib.import_module(".".join(inside))  # a module in a package can use relative imports
         return _from_path(file)
     except RepriseError:
         raise
@@ -190,10 +192,13 @@ def _imported(file: Path, *, root: Path, project: Path | None) -> ModuleType:
 
 
 def _of_project(file: Path, project: Path) -> ModuleType:
-    """Import a module of a project: as a module of its package, if it is in one. Its imports begin as in the project."""
+    """Import a file of a project, as a module of its package if it is in a package; the project's import roots are added to `sys.path`.
+
+    Raise `ExperimentError` if another module has the same name.
+    """
     roots = [str(folder) for folder in import_roots(file, project)]
     packages = [number for number, each in enumerate(sys.path) if Path(each).name in {"site-packages", "dist-packages"}]
-    # The project's modules come before installed ones, as for its own programs.
+    # The project's modules come before installed packages, as in the project's own programs.
     at = min(packages, default=len(sys.path))
     sys.path[at:at] = [folder for folder in roots if folder not in sys.path]
     if (name := module_name(file, project)) is None:
@@ -233,6 +238,6 @@ def _from_path(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # a module can import its neighbors, as a script can
+        sys.path.append(str(file.parent))  # a module can import the files next to it, as a script can
     spec.loader.exec_module(module)
     return module

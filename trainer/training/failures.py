@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = Path(trainer.__file__).parent
 _DOING: Final = {
-    "optimization": "making the optimizer of {net}",
-    "tasks": "making a step of {net}",
+    "optimization": "creating the optimizer of {net}",
+    "tasks": "running a step of {net}",
     "readers": "reading samples",
     "data": "reading samples",
     "logs": "starting the loggers of {net}",
     "figures": "drawing the figures of the test",
     "resuming": "saving a checkpoint of {net}",
     "atomic_write": "saving a checkpoint of {net}",
-    "tracing": "looking at the tensors of {net}",
+    "tracing": "tracing the tensors of {net}",
 }
 """What each part of `trainer/training/` does with the experiment's objects; other parts train."""
 _TAKES_VALUES: Final = ("tasks", "optimization", "readers", "data")
-"""Parts that process values from the experiment's own methods: a failure there need not be caused by these parts."""
+"""Parts that process values that the experiment's methods return: such a value can cause an exception in these parts."""
 _LONGEST: Final = 300
 _IN_WORKER: Final = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback")
 _WORKER_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
@@ -43,7 +43,7 @@ _EARLY: Final = "torch._functorch._aot_autograd.graph_compile"
 _TOO_MANY_SHAPES: Final = "FailOnRecompileLimitHit"
 """Torch's exception, by name: importing its class loads the compiler."""
 _MIXED: Final = "got mixed torch.Tensor and DTensor"
-"""What torch says of an operation with a tensor and a part of a distributed one."""
+"""A part of torch's message about an operation with a tensor and a part of a distributed tensor."""
 _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 
 
@@ -57,7 +57,7 @@ def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> Rep
 
 @contextmanager
 def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
-    """Replace an exception of the block with the attributed error."""
+    """Replace an exception of the block with the attributed error; a bug of the package is raised unchanged."""
     try:
         yield
     except (RepriseError, KeyboardInterrupt):
@@ -81,14 +81,14 @@ def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -
 
 
 def first_line(fault: BaseException) -> str:
-    r"""Return the first line of an exception's message after a colon; an empty string if there is no message or `str` fails.
+    r"""Return a colon and the first line of an exception's message; an empty string if there is no message or `str` fails.
 
     >>> first_line(ValueError("one\ntwo")), first_line(MemoryError())
     (': one ...', '')
     """
     try:
         lines = str(fault).strip().splitlines()
-    except Exception:  # noqa: BLE001 - an exception of the experiment's own may fail in its __str__
+    except Exception:  # noqa: BLE001 - `__str__` of an experiment's own exception may raise anything
         return ""
     if not lines:
         return ""
@@ -110,7 +110,7 @@ def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], f
 
 
 def _type_and_line(fault: BaseException) -> tuple[str, str]:
-    """Return the type and the first line of an exception; the original ones for a loader worker's, which torch passes on as text."""
+    """Return the type and the first line of an exception; for an exception of a loader worker, the type and last line in torch's text."""
     text = first_line(fault)
     found = _IN_WORKER.search(str(fault)) if text else None
     if found is None:
@@ -125,7 +125,7 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
             return exact
         if isinstance(each, RuntimeError) and _MIXED in str(each):
             return ExperimentFailedError(
-                "the net uses a distributed parameter outside of the call of the module that has it",
+                "the net uses a distributed parameter outside of the call of the module that owns it",
                 hint="call the module, or read the parameter in its `forward`; or omit --strategy",
             )
         if type(each).__name__ == _TOO_MANY_SHAPES:
@@ -135,9 +135,9 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
             )
         if _lacks_compiler(each):
             return ExperimentFailedError(
-                "torch.compile needs a C++ compiler, and this environment has none",
+                "torch.compile needs a C++ compiler, which this environment does not have",
                 hint='remove torch.compile, or pass it backend="aot_eager", which compiles nothing; '
-                "docs/how-to/environments.md: how a package, as g++, gets into an environment",
+                "to add a package such as g++: docs/how-to/environments.md",
             )
     return None
 
@@ -148,7 +148,7 @@ def _lacks_compiler(fault: BaseException) -> bool:
 
 
 def hide_missing_compiler() -> None:
-    """Filter torch's long log of a failed early compilation without a compiler: the step itself raises the error."""
+    """Suppress torch's long log message about an early compilation without a compiler: the step itself raises the error."""
     logger = logging.getLogger(_EARLY)
     if _not_of_compiler not in logger.filters:
         logger.addFilter(_not_of_compiler)
@@ -160,7 +160,7 @@ def _not_of_compiler(record: logging.LogRecord) -> bool:
 
 
 def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | None:
-    """Return the error for an exception of a library without experiment frames below; None if no library was running."""
+    """Return the error for an exception of a library without a frame of the experiment below it; None for a bug of the package."""
     frames = _frames(fault)
     library = next((name for frame in reversed(frames) if (name := _library(frame.filename)) is not None), "")
     part = next((name for frame in reversed(frames) if (name := _part(frame.filename)) is not None), None)

@@ -1,6 +1,6 @@
 """Checks for losses that are NaN or infinite: such a training or validation loss ends the run; such a test loss fails it.
 
-On a GPU the loss of a step is checked on the device, and read every `log_every` steps and at the end of each epoch. Without
+On a GPU the loss of a step is checked on the device, and read every `log_every` batches and at the end of each epoch. Without
 `terminate_on_nan` training continues to the end; the run fails nevertheless if the last validation or the test has such a loss.
 """
 
@@ -32,7 +32,7 @@ _NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
 
 @configured
 class StopIfNotFinite(Callback):
-    """Raise `NotFiniteError` with the step, the loss, and the last step with a finite loss."""
+    """Raises `NotFiniteError` for a loss that is not finite, with the step, the loss, and the last step with a finite loss."""
 
     def __init__(self, inspection: Inspection | None = None, *, terminate_on_nan: bool, log_every: int) -> None:
         """Check only if `terminate_on_nan`; read a GPU every `log_every` batches. `inspection` shows whether the data hold NaN."""
@@ -55,7 +55,7 @@ class StopIfNotFinite(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Check the loss of the step; with manual optimization the stored losses, or the weights if there are none."""
+        """Check the loss of the step; with manual optimization the stored losses, or the weights if no loss was stored."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         losses, self.losses = self.losses or ([loss] if isinstance(loss, torch.Tensor) else []), []
         optimizes = not pl_module.automatic_optimization
@@ -91,11 +91,12 @@ class StopIfNotFinite(Callback):
             self._judge(self.seen.tolist(), None)
 
     def _judge(self, known: Sequence[float], batch: object) -> None:
-        """Raise if a loss was not finite; on several devices it is the mean of all shards, which every rank has."""
+        """Raise `NotFiniteError` if a loss was not finite. On several devices, a loss is the mean of all shards, which every rank has."""
         good, good_step, bad, bad_step = known
         if bad_step != _NEVER:
             is_first = good_step == _NEVER
-            before = "none was before" if is_first else f"the last finite one was {good:.4g} at step {good_step:.0f}"
+            last = f"the last finite loss was {good:.4g} at step {good_step:.0f}"
+            before = "no earlier loss was finite" if is_first else last
             shown = "nan" if math.isnan(bad) else f"{bad}"
             message = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
             if samples := not_finite(batch):
@@ -135,7 +136,10 @@ def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, whe
 
 
 def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
-    """Return the hint: the data, if the inspection found NaN, infinities or enormous values in the split, else the training."""
+    """Return the hint for a loss that is not finite.
+
+    It names a field if the inspection found NaN, infinities or enormous values in the split; otherwise it is about the training or the net.
+    """
     for name in seen.splits[split].fields if seen is not None and split in seen.splits else ():
         assert seen is not None  # noqa: S101 - the loop runs only if `seen` has the split
         if next(iter(seen.not_finite(name)), None):
@@ -148,7 +152,7 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
 
 
 def not_finite(batch: object) -> str:
-    """Return which fields of a batch have NaN or infinity, in how many samples; an empty string if there are none."""
+    """Return which fields of a batch have NaN or infinity, and in how many samples; an empty string if all values are finite."""
     found = []
     for name, value in (item for part in parts_of(batch) if isinstance(part, dict) for item in part.items()):
         if not isinstance(value, torch.Tensor) or not value.ndim or not value.is_floating_point():
@@ -165,7 +169,7 @@ def _size(batch: object) -> int:
 
 
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:
-    """Record a loss without a copy from its device."""
+    """Return `seen` with a further loss, without a copy from the loss's device."""
     if seen is None:
         seen = torch.tensor(_NOTHING, dtype=torch.float64, device=loss.device)
     value = loss.to(torch.float64)

@@ -73,7 +73,7 @@ _UNFIT: Final = (
     DocumentError,
     DigestMismatchError,
 )
-"""Exceptions of restoring a checkpoint that belongs to another net or has another format."""
+"""Exceptions that restoring raises for a checkpoint that belongs to another net or has another format."""
 _LONGEST: Final = 300
 _WITHOUT_EXTRAS: Final[dict[str, Any]] = {
     "num_sanity_val_steps": 0,
@@ -82,7 +82,7 @@ _WITHOUT_EXTRAS: Final[dict[str, Any]] = {
     "enable_checkpointing": False,
 }
 """Arguments that disable the parts of Lightning that this package replaces or does not need."""
-_OTHER: Final = "remove the file, and the one before it is used; or start a new run"
+_OTHER: Final = "remove the file to use the previous checkpoint, or start a new run"
 
 
 def train(job: TrainingJob) -> Trained:
@@ -124,7 +124,7 @@ def train(job: TrainingJob) -> Trained:
 
 
 def _initial_weights(job: TrainingJob) -> WeightsFile | None:
-    """Return the file of initial weights on this machine: a run's is that of rank 0, a dataset's was fetched by every machine."""
+    """Return the file of initial weights on this machine. A run's file is copied from rank 0; every machine fetched a dataset's file."""
     of_run: WeightsFile | None = from_rank_0(job.initial if job.initial and job.initial.sha256 else None)
     if of_run is None or job.saved is not None:
         return job.initial
@@ -158,7 +158,7 @@ def _fit(job: TrainingJob, machine: L.Trainer, assembled: Assembly, checkpoints:
         raise CheckpointError(f"checkpoint {path.name} cannot be restored: {message}", hint=_OTHER) from fault
     if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
         why = undefined_of(net).get(checkpoints.monitor, "it was NaN")
-        job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
+        job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last epoch is tested")
     return parameter_names(net, machine.optimizers)
 
 
@@ -195,12 +195,12 @@ def _loggers(job: TrainingJob, net: L.LightningModule) -> list[Logger]:
     lines, *others = loggers(job.into, job.record, job.on_limit)
     own = own_loggers(net, job.into, job.record, job.on_limit)
     for logger in own:
-        logger.log_hyperparams(facts(job.record))  # type: ignore[arg-type] # only a run with a record has its own
+        logger.log_hyperparams(facts(job.record))  # type: ignore[arg-type] # without a record there are no own loggers
     return [*others, lines, *own] if isinstance(job.experiment, PlainExperiment) else [lines, *others, *own]
 
 
 def prepare(experiment: Experiment, datasets: Sequence[FetchedDataset]) -> tuple[Task, RunData]:
-    """Apply the level of determinism, and return a seeded new net and its data. Raise `DatasetError`."""
+    """Apply the level of determinism, and return a seeded new net and its data. Raise `DatasetError` if the data cannot be read."""
     quieten()
     apply_level()
     seed_start()
@@ -213,7 +213,7 @@ def prepare(experiment: Experiment, datasets: Sequence[FetchedDataset]) -> tuple
 
 
 def small_trainer(device: str, folder: Path, **options: Any) -> L.Trainer:
-    """Return a trainer without validations, checkpoints and displays, for a few steps; `options` replace other arguments."""
+    """Return a trainer for a few steps, without validation, checkpoints or a progress display; `options` override its arguments."""
     arguments = limits() | placement(device) | {"limit_val_batches": 0, "enable_progress_bar": False} | _WITHOUT_EXTRAS
     return L.Trainer(**(arguments | options), default_root_dir=folder)
 
@@ -250,7 +250,7 @@ def _test(
 
 
 def has_loop(net: L.LightningModule, data: L.LightningDataModule | None, step: str, loader: str) -> bool:
-    """Return whether the net has a step, and the net or its data a loader for it; a task always has both."""
+    """Return whether the net overrides `step`, and the net or its data module overrides `loader`; a task always does."""
     return is_overridden(step, net) and (is_overridden(loader, net) or is_overridden(loader, data))
 
 
@@ -285,7 +285,7 @@ def placement(
     precision: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the arguments for the devices; several devices train as processes; raise `DeviceError` if a device is missing."""
+    """Return the arguments for the devices, each of which has its own process. Raise `DeviceError` if torch can use too few GPUs."""
     kind = call_configured(kind_of, found)
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:
@@ -312,7 +312,7 @@ def seed_start(*, seed: int) -> None:
 
 
 def quieten() -> None:
-    """Silence Lightning's advice: settings determine workers and devices."""
+    """Silence the advice of Lightning and torchmetrics, such as on workers and devices, which the settings determine."""
     hide_missing_compiler()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -33,13 +33,13 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsFile:
-    """A safetensors file, and its meaning for messages."""
+    """A safetensors file, and its title in messages."""
 
     path: Path
     title: str
     """For example `run 20260301t120005-abcdef`."""
     sha256: str | None = None
-    """The digest of the file if an ingredient names it; a dataset's files are verified when they are fetched."""
+    """The file's digest, if an ingredient names it; None for a dataset's file, which is verified when it is fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class _Fit:
     unexpected: dict[str, str] = field(default_factory=dict)
     """Tensors that the net does not have: their new names, with their names in the file."""
     reshaped: dict[str, str] = field(default_factory=dict)
-    """Names in the net, with both types and shapes."""
+    """Names in the net, with the types and shapes of both tensors."""
 
     def faults(self) -> dict[str, list[str]]:
         """Return the names of each kind of difference."""
@@ -95,7 +95,7 @@ def load_initial_weights(
 
 @contextmanager
 def _opened(given: WeightsFile) -> Iterator[Any]:
-    """Open the file once, check its digest and its header, and yield it as the library reads it."""
+    """Open the file once, check its digest and its header, and yield it opened by safetensors."""
     with given.path.open("rb") as file:
         if given.sha256 is not None and (found := digest_of_open(file)) != given.sha256:
             message = f"{given.path} is not the recorded file: expected {given.sha256[:19]}, found {found[:19]}"
@@ -106,7 +106,10 @@ def _opened(given: WeightsFile) -> Iterator[Any]:
 
 
 def _renamed(file: Any, renames: Mapping[str, str], *, title: str) -> dict[str, str]:
-    """Return the names of a file by their new names; the longest beginning counts. Raise `SettingError`."""
+    """Return the names of a file's tensors by their new names; the longest matching beginning applies.
+
+    Raise `SettingError` if two tensors get the same name, or if no tensor begins with a name in `renames`.
+    """
     names: dict[str, str] = {}
     used: set[str] = set()
     for source in file.keys():  # noqa: SIM118 - not a mapping
@@ -122,7 +125,7 @@ def _renamed(file: Any, renames: Mapping[str, str], *, title: str) -> dict[str, 
             beginnings = {
                 ".".join(name.split(".")[:at]) for name in names.values() for at in range(1, name.count(".") + 2)
             }
-            message = f"setting init_map renames {old!r}, with which no tensor of {title} begins"
+            message = f"setting init_map renames {old!r}, but no tensor of {title} begins with it"
             near = nearest(old, beginnings)
             first = sorted({name.split(".")[0] for name in names.values()})[:_NAMED]
             raise SettingError(
@@ -132,7 +135,7 @@ def _renamed(file: Any, renames: Mapping[str, str], *, title: str) -> dict[str, 
 
 
 def _begins(name: str, prefix: str) -> bool:
-    """Return whether a name begins with these parts: `body` is the beginning of `body.weight`, and not of `body2.weight`."""
+    """Return whether a name begins with the parts of `prefix`: `body` is the beginning of `body.weight`, but not of `body2.weight`."""
     whole = prefix.strip(".")
     return not whole or name == whole or name.startswith(f"{whole}.")
 
@@ -153,7 +156,7 @@ def _fit(net: nn.Module, file: Any, names: Mapping[str, str]) -> _Fit:
 
 
 def _mismatch(file: Any, source: str, own: Tensor) -> str | None:
-    """Return type and shape of both tensors if one cannot be copied into the other."""
+    """Return the types and shapes of both tensors if the file's tensor cannot be copied into the net's tensor; otherwise None."""
     found = file.get_tensor(source)
     if is_lazy(own) or (found.shape == own.shape and torch.can_cast(found.dtype, own.dtype)):
         return None

@@ -1,7 +1,7 @@
 """The inspection of a run's data: loaded from an earlier run, or made before the first step.
 
-Samples of the package's own readers are inspected once per machine. An experiment's own reader may change with its code: its samples of val
-and test are inspected at each start, and of train only the labels, from the reader's `labels`.
+The samples of one dataset with a reader of the package are inspected once per machine. An experiment's own reader may change with its code:
+at each start, its samples of val and test are inspected, and of train the labels that the reader's `labels` returns.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Inspector:
     def inspect(self, net: Task, *, resumed: bool = False) -> Inspection | None:
         """Return the inspection of the fields that `net` reads; None if the run is resumed and no inspection is stored.
 
-        Raises `DatasetError` for samples that cannot be read.
+        Raise `DatasetError` for samples that cannot be read, and for pictures of several shapes if a batch has more than one sample.
         """
         if not has_package_reader(net):
             return None if resumed else self._of_own_reader(net.used_fields())
@@ -135,7 +135,7 @@ def _reads_pictures(samples: Samples) -> bool:
 
 
 def has_package_reader(net: Task) -> bool:
-    """Return whether the package's reader for the dataset reads the samples."""
+    """Return whether a reader of the package reads the samples: the experiment does not override `samples`."""
     return type(net).samples.__module__.startswith(_PACKAGE)
 
 

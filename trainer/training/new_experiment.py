@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
 
 _SETTINGS: Final = """\
-# Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value
-# alone; a new setting has a type, a value and, in the line below, its meaning."""
-_DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
+# Each setting is also an option, such as `--learning-rate 1e-4`; `train --exp NAME --help` lists all settings. To override a setting,
+# assign a value without a type here; a new setting has a type, a value and, in the line below, its description."""
+_DATASET: Final = (
+    "# A dataset that `reprise data ls` lists; docs/tutorial/your-own-data.md shows how to publish your own."
+)
 _NET: Final = """\
-# A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
+# A parameter with the name of a setting receives its value. The task defines loss, metrics, optimizer and figures;
 # docs/how-to/experiments.md lists what can be overridden here."""
 _LONGEST: Final = 63
 """Maximum length of a name, in characters."""
@@ -50,9 +52,10 @@ class NewExperiment:
 
 
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> NewExperiment:
-    """Write `file` after the model of `like`, with the settings that follow from `dataset`.
+    """Write a copy of the experiment `like` to `file`, with the settings that follow from `dataset`.
 
-    Raise `ExperimentError` if `file` exists, `DatasetError` if the dataset does not fit the experiment.
+    Raise `ExperimentError` if `file` exists or has an invalid name, or if `like` cannot be parsed; `DatasetError` if the dataset does not
+    fit the experiment; `NotWritableError` if `file` cannot be written.
     """
     check_name(file.stem)
     try:
@@ -103,7 +106,7 @@ def dataset_settings(text: str, dataset: Dataset | None, *, like: str) -> Datase
 
 
 def _assigned(page: ast.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the settings that the class `Settings` gives a literal value."""
+    """Yield the settings to which the class `Settings` assigns a literal, with their values."""
     for name, value in _values(page):
         with suppress(ValueError):
             yield name, ast.literal_eval(value)
@@ -120,7 +123,7 @@ def _values(page: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 
 def renamed_copy(text: str, *, name: str, like: str, values: Mapping[str, Any] | None = None) -> str:
-    """Return the text under its new name and with these settings; a comment that is already there is not repeated."""
+    """Return the text with a new name and the settings `values`; a comment that the text already has is not repeated."""
     lines = _with_values(text, values or {}).splitlines()
     for at, end, new in sorted(
         _edits(ast.parse("\n".join(lines)), name, like, has_other_dataset=bool(values)), reverse=True
@@ -139,9 +142,7 @@ def check_name(name: str) -> None:
         near = f"{near}_net"
     if near and not near[0].isalpha():
         near = f"net_{near}"[:_LONGEST]
-    message = (
-        f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
-    )
+    message = f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, beginning with a letter"
     raise ExperimentError(message, hint=f"for example {near or 'my_idea'}")
 
 
@@ -169,14 +170,14 @@ def _above(node: ast.stmt, comment: str) -> _Edit:
 
 
 def _of_dataset(settings: ast.ClassDef, *, has_other_dataset: bool) -> list[_Edit]:
-    """Add a comment above the dataset's line, and replace the description of the original's samples."""
+    """Return the edits that add a comment above `dataset`, and replace the description of `Settings` if the dataset is another."""
     found: list[_Edit] = []
     for line in settings.body:
         match line:
             case ast.Assign(targets=[ast.Name(id="dataset")]):
                 found.append(_above(line, _DATASET))
             case ast.Expr(value=ast.Constant(value=str())) if line is settings.body[0] and has_other_dataset:
-                meaning = f'{" " * line.col_offset}"""What this experiment can be given."""'
+                meaning = f'{" " * line.col_offset}"""Settings of this experiment."""'
                 found.append((line.lineno - 1, line.end_lineno or line.lineno, [meaning]))
     return found
 

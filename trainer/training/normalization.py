@@ -21,7 +21,7 @@ class Normalize(nn.Module):
     """Subtracts the mean of the training split and divides by its standard deviation, at each position of the first `shape` axes.
 
     `Normalize(10)` takes features `[batch, 10]`, `Normalize(3)` channels `[batch, 3, height, width]`, `Normalize()` numbers `[batch]`.
-    The run fits it before the first step to `field`, which is the net's input if it is left out; until then it returns NaN.
+    The run fits it before the first step to `field`, by default the net's input; until then it returns NaN.
     """
 
     mean: Tensor
@@ -48,14 +48,14 @@ class Normalize(nn.Module):
         return values * std + mean
 
     def fit(self, train: TrainSplit, *, field: str, name: str) -> str:
-        """Fit mean and standard deviation to a field, without transforms; return a line that reports it."""
+        """Fit mean and standard deviation to a field of the training split without transforms; return a line for the log."""
         found = train.moments(field, self.shape, by=name)
         self.mean.copy_(torch.from_numpy(found.mean))
         self.std.copy_(torch.from_numpy(found.std))
         equal = self.std == 0
         self.std[equal] = 1
         self.count.fill_(found.count)
-        same = f"; {int(equal.sum())} of {equal.numel()} have equal values" if bool(equal.any()) else ""
+        same = f"; {int(equal.sum())} of {equal.numel()} positions have equal values" if bool(equal.any()) else ""
         return f"{name} fitted to {field!r} of {len(train.rows):,} training samples{same}"
 
     def extra_repr(self) -> str:
@@ -73,9 +73,10 @@ class Normalize(nn.Module):
 
 
 def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list[str]:
-    """Fit every `Normalize` of a net, to `field` if it names none; return lines to report.
+    """Fit every `Normalize` of a net, to `field` if the module names no field; return lines for the log.
 
-    A resumed run has them in its checkpoint. Mean and standard deviation that were loaded with the initial weights are kept.
+    In a resumed run nothing is fitted: the checkpoint has the values. Mean and standard deviation that were loaded with the initial weights
+    are kept.
     """
     if train.resumed:
         return []
@@ -90,7 +91,7 @@ def fit_normalizations(net: nn.Module, train: TrainSplit, *, field: str) -> list
 
 @contextmanager
 def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str) -> Iterator[None]:
-    """Raise `ExperimentError` if `forward` calls a `Normalize` with values that differ from the field to which it was fitted."""
+    """In the block, raise `ExperimentError` if a `Normalize` is called with values other than the field to which it is fitted."""
 
     def require(name: str, module: Normalize, given: tuple[Any, ...]) -> None:
         fitted = module.field or field

@@ -1,4 +1,4 @@
-"""The results of a net's evaluations, by metric: a task keeps them itself; those of a plain LightningModule are collected from its logs."""
+"""The results of a net's evaluations, by metric. A task stores its results; a plain LightningModule's are collected from its logs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModuleResults:
 
 
 _collected: Final[WeakKeyDictionary[L.LightningModule, ModuleResults]] = WeakKeyDictionary()
-"""By module: an attribute could hide one of the module's own."""
+"""Results by module, not as an attribute of the module, which could hide an attribute of the same name."""
 
 
 def is_plain(net: L.LightningModule) -> bool:
@@ -40,7 +40,7 @@ def results_of(net: L.LightningModule) -> dict[str, float]:
 
 
 def undefined_of(net: L.LightningModule) -> dict[str, str]:
-    """Return why a result is NaN, by metric; a plain module does not say."""
+    """Return the reason for each metric that is NaN; empty for a plain module."""
     return {} if is_plain(net) else getattr(net, "undefined", {})
 
 
@@ -60,10 +60,10 @@ def forget_results(net: Any) -> None:
 
 
 class CollectResults(Callback):
-    """Collects the values that a plain module logs for an epoch, a validation and a test: these are the results of the run."""
+    """Collects the values that a plain module logs for an epoch, a validation and a test, as the results of the run."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Collect after all hooks at the end of an epoch: a module may log in its own."""
+        """Collect after all hooks at the end of an epoch: a module may log in its own hooks."""
         del stage
         _collected.setdefault(pl_module, ModuleResults())
         connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no hook after a module's own

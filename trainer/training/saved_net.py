@@ -48,7 +48,7 @@ def load_net(record: Record, folder: Path) -> LightningModule:
 
 
 def load_saved(record: Record, folder: Path, *, folders: Mapping[str, Path] | None = None) -> SavedNet:
-    """Return the net of `load_net` with its experiment; `folders` are the folders of the datasets that settings name.
+    """Return a run's net, as in `load_net`, with its experiment; `folders` are the folders of the datasets that settings name.
 
     The experiment's module is imported from the run's frozen source. Raise `RunError` if the run has no weights, or if they do not fit the
     net; `DigestMismatchError` if the weights or the source are not the recorded ones.
@@ -91,7 +91,9 @@ def _build_saved_net(record: Record, source: Path, folders: Mapping[str, Path]) 
     path = source / (name if "/" in name or name.endswith(".py") else f"trainer/experiments/{name}.py")
     values = record.circumstances.execution | record.ingredients.settings
     chosen = {key: value for key, value in values.items() if key in {"model", "data"}}
-    elsewhere = source / "no folder of the file"  # the module is imported by its path, beside this checkout's own
+    elsewhere = (
+        source / "no folder of the file"
+    )  # so that the module is imported by its path, next to this checkout's module
     experiment = load_any_experiment(name, path, root=elsewhere, chosen=chosen)
     resolved = resolve(experiment.settings, Origins(options={}, environ={}, record=values))
     with use_ledger(Ledger(resolved)):

@@ -22,14 +22,19 @@ _TRACKING: Final = re.compile(r"off|on|databricks(://[\w-]+)?|[a-z+]+://[^/@?]*(
 
 
 def require_tracking_address(text: str) -> str:
-    """Return the setting `mlflow`; raise `ValueError` for another word, and for an address with a password: the record would have it."""
+    """Return the setting `mlflow` unchanged.
+
+    Raise `ValueError` for another word, and for an address with a user or a password, which the record would contain.
+    """
     if not _TRACKING.fullmatch(text):
-        raise ValueError("off, on, or an address such as http://host:5000, without user and password")
+        raise ValueError("off, on, or an address such as http://host:5000, without user or password")
     return text
 
 
 def table_of(value: Any) -> Any:
-    """Return a text such as `a=b,c=d` as a table; any other value unchanged. Raise `ValueError` for another text.
+    """Return a text such as `a=b,c=d` as a table; any other value unchanged.
+
+    Raise `ValueError` for a pair without `=`, or for a name that occurs twice.
 
     >>> table_of("backbone=body,fc=head"), table_of("=net"), table_of({"a": "b"})
     ({'backbone': 'body', 'fc': 'head'}, {'': 'net'}, {'a': 'b'})
@@ -46,7 +51,9 @@ def table_of(value: Any) -> Any:
 
 
 def roles_of(value: Any) -> Any:
-    """Return the datasets of train, val and test as a table with all three, or as a text if it is one; any other value unchanged.
+    """Return the datasets of train, val and test as a table with all three, or as a text if all are the same dataset.
+
+    Any value of another form is returned unchanged. Raise `ValueError` if no dataset is named for train.
 
     >>> roles_of("digits"), roles_of("train=a,test=b"), roles_of({"train": "a"})
     ('digits', {'train': 'a', 'val': 'a', 'test': 'b'}, 'a')
@@ -77,9 +84,9 @@ class ScriptSettings(LaunchSettings):
     results: str | None = None
     """Output file with the results (default: results.json, metrics.json, results.csv, metrics.csv, metrics.jsonl or TensorBoard's)."""
     tolerances: dict[str, NonNegativeFloat] = {}
-    """The largest difference of each result that counts as equal, as `{loss = 1e-6}`."""
+    """The largest difference of each result that counts as equal, for example `{loss = 1e-6}`."""
     exclude: list[str] = []
-    """Patterns of outputs that are kept and not compared, as `*.log` for files that contain the time."""
+    """Patterns of outputs that are kept but not compared, for example `*.log` for files that contain the time."""
 
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
@@ -103,7 +110,7 @@ class FitSettings(LaunchSettings):
     compile: bool = False
     """Compile the net with torch.compile; needs a C++ compiler in the environment. Changes the bits of a result."""
     monitor: str | None = None
-    """Validation metric that selects the best weights, for example `val_loss`; these are kept and tested. Without it: the last weights."""
+    """Validation metric that selects the best weights, such as `val_loss`; these are kept and tested; by default, the last weights are."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether a lower or a higher value of `monitor` is better."""
     patience: PositiveInt | None = None
@@ -111,15 +118,15 @@ class FitSettings(LaunchSettings):
     min_delta: NonNegativeFloat = 0.0
     """Smallest change of `monitor` that counts as an improvement for `patience`."""
     init_map: Annotated[dict[str, str], BeforeValidator(table_of)] = {}
-    """Beginnings of the names of tensors of `init_from` and their replacements, for example `backbone=body,fc=head`."""
+    """Beginnings of tensor names in `init_from`, and their replacements, for example `backbone=body,fc=head`."""
     init_allow: Annotated[list[Literal["missing", "unexpected", "reshaped"]], BeforeValidator(words_of)] = []
-    """Differences between the tensors of `init_from` and the net's that are allowed, for example `missing,reshaped`."""
+    """Allowed differences between the tensors of `init_from` and those of the net, for example `missing,reshaped`."""
 
     init_from: Annotated[str | None, Role.EXECUTION] = None
     """Run or dataset of weights whose tensors replace the net's initial weights: ID or start of an ID, or `resnet18@1`."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
-    """Fail the run at the first step whose training loss is not finite. A test loss that is not finite always fails the run."""
+    """Fail the run at the first training or validation loss that is not finite. A test loss that is not finite always fails the run."""
     checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None
     """Steps between checkpoints, in addition to one after each epoch."""
     log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
@@ -141,18 +148,18 @@ class FitSettings(LaunchSettings):
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
     publish_every: Annotated[PositiveFloat | None, Role.EXECUTION] = None
-    """Minutes between publications of a checkpoint during the run, from which another machine can resume it; none: only at its end."""
+    """Minutes between publications of a checkpoint during the run, from which another machine can resume it; by default only at its end."""
 
 
 class SampleSettings(FitSettings):
     """Settings of a training whose batches are read from a dataset."""
 
     dataset: Annotated[str | dict[Literal["train", "val", "test"], str], BeforeValidator(roles_of)]
-    """Name of the dataset: a file of `datasets/`. Splits can come from several datasets: `train=a,test=b`."""
+    """Name of the dataset, declared in `datasets/NAME.toml`. Splits can come from several datasets: `train=a,test=b`."""
     batch_size: PositiveInt = 32
-    """Samples in a batch, summed over all devices."""
+    """Number of samples in a batch, in total over all devices."""
     shuffle_window: PositiveInt | None = None
-    """Shuffle blocks of neighbors in train, and each sample within this many places, for streamed small files; without it, all samples."""
+    """Shuffle the training samples in blocks, each within this many places, for streamed small files; by default all together."""
 
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Worker processes that load data; 0 loads data in the training process."""
@@ -207,7 +214,7 @@ class ClassificationSettings(TrainingSettings):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: fraction of the target probability spread over all classes."""
     class_weights: Literal["none", "balanced"] | Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = "none"
-    """Weight of each class in the loss: none, `balanced` (inverse to the class's samples in train), or a list of one number per class."""
+    """Weight of each class in the loss: `none`, `balanced` (inverse to the class's samples in train), or a list of one number per class."""
 
 
 class SegmentationSettings(ClassificationSettings):
@@ -263,6 +270,6 @@ class SequenceSettings(TrainingSettings):
     input_field: str = "text"
     """Field of the dataset that holds the text: windows or lines."""
     vocabulary: PositiveInt | None = None
-    """Number of tokens, at least that of the dataset's tokenizer; None for bytes."""
+    """Number of tokens, at least as many as the dataset's tokenizer has; None for bytes."""
     context: PositiveInt = 128
     """Maximum number of bytes or tokens in the input; longer lines of bytes are cut, longer lines of tokens are rejected."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @configured
 class SeedEveryStep(Callback):
-    """Seed all generators at the start of each batch by epoch and batch, and at the start of each validation and test.
+    """Seeds all generators at the start of each batch by epoch and batch, and at the start of each validation and test.
 
-    Every rank has the same seed; a batch of several shards has a seed for each of them (`shards.strategy`).
+    Every rank has the same seed. If a batch has several shards, each has its own seed (`trainer.training.shards.strategy`).
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -43,14 +43,14 @@ class SeedEveryStep(Callback):
 
 
 class CheckBeforeFirstStep(Callback):
-    """Raise before the first step if a given setting has no effect."""
+    """Raises before the first step if a given setting has no effect; otherwise prints the experiment's settings that nothing has used."""
 
     def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
         self.ledger, self.say = ledger, say
         self.is_checked = False
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Raise if a given setting is not used: by now all objects exist, and a worker has read the first batch.
+        """Raise `SettingError` if a given setting is not used: by now all objects exist, and a worker has read the first batch.
 
         Rank 0 checks for all ranks: only rank 0 reads some settings, such as `publish`.
         """

@@ -41,7 +41,7 @@ class Interval(Document):
         return Interval(median=factor / self.median, low=factor / self.high, high=factor / self.low)
 
     def over(self, other: Interval) -> Interval | None:
-        """Return the ratio to another interval; the result contains every ratio of the two. None if `other` is not positive."""
+        """Return the interval of the ratios of a value in this interval to a value in `other`. None if `other` is not positive."""
         if not other.low > 0:
             return None
         return Interval(median=self.median / other.median, low=self.low / other.high, high=self.high / other.low)
@@ -103,7 +103,10 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def _rank(count: int) -> int:
-    """Return the rank of the lower end: with at most 2.5 % probability, fewer of `count` values lie below the true median."""
+    """Return the index of the lower end among `count` sorted values.
+
+    With a probability of at most 2.5 %, at most this many values lie below the true median; fewer than six values are too few for that.
+    """
     below, place = 1, 0
     while 40 * (below + comb(count, place + 1)) <= 2**count:
         place += 1
@@ -141,7 +144,7 @@ def ratios(bench: Bench, other: Bench) -> dict[str, Interval | None]:
 
 
 def unlike(bench: Bench, other: Bench) -> list[str]:
-    """Return the other differences between two benchmarks, one line each; they affect the ratios."""
+    """Return the differences in the inputs of two benchmarks, a line for each; they affect the ratios."""
     names = ("experiment", "data", "device", "threads", "torch", "determinism", "precision", "batch_size", "parameters")
     return [
         f"{name.replace('_', ' ')}: {getattr(bench, name)}, against {getattr(other, name)}"

@@ -69,7 +69,10 @@ class TrainSplit:
             yield block.rows, block.fields[field]
 
     def moments(self, field: str, shape: tuple[int, ...], *, by: str) -> Moments:
-        """Return mean and standard deviation over all axes but the first `shape` of a sample; `by` is the module that needs them."""
+        """Return mean and standard deviation over all axes but the first `shape` of a sample; `by` is the module that needs them.
+
+        Raise `DatasetError` if the split has no sample, cannot be read, or has NaN or infinity; `ExperimentError` for another shape.
+        """
         if (field, shape) not in self._moments:
             self._moments[field, shape] = self._streamed(field, shape, by)
         return self._moments[field, shape]
@@ -91,7 +94,7 @@ class TrainSplit:
             yield values
 
     def _streamed(self, field: str, shape: tuple[int, ...], by: str) -> Moments:
-        """Merge the moments of blocks (Chan et al., 1983); values are shifted by the first ones, so that equal values have no spread."""
+        """Merge the moments of blocks (Chan et al., 1983); values are shifted by the first value, so that equal values have no spread."""
         shift: Any = None
         count, mean, squares = 0, np.zeros(math.prod(shape)), np.zeros(math.prod(shape))
         for rows, values in self.values(field):

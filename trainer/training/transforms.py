@@ -40,11 +40,14 @@ class SampleTransform:
 
     @property
     def name(self) -> str:
-        """Return the name of the method."""
+        """The name of the method in messages."""
         return f"{type(self.net).__name__}.transform"
 
     def batch(self, samples: Samples, read: Sequence[tuple[Pick, Batch]]) -> Batch:
-        """Return the transformed rows of batches of one pick each, as one batch; raise `ExperimentError` for another structure."""
+        """Transform each row of `read`, which has a batch for each pick, and return all rows as one batch.
+
+        Raise `ExperimentError` if the transform changes a sample's structure, or if the rows do not fit together.
+        """
         with global_generators_restored():
             rows = [row for pick, batch in read for row in self._rows(pick, batch)]
         try:

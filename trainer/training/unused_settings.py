@@ -30,7 +30,10 @@ _PACKAGE: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.sett
 
 
 def unused_given_settings(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
-    """Yield an error for each given setting that certainly has no use; `text` is the experiment, `package` the folder of trainings."""
+    """Yield an error for each given setting that certainly has no use.
+
+    `text` is the experiment's source, and `package` the folder `trainer/training`.
+    """
     module = ast.parse(text)
     if not _is_alone(module):
         return
@@ -51,7 +54,7 @@ def unused_given_settings(resolved: Resolved[Any], text: str, *, package: Path) 
 
 
 def parameter(text: str, name: str) -> tuple[str, int] | None:
-    """Return the line that would declare a function parameter with a default as a setting, and its position."""
+    """Return the declaration that makes a setting of a parameter with a default, and the parameter's line number; None without one."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             arguments = node.args
@@ -69,7 +72,7 @@ def _kind(default: ast.expr) -> str:
 
 
 def _is_alone(module: ast.Module) -> bool:
-    """Return whether the file and the package hold all code that can use a setting: it imports nothing else of the checkout."""
+    """Return whether the file and the package hold all code that can use a setting: the file imports no other code of the checkout."""
     names = [
         *(alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names),
         *(
@@ -133,7 +136,7 @@ def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
 
 
 def _not_chosen(unnamed: set[str], users: set[str], settings: LaunchSettings) -> list[str]:
-    """Return the choices that would use a setting, as typed, if they are its only users and another choice is selected."""
+    """Return the options that would use a setting, such as `--optimizer sgd`; empty if it has other users or such an option is selected."""
     if unnamed != users:
         return []
     fields: Mapping[str, Any] = type(settings).__pydantic_fields__
