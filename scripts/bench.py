@@ -30,10 +30,10 @@ class Case:
     name: str
     command: str
     before: str = ""
-    """Run first in every round, untimed."""
+    """A command that is run before each timing, untimed."""
     until: str = ""
     after: str = ""
-    """Run once at the end; the last line of its output is the note of the table."""
+    """A command that is run once at the end; the last line of its output is the case's note in the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,9 @@ class Benchmark:
     rounds: int
     cases: tuple[Case, ...]
     prepare: str = ""
-    """Run once before the timing: it creates the files that a fresh clone lacks."""
+    """A command that is run once before the timing, and creates the files that a fresh clone lacks."""
     program: str = ""
-    """Instead of cases: a Python program that takes the number of rounds and writes the tables."""
+    """A Python program that takes the number of rounds and prints the tables, instead of cases."""
 
 
 def read(name: str) -> Benchmark:
@@ -58,7 +58,7 @@ def read(name: str) -> Benchmark:
 
 def run(command: str, *, name: str) -> None:
     """Run a preparation command; exit if it fails."""
-    if subprocess.run(command, shell=True, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S602 - our own file
+    if subprocess.run(command, shell=True, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S602 - a command of the repository
         sys.exit(f"bench: {name}: `{command}` failed, for the reason above")
 
 
@@ -67,7 +67,7 @@ def seconds(case: Case) -> float:
     if case.before:
         run(case.before, name=case.name)
     start = time.perf_counter()
-    with subprocess.Popen(  # noqa: S602 - the command is a line of a file of ours
+    with subprocess.Popen(  # noqa: S602 - a command of the repository
         case.command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         output, took = wait_for_line(process, case.until)
@@ -131,7 +131,7 @@ def machine() -> str:
 
 def output(command: str) -> str:
     """Return the last line of output of a shell command, or an empty string."""
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - ours
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - a command of the repository
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 

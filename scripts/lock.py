@@ -22,7 +22,7 @@ import pinned_uv
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from trainer.environments.lock_file import PYTHON, any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
+from trainer.environments.lock_file import PYTHON, any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the line above adds the repository to the path
 
 LOCK = ROOT / "uv.lock"
 PROJECT = ROOT / "pyproject.toml"
@@ -89,7 +89,7 @@ def _with_neutral_files(block: str, torch: dict[str, str]) -> str:
 
 
 def simple_index(home: Path, wheels: list[Path]) -> str:
-    """Create a local index, a folder, of these wheels with their hashes, and return its address."""
+    """Create a local index of `wheels`, with their hashes, in the folder `home`, and return its address."""
     pages: dict[str, list[str]] = {}
     for wheel in wheels:
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -107,7 +107,7 @@ def distribution(wheel: Path) -> str:
 
 
 def from_folder(text: str, names: set[str], place: str) -> str:
-    """Return pyproject.toml with the local index at `place` as the source of these packages, instead of the PyTorch index."""
+    """Return pyproject.toml with the local index at `place` as the source of the packages `names`, instead of the PyTorch index."""
     index, _ = torch_index()
     for name in names:
         line = re.compile(rf"^{re.escape(name)} = \[[^\]]*\]", re.MULTILINE)
@@ -116,7 +116,7 @@ def from_folder(text: str, names: set[str], place: str) -> str:
 
 
 def packages_without_upload_time() -> list[str]:
-    """Return an error for each package of PyTorch's index, which has no upload times, that `exclude-newer` still applies to."""
+    """Return an error for each package to which `exclude-newer` applies, although its index, PyTorch's, has no upload times."""
     uv_says, (index, _) = project()["tool"]["uv"], torch_index()
     free = uv_says.get("exclude-newer-package", {})
     asked = [
@@ -165,7 +165,7 @@ def make(options: list[str], *, any_torch: bool = False) -> int:
 
 
 def uv(*arguments: str, **variables: str) -> int:
-    """Run the pinned uv with the default index only: other indexes may provide no hashes and upload times."""
+    """Run the pinned uv with the default index only, and return its exit code: other indexes may lack hashes or upload times."""
     environment = {**pinned_uv.environment(), "UV_INDEX": "", "UV_FIND_LINKS": "", **variables}
     try:
         program = pinned_uv.uv(*pinned_uv.pinned())
@@ -191,9 +191,11 @@ def hashes(text: str) -> list[str]:
     for package in tomllib.loads(text)["package"]:
         name = f"{package['name']} {package['version']}"
         if "registry" in package["source"] and not package.get("wheels"):
-            problems.append(f"uv.lock: {name}: found no wheel, expected one: nothing is built while installing")
+            problems.append(
+                f"uv.lock: {name}: found no wheel; expected a wheel, because nothing is built while installing"
+            )
         problems += [
-            f"uv.lock: {name}: found no sha256 for {file.get('url', 'a file')}, expected one"
+            f"uv.lock: {name}: found no sha256 for {file.get('url', 'a file')}"
             for file in _files(package)
             if not re.fullmatch(r"sha256:[0-9a-f]{64}", file.get("hash", ""))
         ]
@@ -220,11 +222,9 @@ def other_torch(text: str) -> list[str]:
     for name, (extras, python) in environments().items():
         torch = packages(text, extras, python=python).get("torch")
         for one in misplaced(text, extras, exempt=exempt, python=python):
-            message = f"uv.lock: environment {name}: found {one.name} {one.version} of {index_name(one.source)}"
+            message = f"uv.lock: environment {name}: found {one.name} {one.version} from {index_name(one.source)}"
             expected = (
-                f"expected the build of {index_name(torch.source)}, where torch {torch.version} is from"
-                if torch
-                else ""
+                f"expected the build from {index_name(torch.source)}, as for torch {torch.version}" if torch else ""
             )
             problems.append(f"{message}, {expected}: both link libtorch\n  -> {source_line(text, one.name, extras)}")
     return problems
@@ -249,7 +249,7 @@ def source_line(text: str, name: str, extras: list[str]) -> str:
     return (
         line
         if listed
-        else f"list {name} in extra {here[0]} too, since a source counts for what is listed there; {line}"
+        else f"list {name} in extra {here[0]} too, because a source applies only to packages that are listed there; {line}"
     )
 
 
@@ -268,7 +268,7 @@ def check() -> int:
     if problems:
         return report(problems)
     if not current():
-        return report(["uv.lock is not what pyproject.toml asks for"])
+        return report(["uv.lock does not match pyproject.toml"])
     if problems := other_torch(text):
         return report(problems, hint="edit pyproject.toml, run scripts/lock, and commit both")
     files = sum(len(_files(package)) for package in count)
@@ -277,7 +277,7 @@ def check() -> int:
 
 
 def current() -> bool:
-    """Return whether uv, offline, considers the lock current. Checks a copy: beside a .venv, uv would read another user's files."""
+    """Return whether uv, offline, considers a copy of the lock current: next to the lock, uv would read .venv, maybe another user's."""
     with tempfile.TemporaryDirectory(prefix="reprise-lock-") as copy:
         for file in (PROJECT, LOCK):
             shutil.copyfile(file, Path(copy) / file.name)

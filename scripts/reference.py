@@ -74,7 +74,7 @@ def exit_codes() -> str:
 
 
 def settings() -> str:
-    """Return the page of settings: those of every experiment, then those of each kind of task."""
+    """Return the page of settings: the settings of every experiment, then the settings of each kind of task."""
     lines = ["# Settings", "", _GENERATED.format("trainer/training/settings.py"), _SETTINGS]
     role = roles(training.TrainingSettings)
     for wanted, heading in _ROLES.items():

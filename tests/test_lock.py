@@ -1,4 +1,4 @@
-"""The lock names no machine or mirror and has one torch for each environment; `scripts/lock --check` checks this offline."""
+"""The lock names no machine or mirror, and has a single build of torch for each environment; `scripts/lock --check` checks this offline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ wheels = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Return a copy of the lock's inputs, for a test to damage."""
+    """Return a copy of the lock's inputs, which a test can damage."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("trainer/environments", "environments"):
         (tmp_path / folder).mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_a_requirement_missing_in_the_lock_is_rejected(copy: Path) -> None:
     spoil(copy / "pyproject.toml", '"rich>=14.2"', '"rich>=14.3"')
     done = run_check(copy)
     assert done.returncode == 1
-    assert "uv.lock is not what pyproject.toml asks for" in done.stderr
+    assert "uv.lock does not match pyproject.toml" in done.stderr
 
 
 def test_a_lock_that_is_not_toml_is_one_line(copy: Path) -> None:
@@ -178,13 +178,13 @@ def committed() -> str:
 
 def test_torchvision_of_the_default_index_is_rejected_beside_torchs_cpu_build(committed: str) -> None:
     (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION))
-    assert problem.startswith("uv.lock: environment cpu: found torchvision 0.28.0 of the default index, expected the")
+    assert problem.startswith("uv.lock: environment cpu: found torchvision 0.28.0 from the default index, expected the")
     assert 'add: torchvision = [{ index = "pytorch-cpu", extra = "cpu" }]; in exclude-newer-package, add: t' in problem
 
 
 def test_a_cpu_build_is_rejected_beside_torchs_cuda_build(committed: str) -> None:
     (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION, index=lock.torch_index()[1]))
-    assert problem.startswith("uv.lock: environment cuda: found torchvision 0.28.0 of index pytorch-cpu, expected the")
+    assert problem.startswith("uv.lock: environment cuda: found torchvision 0.28.0 from index pytorch-cpu, expected the")
     assert 'limit the line of torchvision to the extra that has torch\'s CPU build: extra = "cpu"' in problem
 
 

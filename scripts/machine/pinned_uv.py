@@ -1,6 +1,6 @@
-"""Runs the uv that `uv.lock` pins, on the indexes that pip is configured to use.
+"""Runs the uv that `uv.lock` pins, with the indexes that pip is configured to use.
 
-It fetches uv by hash, and translates the settings of pip to those of uv.
+It fetches uv by hash if PATH does not have that version, and translates the settings of pip to those of uv.
 Standard library only: it runs before anything is installed.
 """
 
@@ -40,11 +40,11 @@ def require_no_colon() -> None:
     """Raise `NoUvError` if the path has a colon: Python cannot create an environment there."""
     if os.pathsep in str(ROOT):
         message = f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {ROOT}"
-        raise NoUvError(f"{message}; move the checkout to a path without one")
+        raise NoUvError(f"{message}; move the checkout to a path without a colon")
 
 
 def pinned() -> tuple[str, list[str]]:
-    """Return the version of uv in the lock, and the hashes of its wheels."""
+    """Return the version of uv in the lock, and the hashes of its wheels. Raise `NoUvError` if the lock does not have them."""
     try:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         package = next(entry for entry in lock["package"] if entry["name"] == "uv")
@@ -54,7 +54,7 @@ def pinned() -> tuple[str, list[str]]:
 
 
 def uv(version: str, hashes: list[str]) -> Path:
-    """Return a uv of exactly this version: from PATH, from an earlier call, or fetched now."""
+    """Return a uv of exactly this version: from PATH, from an earlier call, or fetched now. Raise `NoUvError` if there is no such uv."""
     require_no_colon()
     for found in (shutil.which("uv"), own(version)):
         if found and is_version(found, version):
@@ -79,7 +79,7 @@ def output_of(*command: str | Path) -> str:
 
 
 def fetch_uv(version: str, hashes: list[str]) -> Path:
-    """Create an environment that contains only uv; it gets its final name when it is complete."""
+    """Create an environment that contains only uv, and return the path of uv; the environment gets its final name when it is complete."""
     home = HOME / f"uv-{version}"
     partial = HOME / f"uv-{version}.{os.getpid()}"
     print(f"uv: fetching uv {version} into {home.relative_to(ROOT)}", file=sys.stderr)
@@ -94,7 +94,7 @@ def fetch_uv(version: str, hashes: list[str]) -> Path:
 
 
 def create_environment(home: Path, requirement: str) -> None:
-    """Create an environment at `home` and install the requirement with pip, by hash."""
+    """Create an environment at `home` and install the requirement with pip, by hash. Raise `NoUvError` if that fails."""
     if importlib.util.find_spec("ensurepip") is None:
         raise NoUvError(
             f"{sys.executable} cannot create an environment without the module venv: "
