@@ -4,9 +4,8 @@ The benchmark times whole processes, with caches and targets emptied before each
 which is s5cmd if present. The peers are installed from `benchmarks/peers.txt`, by hash, into a temporary environment. Prints Markdown.
 `data.py 1 --tiny` runs all cases with little data, as a smoke test.
 
-Limits of the comparison: s5cmd verifies nothing, so that two cases add `sha256sum`, and writes a tree of files; DVC writes a tree too.
-Reprise is therefore measured twice: with packs that training reads (verified), and with a tree of files (`--folder`). `sync` runs between
-cases to exclude disk writes.
+Limits of the comparison: s5cmd verifies nothing, so two cases add `sha256sum`. s5cmd and DVC write a tree of files, so Reprise is measured
+both with the verified packs that training reads and with a tree of files (`--folder`). `sync` runs between cases to exclude disk writes.
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ class Bench:
         print(f"\n{ready.name}: {'; '.join(ratios)}.", flush=True)
 
     def hashed(self, cp: Case, name: str) -> list[Case]:
-        """Return s5cmd followed by sha256sum: by two processes, and of large files also as a user types it, with a list of digests."""
+        """Return cases of s5cmd followed by sha256sum in two processes and, for large files, by sha256sum with a list of digests."""
         copied = shlex.join(cp.command)
         two = f"{copied} && find tree -type f -print0 | xargs -0 -P 2 -n {2 if name == 'large' else 500} sha256sum"
         cases = [replace(cp, name="s5cmd cp, then sha256sum by 2 processes", command=["sh", "-c", two])]
@@ -150,7 +149,7 @@ class Bench:
         return cases
 
     def warm(self, name: str) -> None:
-        """Time fetching with full caches, and parallel fetches with empty caches."""
+        """Time fetching with a full cache, and parallel fetches with an empty and with a full cache."""
         bare = [sys.executable, "-c", "import pydantic, rfc8785"]
         imports = Case(name="python with the same imports", command=bare)
         table(f"warm start {name}", [imports, self.fetch("reprise, warm", name, cold=False)], rounds=5, cwd=self.home)
@@ -221,11 +220,11 @@ class Bench:
 
 
 def installed(home: Path, wanted: str = "peers.txt", *, sees: Path | None = None) -> Path:
-    """Install peers, by hash, in a separate environment, which also sees the packages of the environment `sees`."""
+    """Install peers, by hash, in a separate environment that also has the packages of the environment `sees`; return its bin folder."""
     uv = str(ROOT / "scripts/machine/uv")
     subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(home / "peers")], check=True)
     python, listed = str(home / "peers/bin/python"), str(ROOT / "benchmarks" / wanted)
-    # the file lists all packages, or `sees` has the rest
+    # no dependencies: the file lists all packages, or `sees` has the rest
     by_hash = ["--no-config", "--no-build", "--no-deps", "--require-hashes"]
     subprocess.run([uv, "-q", "pip", "install", *by_hash, "--python", python, "-r", listed], check=True)
     if sees is not None:
@@ -246,7 +245,7 @@ def manifest(home: Path, files: int) -> None:
 
 
 def digests(peers: Path) -> None:
-    """Compare sha256 with BLAKE3, per second of a processor."""
+    """Print the speed of sha256 and of BLAKE3 on one processor."""
     command = [str(peers / "python"), str(ROOT / "benchmarks/data_digests.py")]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     print("\n### digests, on one processor\n\n| digest | blocks of 64 MiB | files of 7 kB |\n| --- | ---: | ---: |")

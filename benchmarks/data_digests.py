@@ -1,7 +1,7 @@
 """Times sha256 and BLAKE3 on one processor: large blocks, and the contents of small files in memory. Run by `benchmarks/data.py`.
 
-Seconds are those of the processor, the least of several rounds, in which the digests alternate. Prints JSON: the digest's name, with bytes
-per second for blocks of 64 MiB and seconds per file of 7 kB.
+Times are CPU seconds: the minimum of several rounds, in which the digests alternate. Prints JSON: the digest's name, with bytes per second
+for blocks of 64 MiB and seconds per file of 7 kB.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ROUNDS: Final = 5
 
 
 def per_block(digest: Callable[[bytes], Any], block: bytes) -> float:
-    """Return the seconds for a block."""
+    """Return the CPU seconds for a block."""
     start = time.process_time()
     digest(block).digest()
     return time.process_time() - start
 
 
 def per_file(digest: Callable[[bytes], Any], bodies: Sequence[bytes]) -> float:
-    """Return the seconds for each of many small files, whose contents are in memory."""
+    """Return the CPU seconds per file for many small files, whose contents are in memory."""
     start = time.process_time()
     for body in bodies:
         digest(body).digest()

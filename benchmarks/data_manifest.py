@@ -53,7 +53,7 @@ def digest(text: str) -> str:
 
 
 def main(path: str, files: int) -> None:
-    """Print the duration of each step, as JSON."""
+    """Print the duration of each step, the size of the manifest and the peak memory, as JSON."""
     maker = multiprocessing.Process(target=make, args=(path, files))
     maker.start()
     maker.join()

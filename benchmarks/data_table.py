@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One timing."""
+    """The measurements of one run of a case."""
 
     wall: float
     cpu: float

@@ -1,6 +1,6 @@
-"""Measures the cost per step of the levels of determinism, with one process per level that step in turn.
+"""Measures the cost per step of the levels of determinism: each level has a process, and the processes step in turn.
 
-A level sets variables that libraries read when they are loaded, so each level has its own process; only one process steps at a time.
+A level sets variables that libraries read when they are loaded, so each level has its own process. Only one process steps at a time.
 Needs torch: the development environment, or an image.
 """
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 require("torch")
 sys.path.insert(0, str(ROOT))
 
-from pairs import shown  # noqa: E402 - the repository's own, which has to be found first
+from pairs import shown  # noqa: E402 - a Python that has the libraries may have to be found first
 
 from trainer.settings.determinism import Level, variables  # noqa: E402
 
@@ -50,13 +50,13 @@ class Stepper:
         """Run steps and return the seconds per step."""
         asked, answered = self.process.stdin, self.process.stdout
         if asked is None or answered is None:
-            sys.exit("bench: a stepper without pipes")
+            sys.exit("bench: the process of a level has no pipes")
         print(count, file=asked, flush=True)
         return float(answered.readline()) / count
 
 
 def steps(name: str, level: str, threads: int) -> None:
-    """Run as a stepping process: read numbers of steps from stdin, print the seconds that the steps take."""
+    """Run as a stepping process: read numbers of steps from stdin, and print the seconds that these steps take."""
     from nets import NETS, Net
 
     from trainer.training.determinism.switches import apply_level
@@ -75,7 +75,7 @@ def steps(name: str, level: str, threads: int) -> None:
 
 
 def measured(name: str, rounds: int) -> list[str]:
-    """Return the table rows of a net; the order of the cases rotates to avoid order effects."""
+    """Return the table rows of a net; the order of the cases is reversed in every other round, to avoid order effects."""
     steppers = [Stepper(name, *case) for case in CASES]
     times: list[list[float]] = [[] for _ in CASES]
     for number in range(-WARM, rounds):

@@ -1,4 +1,4 @@
-"""Runs a benchmark on the developer's Python, `.venv`, if the Python that started it lacks a library."""
+"""Runs a benchmark with the developer's Python, `.venv`, if the Python that started it lacks a library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOME = Path(__file__).resolve().parent.parent / ".venv"
 
 
 def require(module: str) -> None:
-    """Replace this process by the same program on `.venv`, if `module` is missing here; exit if it is missing there too."""
+    """If `module` is not installed, replace this process with the same program in `.venv`; exit if `.venv` lacks it, too."""
     if find_spec(module) is not None:
         return
     python = HOME / "bin/python"

@@ -76,7 +76,7 @@ def by_lightning(name: str) -> None:
     )
     net = Net(name)
     steps = net.warm + net.timed + 1
-    L.Trainer(max_steps=steps, accelerator="cpu", default_root_dir="/tmp", **quiet).fit(net)  # noqa: S108 - a container's own
+    L.Trainer(max_steps=steps, accelerator="cpu", default_root_dir="/tmp", **quiet).fit(net)  # noqa: S108 - private to the container
 
 
 def by_torch(name: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 bodies: Any = import_module("benchmarks.bodies")
-"""Imported by the path from the checkout, where the imports of a run begin; next to this file the name is `bodies`."""
+"""Imported by its path from the checkout's root, where the imports of a run begin; the other benchmarks import it as `bodies`."""
 
 
 class Settings(ClassificationSettings):

@@ -1,4 +1,4 @@
-"""Measures steps over 1, 2 and 4 processes: Reprise, DistributedDataParallel and FSDP2, in containers, in turn; and the price of shards.
+"""Measures steps over 1, 2 and 4 processes: Reprise, DistributedDataParallel and FSDP2, in containers, in turn; and the cost of shards.
 
 Reprise is measured with whole parameters on every process, and with parameters distributed by FSDP2.
 

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 
 
 def wrapped(kind: str, net: nn.Module, ranks: int) -> nn.Module:
-    """Return the net as a kind of parallel training needs it."""
+    """Return the net, wrapped for a kind of parallel training if there are several processes."""
     if ranks == 1:
         return net
     if kind == "ddp":

@@ -1,11 +1,12 @@
-"""Compare `reprise serve` with LitServe: the same exported program, requests and batch settings. Run by `scripts/bench serving`.
+"""Compares `reprise serve` with LitServe: equal exported programs, requests, responses, batch settings. Run by `scripts/bench serving`.
 
-A separate process sends requests over 1, 8 and 64 connections, on each the next request after the response. The servers alternate in each
-round, and the server that is not measured is stopped by SIGSTOP: an idle LitServe asks its queue all the time. The ratio is the median of
-the rounds' ratios, with the smallest and the largest. `serving.py 1 --tiny` runs all cases for a moment, as a smoke test.
+A separate process sends requests over 1, 8 and 64 connections; a connection sends its next request when it has received the response. The
+servers alternate in each round, and the server that is not measured is stopped by SIGSTOP: an idle LitServe polls its queue. The ratio is
+the median of the rounds' ratios, with its interval (`pairs.py`). `serving.py 1 --tiny` runs all cases for a moment, as a smoke test.
 
-First, one request with all golden samples has to get their golden outputs, bit for bit. Under load each request has one sample. All
-responses are compared with the golden outputs, and the number of equal ones is printed: the last bits may depend on the size of a batch.
+First, the response to one request with all golden samples must equal their golden outputs, bit for bit. Under load each request has one
+sample; all responses are compared with the golden outputs, and the number of equal responses is printed: the last bits may depend on the
+size of a batch.
 
 Limits of the comparison:
 
@@ -80,7 +81,7 @@ class Timings:
 
 
 class Bench:
-    """One run of the benchmark: a package, and the expected predictions."""
+    """One run of the benchmark: a package, and the expected responses."""
 
     def __init__(self, home: Path, peers: Path, *, rounds: int, seconds: float) -> None:
         self.home, self.peers, self.rounds, self.seconds = home, peers, rounds, seconds
@@ -96,7 +97,7 @@ class Bench:
         """Run a server."""
         (port,) = free_ports(1)
         if system == "reprise":
-            limit = SAMPLES if most == 1 else most  # without waiting, each request is its own batch
+            limit = SAMPLES if most == 1 else most  # without waiting, each request is processed alone
             command = [sys.executable, "-P", "-m", "trainer", "serve", str(self.package), "--port", str(port)]
             command += ["--max-batch", str(limit), "--batch-wait", str(wait * 1000)]
         else:
@@ -123,7 +124,7 @@ class Bench:
             sys.exit(f"bench: {server.log.stem} does not return the golden outputs")
 
     def measure(self, server: Server, clients: int, timings: Timings) -> None:
-        """Send requests for some seconds, and keep what they took. Exit if a response differs from the golden output."""
+        """Send requests for some seconds, and store the timings. Exit if a response differs from the golden output by too much."""
         program, requests = str(ROOT / "benchmarks/serving_load.py"), str(self.home / "requests.json")
         words = [sys.executable, program, str(server.port), str(clients), str(self.seconds), requests]
         with server.active():
@@ -138,7 +139,7 @@ class Bench:
             self.compared[self.compare(number, json.loads(body)["predictions"])] += count
 
     def compare(self, number: int, predictions: list[dict[str, Any]]) -> str:
-        """Return whether predictions equal the golden output or are close to it. Exit if they are not."""
+        """Return whether a response is `equal` or `close` to the golden output. Exit if it is neither."""
         (scores,), expected = [[*each["scores"].values()] for each in predictions], self.scores[number]
         if scores == expected:
             return "equal"
@@ -174,11 +175,11 @@ class Server:
         """Return the JSON of the response of `/predict`."""
         headers = {"content-type": "application/json"}
         asked = Request(f"http://127.0.0.1:{self.port}/predict", json.dumps(request).encode(), headers)
-        with urlopen(asked, timeout=30) as response:  # noqa: S310 - a server that this program started
-            return json.load(response)
+        with urlopen(asked, timeout=30) as answer:  # noqa: S310 - the server of this benchmark
+            return json.load(answer)
 
     def wait(self) -> None:
-        """Wait for the first response. Exit if the server ends, or does not respond in time."""
+        """Wait for the first response. Exit if the server ends or does not respond in time."""
         end = time.monotonic() + LONGEST_S
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -194,19 +195,19 @@ class Server:
         return self.log.read_text(errors="replace")[-2000:]
 
     def pause(self) -> None:
-        """Stop all processes of the server."""
+        """Suspend all processes of the server."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Continue all processes of the server for a while."""
+        """Resume all processes of the server for the block."""
         os.killpg(self.process.pid, signal.SIGCONT)
         yield
         self.pause()
 
 
 def picture_net() -> Small:
-    """Return a net that classifies pictures `[1, 16, 16]`, and its golden samples."""
+    """Return a net that classifies pictures `[1, 16, 16]`, with its inputs and its reader."""
     torch.manual_seed(7)
     layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10)]
@@ -247,7 +248,7 @@ def main(rounds: int, seconds: float) -> None:
             print(*bench.rows(setting, most, wait), sep="\n", flush=True)
         equal, close = bench.compared["equal"], bench.compared["close"]
         print(
-            f"\nOf {equal + close:,} responses {equal:,} equal the golden outputs bit for bit, the others within {TOLERANCE:g}."
+            f"\nOf {equal + close:,} responses, {equal:,} are bit-identical to the golden outputs; others differ by at most {TOLERANCE:g}."
         )
 
 

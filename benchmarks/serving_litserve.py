@@ -46,9 +46,9 @@ class Packaged(litserve.LitAPI):  # type: ignore[misc] # it ships no types
 
     def encode_response(self, output):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - LitServe evaluates annotations
         """Return the prediction for each sample."""
-        return {"predictions": [self.prediction(row) for row in output.tolist()]}
+        return {"predictions": [self.answer(row) for row in output.tolist()]}
 
-    def prediction(self, row: list[float]) -> dict[str, Any]:
+    def answer(self, row: list[float]) -> dict[str, Any]:
         """Return the prediction for a sample."""
         best = max(range(len(row)), key=row.__getitem__)
         return {"class": self.classes[best], "scores": dict(zip(self.classes, row, strict=True))}

@@ -1,9 +1,9 @@
-"""A load generator for HTTP: clients with one connection each send the next request after the response.
+"""A load generator for HTTP: clients with one connection each, which send the next request when they have received the response.
 
 serving_load.py PORT CLIENTS SECONDS REQUESTS.json
 
-Prints JSON: the number of requests, the seconds, latencies, and how often each request got which response. Standard library only, and no
-client library: it shares the processors with the server.
+Prints JSON: the number of timed requests, the seconds, latencies, and how often each request got each response. It uses neither a package
+nor a client library, because it shares the processors with the server.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _WARM = 0.5
-"""Seconds at the beginning whose requests do not count."""
+"""Seconds at the beginning in which requests are not timed."""
 
 
 class Load:
-    """The requests of all clients, and the responses."""
+    """The requests of all clients, and the responses to them."""
 
     def __init__(self, requests: list[bytes], clients: int, seconds: float) -> None:
         self.requests, self.waiting = requests, clients
@@ -33,9 +33,9 @@ class Load:
         self.responses: Counter[tuple[int, bytes]] = Counter()
         self.done = asyncio.get_running_loop().create_future()
 
-    def add(self, number: int, response: bytes, began: float) -> None:
-        """Count a response, and note its time unless the request began in the warm-up."""
-        self.responses[number, response] += 1
+    def add(self, number: int, answer: bytes, began: float) -> None:
+        """Count a response, and store its latency if the warm-up has passed."""
+        self.answers[number, answer] += 1
         if began >= self.begin:
             self.took.append(time.perf_counter() - began)
 
@@ -53,7 +53,7 @@ class Client(asyncio.Protocol):
         self.load, self.number, self.buffer, self.began = load, first, b"", 0.0
         self.is_done = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # of a TCP connection
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # the transport of a TCP connection
         """Send the first request."""
         self.transport = transport
         self.send()
@@ -70,7 +70,7 @@ class Client(asyncio.Protocol):
         self.transport.write(self.load.requests[self.number])
 
     def data_received(self, data: bytes) -> None:
-        """Collect a response; send the next request after its end."""
+        """Collect a response; when it is complete, send the next request."""
         self.buffer += data
         head, mark, body = self.buffer.partition(b"\r\n\r\n")
         found = _LENGTH.search(head + b"\r\n") if mark else None
@@ -89,7 +89,7 @@ class Client(asyncio.Protocol):
 
 
 async def measured(port: int, clients: int, seconds: float, requests: list[bytes]) -> dict[str, object]:
-    """Return what the clients measured. Exit if a request gets no response with status 200."""
+    """Return the measurements of the clients. Exit if a request fails."""
     load = Load(requests, clients, seconds)
     loop = asyncio.get_running_loop()
     for number in range(clients):

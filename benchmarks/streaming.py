@@ -1,7 +1,7 @@
 """Compares streaming with MosaicML Streaming and LitData: the same samples, S3 server and cache size. Run by `scripts/bench streaming`.
 
-A process for each measurement reads two shuffled epochs through a loader of torch: a cold one, with an empty cache, from the opening of
-the dataset to the last batch, and a warm one, with the cache that the first left. The cache may hold a quarter of the bytes, or all.
+A process for each measurement reads two shuffled epochs through a loader of torch: a cold epoch with an empty cache, from the opening of
+the dataset to the last batch, and a warm epoch with the cache of the first. The cache may hold a quarter of the bytes, or all bytes.
 The processes of the libraries alternate. `of Reprise` is the ratio of samples per second to Reprise's. Prints Markdown.
 `streaming.py 1 --tiny` runs all cases with little data, as a smoke test.
 
@@ -12,12 +12,12 @@ Limits of the comparison:
 
 - The shuffles differ. Reprise permutes blocks of up to 128 neighbors, and moves each sample by less than a window, here an eighth of the
   samples; its default permutes all samples. MosaicML Streaming shuffles within blocks, here of an eighth of the samples, too: the default,
-  262,144 samples, is more than there are, so that with a limit the shards would be fetched many times. LitData permutes the chunks, and
-  the samples within windows of 256.
+  262,144 samples, is more than the dataset has, so that with a limit the shards would be fetched many times. LitData permutes the chunks,
+  and the samples within windows of 256.
 - Reprise verifies each sample by its sha256 when it is fetched and whenever it is read from the cache; the others verify nothing.
 - A shard or chunk has a sixteenth of the limit (the defaults, 64 MB, do not fit into it), and Reprise has packs of up to 32 MiB.
-- The limits count differently: Reprise the disk's blocks and what else the cache holds, the others the sizes of shards. A library may
-  exceed its limit during an epoch: the size of the cache is measured at the end.
+- The limits count differently: Reprise counts the disk blocks of everything in the cache, the others count the sizes of shards. A library
+  may exceed its limit during an epoch: the size of the cache is measured at the end.
 - MosaicML Streaming and LitData use the torch of this environment, and numpy 2.1, which MosaicML Streaming requires. MosaicML Streaming is
   imported without its `__init__`, which imports torchvision, whose wheel needs torch for CUDA. LitData fetches with obstore, which reads
   http addresses after a private variable is changed.
@@ -72,7 +72,7 @@ class Timings:
     moved: list[tuple[int, int]] = field(default_factory=list)
     """Bytes over the loopback device, of the cold and the warm pass."""
     cached: int = 0
-    """The most bytes of a cache on the disk after the last pass."""
+    """The largest size of a cache on the disk after the last pass, in bytes."""
 
 
 class Bench:
@@ -96,7 +96,7 @@ class Bench:
         }
 
     def run(self, verb: str, job: dict[str, Any]) -> str:
-        """Run a process and return what it printed; exit if it fails."""
+        """Run a process and return its output. Exit if it fails or takes too long."""
         python = sys.executable if job["system"] == "reprise" else str(self.peers / "python")
         command = [python, str(ROOT / "benchmarks/streaming_client.py"), verb, json.dumps(job)]
         try:
@@ -115,7 +115,7 @@ class Bench:
             self.run("write", self.job(system, folder=str(self.samples)))
 
     def read(self, system: str, timings: Timings, **more: Any) -> None:
-        """Read two epochs, and keep what they took."""
+        """Read two epochs, check them, and store the timings."""
         cache = self.home / "cache"
         cache.mkdir()
         os.sync()

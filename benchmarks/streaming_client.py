@@ -39,7 +39,7 @@ Batch = tuple["Tensor", "Tensor"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a process writes or reads."""
+    """The inputs of a process."""
 
     system: str
     folder: str
@@ -67,7 +67,7 @@ class Pass:
     received: int = 0
     """Bytes over the loopback device."""
     cached: int = 0
-    """Bytes of the cache on the disk, of the last pass only: nothing is to be fetched ahead between passes meanwhile."""
+    """Bytes of the cache on the disk; after the last pass only, because files are fetched ahead while the cache is measured."""
     samples: int = 0
     bytes: int = 0
     heads: int = 0
@@ -184,7 +184,7 @@ class Mosaic:
         )
         self.loader = self.base.StreamingDataLoader(dataset, collate_fn=from_dicts, **loader_options(self.job))
 
-    def batches(self, epoch: int) -> Iterator[Batch]:  # noqa: ARG002 - the dataset counts
+    def batches(self, epoch: int) -> Iterator[Batch]:  # noqa: ARG002 - the dataset counts the epochs
         """Yield the batches of the next epoch."""
         yield from self.loader
 
@@ -198,8 +198,8 @@ class LitData:
     def __init__(self, job: Job) -> None:
         self.job, self.litdata = job, importlib.import_module("litdata")
         self.streaming = importlib.import_module("litdata.streaming")
-        options = importlib.import_module("litdata.streaming.downloader")._OBSTORE_CLIENT_OPTIONS  # noqa: SLF001 - no public way
-        options["allow_http"] = True  # it fetches chunks from https addresses only
+        options = importlib.import_module("litdata.streaming.downloader")._OBSTORE_CLIENT_OPTIONS  # noqa: SLF001 - LitData has no public option for it
+        options["allow_http"] = True  # by default, only https addresses are allowed
 
     def write(self) -> None:
         """Write chunks, and upload them."""
@@ -223,7 +223,7 @@ class LitData:
         )
         self.loader = self.litdata.StreamingDataLoader(dataset, collate_fn=padded, **loader_options(self.job))
 
-    def batches(self, epoch: int) -> Iterator[Batch]:  # noqa: ARG002 - the loader counts
+    def batches(self, epoch: int) -> Iterator[Batch]:  # noqa: ARG002 - the loader counts the epochs
         """Yield the batches of the next epoch."""
         yield from self.loader
 
@@ -286,14 +286,14 @@ def disk_usage(folder: Path) -> int:
 
 
 def read(job: Job) -> list[Pass]:
-    """Read a cold and a warm epoch; then, if requested, one whose bytes are all checked."""
+    """Read a cold and a warm epoch; then, if requested, an epoch of which every byte is checked."""
     system = SYSTEMS[job.system](job)
     found = []
     for epoch in range(3 if job.is_checked else 2):
         one, moved, start = Pass(), received(), time.perf_counter()
         if epoch == 0:
             system.open()
-        count(one, system.batches(epoch), is_checked=epoch == 2)  # noqa: PLR2004 - the third one
+        count(one, system.batches(epoch), is_checked=epoch == 2)  # noqa: PLR2004 - the third pass
         one.seconds, one.received = time.perf_counter() - start, received() - moved
         found.append(one)
     found[-1].cached = disk_usage(Path(job.folder))

@@ -23,7 +23,7 @@ require("torch")
 sys.path.insert(0, str(ROOT))
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as in a run: threads that wait sleep
 
-import lightning as L  # noqa: E402 - a Python that has them may have to be found first
+import lightning as L  # noqa: E402 - a Python that has the libraries may have to be found first
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
 from nets import NETS, Net, described  # noqa: E402
