@@ -1,4 +1,4 @@
-"""Runs checks in the tests' process, on synthetic datasets."""
+"""Runs the checks of `reprise check` in the tests' process, on synthetic datasets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS: Final = 30
 
 @contextmanager
 def restored_threads() -> Iterator[None]:
-    """Restore the number of threads afterwards."""
+    """Restore torch's number of threads after the block."""
     before = torch.get_num_threads()
     try:
         yield

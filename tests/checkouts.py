@@ -54,7 +54,7 @@ LOCK: Final = PROJECT + "".join(
         ),
     ]
 )
-"""Return a lock in which each environment has its own package, and all share another package."""
+"""A lock in which each environment has its own package, and all share another package."""
 
 
 def write_checkout(folder: Path) -> Path:

@@ -31,7 +31,7 @@ settings.load_profile("no-deadline")
 
 HAS_TORCH: Final = importlib.util.find_spec("torch") is not None
 
-# Their modules import torch when they are collected.
+# The modules in these folders import torch when they are collected.
 collect_ignore_glob: Final = [] if HAS_TORCH else ["training/*", "experiments/*", "models/serving/*"]
 
 
@@ -51,11 +51,11 @@ def mentions_mark(mark: str, path: Path) -> bool:
     return f"pytest.mark.{mark}" in path.read_text()
 
 
-class ByFile(LoadFileScheduling):  # type: ignore[misc] # it has no types
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     """Gives all tests of a file to one worker of `-n 2 --dist loadfile`, and all files that use the engine to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """Return the group of tests that the test is distributed with."""
+        """Return the name of the group with which the test is distributed."""
         file: str = super()._split_scope(nodeid)
         return "engine" if mentions_mark("engine", self.config.rootpath / file) else file
 
@@ -82,7 +82,7 @@ def _own_signals() -> Iterator[None]:
 
 @functools.cache
 def has_engine() -> bool:
-    """Return whether a Docker engine answers."""
+    """Return whether a Docker engine responds."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
@@ -100,9 +100,9 @@ def is_host() -> bool:
 
 NEEDS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
     "engine": (has_engine, "needs a Docker engine: scripts/machine/engine ensure"),
-    "s3": (has_weed, "needs weed, of the lock's extra `store`: Linux on x86_64, Python 3.11"),
+    "s3": (has_weed, "needs weed, from the lock's extra `store`: Linux on x86_64, Python 3.11"),
     "host": (is_host, "asserts what a command prints on a host"),
-    "torch": (lambda: HAS_TORCH, "needs torch, of the lock's extra `cpu`: Linux on x86_64, Python 3.11"),
+    "torch": (lambda: HAS_TORCH, "needs torch, from the lock's extra `cpu`: Linux on x86_64, Python 3.11"),
 }
 
 

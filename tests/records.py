@@ -1,6 +1,6 @@
-"""The record of a small run, for tests, made in memory; any part of it other than usual.
+"""Records of a small run, created in memory; a test can replace any part.
 
-`tests/runs/runs.py` has whole runs, in folders, as the real actions make them.
+`tests/runs/runs.py` has whole runs in folders, created by the code of the package.
 """
 
 from __future__ import annotations

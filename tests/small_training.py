@@ -72,7 +72,7 @@ class Small:
     splits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SPLITS))
     messages: list[str] = field(default_factory=list)
     record: Any = None
-    """Whether the run has a record: the first rank has one, and inspects the data."""
+    """Whether the run has a record: a process with the record inspects the data."""
     initial: Any = None
     """The file of the initial weights."""
 
@@ -107,7 +107,7 @@ class Small:
         )
 
     def train(self, patch: pytest.MonkeyPatch, *words: str) -> Trained:
-        """Train it and keep the messages in `messages`."""
+        """Train the experiment, and add the printed lines to `messages`."""
         for name, value in variables(Level.OFF, threads=1).items():
             patch.setenv(name, value)
         experiment = self.loaded()

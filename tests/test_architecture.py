@@ -110,7 +110,7 @@ def test_a_subject_imports_only_subjects_above_it_in_the_table() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_external_libraries_are_imported_in_one_module(module: str) -> None:
-    """Libraries with side effects are imported in one module each, and torch only by `training` and `models`."""
+    """Each library with side effects is imported only in the listed modules, and torch only in `training`, `models` and `experiments`."""
     path = MODULES[module]
     tops = {name.split(".")[0] for name in imported(path, nested=False) | imported(path, nested=True)}
     strangers = {name for name, homes in ONE_HOME.items() if name in tops and module not in homes}
@@ -166,26 +166,28 @@ def test_folders_named_like_libraries_hold_no_python() -> None:
 UNBOUNDED = {
     "trainer.base.document": "the loader",
     "trainer.data.manifest_lines": "a manifest's first line, of a length that its digest fixes",
-    "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
+    "trainer.comparison.trace": "the lines of a trace, a hundred thousand of them; the loader formats an error",
     "trainer.sites.place_source": "a document that its digest verified, in a pod without the package",
     "trainer.data.tokenizer_file": "a tokenizer of at most 256 MiB, larger than a document may be",
-    "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
-    "trainer.settings.ledger": "what this process and its children noted",
+    "trainer.reporting.curves": "lines of numbers: a line that cannot be parsed is omitted",
+    "trainer.settings.ledger": "notes of this process and of its child processes",
     "trainer.training.scripts.watched.sitecustomize": "runs in a script's process, without the package",
     "trainer.settings.texts": "a word of the command line",
     "trainer.comparison.noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.environments.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.environments.import_test": "runs in an image's build, without the package",
-    "trainer.models.predictions_file": "predictions that the same command wrote, a line for each",
-    "trainer.models.parity": "what this process wrote, and responses of its own server",
+    "trainer.models.predictions_file": "predictions that the same command wrote, one per line",
+    "trainer.models.parity": "documents that this process wrote, and the responses of its own server",
     "trainer.models.program_file": "a program, which may be larger than a document",
-    "trainer.training.checks.saved_weights": "what the same process wrote a moment before",
+    "trainer.training.checks.saved_weights": "a document that the same process wrote",
     **dict.fromkeys(
         ["trainer.cli.trainings", "trainer.cli.baseline", "trainer.cli.sweep.create"],
-        "what a process of ours prints",
+        "the output of a process that Reprise started",
     ),
-    **dict.fromkeys(["trainer.cli.bench", "trainer.cli.data.inspect"], "what the starting process asks"),
+    **dict.fromkeys(
+        ["trainer.cli.bench", "trainer.cli.data.inspect"], "the request of the process that started this one"
+    ),
 }
 """Modules that parse JSON or TOML without the loader, each with its reason."""
 
@@ -227,7 +229,7 @@ def test_each_file_of_a_walk_exists_and_no_walk_is_longer_than_twelve() -> None:
 
 
 def test_commands_are_imported_on_a_machine_without_the_libraries_of_an_image() -> None:
-    """The host has no numpy, torch, Pillow and pyarrow; `reprise data push` runs there."""
+    """The host has no numpy, torch, Pillow or pyarrow; `reprise data push` runs there."""
     names = [f"trainer.cli.{each.name}" for each in pkgutil.iter_modules([str(PACKAGE / "cli")])]
     code = (
         "import importlib, sys\n"

@@ -1,4 +1,4 @@
-"""K01: documents of stored formats in the form of their first version: they are always read, and written again byte for byte."""
+"""K01: documents in the first version of each stored format can always be read, and are written again byte for byte."""
 
 from __future__ import annotations
 

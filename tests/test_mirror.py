@@ -40,7 +40,7 @@ class Mirror(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def requirements() -> str:
-    """Return the lines of the lock for a few small packages, as docs/how-to/mirror.md writes them."""
+    """Return the lines of the lock for a few small packages, in the form that docs/how-to/mirror.md uses."""
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *PART]
     return subprocess.run(
         [ROOT / "scripts" / "machine" / "uv", *export], capture_output=True, text=True, check=True
@@ -49,7 +49,7 @@ def requirements() -> str:
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of these wheels, filled as docs/how-to/mirror.md says."""
+    """Return a folder with the wheels of the small packages, filled as docs/how-to/mirror.md describes."""
     folder = tmp_path_factory.mktemp("wheelhouse")
     subprocess.run([ROOT / "scripts" / "machine" / "wheelhouse", folder, *PART], check=True, capture_output=True)
     return folder
@@ -57,7 +57,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mirror(wheelhouse: Path, tmp_path: Path) -> Iterator[str]:
-    """Yield a package index on the loopback device that has only these wheels."""
+    """Yield the address of a package index on the loopback device that has only the wheels of the small packages."""
     for name in SMALL:
         (wheel,) = wheelhouse.glob(f"{name.replace('-', '_')}-*.whl")
         page = tmp_path / "mirror" / "simple" / name / "index.html"

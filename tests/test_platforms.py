@@ -1,4 +1,4 @@
-"""Where the lock can be installed: the host's part and the developer's tools on every platform, the images' part on one."""
+"""Where the lock can be installed: the host's part and the developer's tools on every platform, the images' part only on Linux x86_64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYSTEMS: Final = (
 
 
 def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -> str:
-    """Return what uv would install of this part of the lock on another system and Python."""
+    """Return what uv would install of a part of the lock on another system and Python."""
     uv, expected = str(ROOT / "scripts" / "machine" / "uv"), str(home / "requirements.txt")
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *part]
     subprocess.run([uv, *export, "--output-file", expected], cwd=ROOT, check=True)

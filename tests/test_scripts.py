@@ -1,4 +1,4 @@
-"""The developer's scripts: their answers, and that they change nothing if there is nothing to change."""
+"""The developer's scripts: their output, and that they change nothing if there is nothing to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = ROOT / "scripts"
-SHELL: Final = sorted(  # Python adds a folder there
+SHELL: Final = sorted(  # Python adds __pycache__ to the folder
     path
     for path in SCRIPTS.rglob("*")
     if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
@@ -142,7 +142,7 @@ def test_a_base_without_a_digest_is_rejected() -> None:
     assert "sha256" in result.stderr
 
 
-FAKES: Final = {  # a machine whose dockerd ends with ${END} at the first ${TIMES} starts, and then answers
+FAKES: Final = {  # a machine whose dockerd ends with ${END} at the first ${TIMES} starts, and then responds
     "id": "echo 0",
     "systemctl": "exit 1",
     "docker": '[ "$1" != version ] || { [ -e "$0.up" ] && echo 26.1.5; }',
@@ -154,7 +154,7 @@ FAKES: Final = {  # a machine whose dockerd ends with ${END} at the first ${TIME
 
 @pytest.fixture
 def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Variables with which `scripts/machine/engine` finds a fake machine; tests set TIMES and END. Started processes are stopped."""
+    """Yield variables with which `scripts/machine/engine` finds a fake machine, and stop its dockerd; tests also set TIMES and END."""
     for name, body in FAKES.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)

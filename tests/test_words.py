@@ -165,7 +165,7 @@ def test_truncated_json_is_reported_as_damaged() -> None:
 
 
 def test_an_error_can_be_pickled_between_processes() -> None:
-    again = pickle.loads(pickle.dumps(StoreDeniedError("refused", hint="log in")))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(StoreDeniedError("refused", hint="log in")))  # noqa: S301 - bytes that this line pickled
     assert (type(again), again.message, again.hint, again.code) == (
         StoreDeniedError,
         "refused",

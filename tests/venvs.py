@@ -1,4 +1,4 @@
-"""Virtual environments with packages by hash, for programs that are in no environment of Reprise."""
+"""Virtual environments with packages installed by hash, for programs that no environment of Reprise has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UV: Final = Path(__file__).parents[1] / "scripts/machine/uv"
 
 
 def make_venv(folder: Path, *words: str) -> Path:
-    """Make a virtual environment with the packages that these words name; return its folder of packages."""
+    """Create a virtual environment with the packages that `words`, arguments of pip, name; return its folder of packages."""
     subprocess.run([str(_UV), "-q", "venv", "--python", sys.executable, str(folder)], check=True)
     if words:
         python = str(folder / "bin/python")
@@ -22,7 +22,7 @@ def make_venv(folder: Path, *words: str) -> Path:
 
 
 def make_client(folder: Path, requirements: Path) -> str:
-    """Make an environment `server` of requirements, and `client`: the packages of this process, and after them those of the server.
+    """Create an environment `server` with the requirements, and `client` with the packages of this process and then those of `server`.
 
     Return the Python of `client`.
     """

@@ -1,4 +1,4 @@
-"""A checkout with a small dataset in a store, and the real command."""
+"""A checkout with a small dataset in a store, in which tests run the real command."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Checkout:
         return {**kept, **mine, "PYTHONPATH": str(self.root)}
 
     def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
-        """Start a training of the experiment on a host with a given name, with further variables."""
+        """Start a training of `dots.py`, unless `argv` names another program, with `host` as the host's name and further variables."""
         experiment = () if {"--exp", "--script"} & {*argv} else ("--exp", "dots.py")
         command = [self.python, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
@@ -75,7 +75,7 @@ class Checkout:
         )
 
     def train(self, *argv: str, **environ: str) -> tuple[int, str, str]:
-        """Train to the end; return the exit code and the output."""
+        """Train to the end; return the exit code, stdout and stderr."""
         process = self.start(*argv, **environ)
         out, err = process.communicate(timeout=600)
         return process.returncode, out, err
@@ -93,7 +93,7 @@ class Checkout:
         )
 
     def last(self) -> tuple[Path, Record]:
-        """Return the newest attempt's folder and its record."""
+        """Return the folder of the newest first attempt, and its record."""
         folder = max((self.root / "runs").glob("[0-9]*/attempts/1"), key=lambda path: path.stat().st_mtime_ns)
         return folder, load_record(folder / "record.json")
 

@@ -1,7 +1,7 @@
-"""A process for the campaigns: trains a small net with the package's `train`, is killed where a line of standard input says, and resumes.
+"""A process for the campaigns: trains a small net with the package's `train`; each line of standard input describes an attempt.
 
 A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "skip": .., "settings": [..words..]}. A forked child handles each line, so that torch
-is loaded once; the answer is a line of JSON with the child's exit code.
+is loaded once. The response is a line of JSON with the child's exit code.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Net(Classifier):
 
 
 def prepare(place: Path) -> Dataset:
-    """Write the experiment and 80 images of 4x4 dots."""
+    """Write the experiment and 80 images of 4x4 dots; return the declaration of the dataset."""
     (place / "data").mkdir(exist_ok=True)
     (place / "dots.py").write_text(EXPERIMENT)
     random = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def prepare(place: Path) -> Dataset:
 
 
 def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
-    """Make the next attempt of a run from its last good checkpoint; report the kill points that it passed."""
+    """Train the next attempt of a run from its last good checkpoint; write its metrics and the kill points that it passed."""
     run = Path(order["run"])
     points = start_counting(order["kill"], Skip(**order["skip"]))
     into = run / ATTEMPTS / str(len(attempts(run)) + 1)
@@ -144,19 +144,19 @@ def run_attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
 
 
 def run_child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
-    """Run in the child; exit with a code for the result."""
+    """Run an attempt in the child process; return the exit code."""
     try:
         run_attempt(place, dataset, order)
     except StoppedError as fault:
         return fault.code
-    except BaseException:  # noqa: BLE001 - a child that continued as its parent would answer twice
+    except BaseException:  # noqa: BLE001 - the exit code reports the error, without the parent's cleanup
         traceback.print_exc()
         return 1
     return 0
 
 
 def main(place: Path) -> None:
-    """Answer each line of standard input."""
+    """Run an attempt in a child process for each line of standard input, and print its exit code."""
     dataset = prepare(place)
     for line in sys.stdin:
         order = json.loads(line)

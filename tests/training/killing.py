@@ -21,7 +21,7 @@ CHECKPOINT_WRITERS: Final = (
 )
 """Files in which each call of a built-in function is a kill point: before a file is opened, written, synced, renamed, removed."""
 FILE_FUNCTIONS: Final = ("trainer/base/safe_folder.py", "trainer/base/no_follow.py")
-"""Files that these call: a change of the disk there is a kill point. Logs are written at times of the clock and do not count."""
+"""Files whose functions the writers call: each change of the disk is a kill point. Logs do not count: the clock determines their writes."""
 CHANGES: Final = {"mkdir", "rename", "link", "unlink", "fsync", "fchmod"}
 """Calls that change the disk. Opening does not count: most opened folders are only entered, and a write follows an opened file."""
 TENSOR_WRITER: Final = "trainer/training/resuming/checkpoint_file.py"

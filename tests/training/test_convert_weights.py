@@ -1,4 +1,4 @@
-"""Pickled checkpoints as safetensors files: tensors only, and no code of the file runs."""
+"""Pickled checkpoints as safetensors files: only tensors are converted, and no code in the file is run."""
 
 from __future__ import annotations
 

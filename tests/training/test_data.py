@@ -1,4 +1,4 @@
-"""The data of a run: the order of samples, for any number of workers and any way of starting them."""
+"""The data of a run: the order of samples is the same with any number of workers, forked or spawned."""
 
 from __future__ import annotations
 
@@ -176,12 +176,12 @@ def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(
 
 
 class ShiftSettings(RunSettings):
-    """Settings that only the reader's own function takes."""
+    """Settings with a setting that only the function of a reader takes."""
 
     seed: int = 0
-    """Ours."""
+    """A setting of the package."""
     shift: int = 0
-    """How far."""
+    """A setting that only the reader uses."""
 
 
 @configured

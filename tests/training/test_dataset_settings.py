@@ -1,4 +1,4 @@
-"""Settings from a dataset's declaration: their values, what remains for the user, and what cannot fit."""
+"""Settings from a dataset's declaration: their values, the notes for the user, and datasets that do not fit."""
 
 from __future__ import annotations
 

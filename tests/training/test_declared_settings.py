@@ -1,4 +1,4 @@
-"""Settings from an experiment's text: which are certain, and when there are none."""
+"""Settings from an experiment's text: which types and values are certain, and which texts have no sketch."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_class_that_is_not_a_settings_class_has_no_sketch(text: str) -> None:
         ("dropout: float = 0.1", None),
         ("classes = 2", None),
         ("_hidden = 2", None),
-        ("width = wide()", None),  # it may be a property: only a run shows its value
+        ("width = wide()", None),  # it may be a property: the value is known only in a run
     ],
 )
 def test_a_setting_without_a_type_is_found_if_certain(body: str, found: str | None) -> None:

@@ -98,7 +98,7 @@ def test_an_import_error_has_a_hint_with_the_import_root(
 
 
 def test_a_file_outside_a_package_imports_its_neighbors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build the net as a script does."""
+    """A module next to the experiment is found, as next to a script."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "neighbor_of_mine.py").write_text("VALUE = 3")
     (tmp_path / "mine.py").write_text("from neighbor_of_mine import VALUE\nassert VALUE == 3\n")
@@ -116,7 +116,7 @@ def test_a_failure_of_the_experiment_shows_only_its_lines(tmp_path: Path) -> Non
     file = tmp_path / "mine.py"
     file.write_text("def forward(x):\n    return x.nothing\n")
     space: dict[str, object] = {}
-    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - the page's code
+    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - code that this test wrote
     with pytest.raises(AttributeError) as caught:
         space["forward"](1)  # type: ignore[operator]
     result = own_failure(caught.value, file=file)

@@ -33,7 +33,7 @@ def first(checkout: Checkout) -> Record:
 
 @pytest.fixture(scope="module")
 def chain(checkout: Checkout, first: Record) -> tuple[Record, Record, Record]:
-    """Three runs, each from the weights of the one before it."""
+    """Three runs; the second and the third begin with the weights of the run before."""
     _, second = trained(checkout, *WORDS, "--init-from", first.run[:-1], "--seed", "1")
     _, third = trained(checkout, *WORDS, "--init-from", "latest", "--seed", "2")
     return first, second, third

@@ -1,4 +1,4 @@
-"""The blocks of docs/how-to/fine-tune.md, typed on this machine's Python."""
+"""The commands of docs/how-to/fine-tune.md, run with this machine's Python."""
 
 from __future__ import annotations
 

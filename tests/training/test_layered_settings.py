@@ -21,7 +21,7 @@ __all__ = ["theirs"]
 
 @pytest.fixture(scope="module")
 def layered(checkout: Checkout) -> tuple[str, ...]:
-    """The options of two settings files: one by path, one a group."""
+    """Write two settings files, and return the options that name them: a path, and a file of a group."""
     (checkout.root / "settings/models").mkdir(parents=True)
     (checkout.root / "base.toml").write_text('learning-rate = 0.5\nseed = 3\nmonitor = "val_loss"\n')
     (checkout.root / "settings/models/slow.toml").write_text("learning_rate = 0.02\n")

@@ -1,4 +1,4 @@
-"""An experiment with its own reader, as docs/how-to/datasets.md shows it."""
+"""The experiment with its own reader in docs/how-to/datasets.md."""
 
 from __future__ import annotations
 

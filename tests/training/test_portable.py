@@ -1,4 +1,4 @@
-"""Level `portable`: the same bits on other x86-64 CPUs, compared with one committed value; also when killed on one and resumed on another.
+"""Level `portable`: results on other x86-64 CPUs equal a committed result bit for bit, also if a run is killed and resumed on another CPU.
 
 The other CPUs are emulated by qemu-user, which is slow and uses no instruction set extension of this machine.
 """
@@ -33,7 +33,7 @@ EMULATOR: Final = "qemu-x86_64-static"
 UNTIL_S: Final = 300
 
 STARTER: Final = "import runpy, sys; sys.executable = sys.argv.pop(1); runpy.run_module('trainer', run_name='__main__', alter_sys=True)"
-"""The launcher needs no emulation; the training process is started by the given program."""
+"""Runs the launcher without emulation; its first argument is the program that runs the training process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def result(attempt: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the path of qemu-user: on the PATH, or Debian's package, unpacked and not installed."""
+    """Return the path of qemu-user, from the PATH or from Debian's package, which is unpacked but not installed."""
     if found := shutil.which(EMULATOR) or shutil.which("qemu-x86_64"):
         return found
     if shutil.which("apt-get") is None:
@@ -106,7 +106,7 @@ def committed_result() -> dict[str, str]:
 
 
 def test_the_bits_match_the_committed_file(this_machine: Machine, committed_result: dict[str, str]) -> None:
-    """After a change of torch, of the trace or of the metrics, inspect the change and commit what this prints."""
+    """After a change of torch, of the trace or of the metrics, inspect the change, and commit the result that this test prints."""
     this_machine.run("--exp", "dots.py", *WORDS)
     assert result(newest_run(this_machine.checkout) / "attempts/1") == committed_result
 

@@ -1,7 +1,7 @@
 """Resuming after a kill at any moment: the result is bit-identical to an uninterrupted run.
 
-A place is the beginning, the forward and the end of each batch, each batch of a validation and of the test, each end of an epoch, and each
-call of the system by which a checkpoint is written or an attempt is laid out.
+Kill points are the beginning, the forward pass and the end of each batch, each batch of a validation and of the test, each end of an epoch,
+and each system call that writes a checkpoint or creates an attempt.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl", "metrics.json")
-"""Return weights and optimizer state by tensor, logged values, trace and outcome."""
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - another file system than that of temporary files, so that a rename copies nothing
+"""The files that are compared: weights and optimizer state by tensor, logged values, trace and outcome."""
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a file system without temporary files: a rename from one would fail
 KILLED: Final = -9
 ALL, NONE = Skip(reported=0, number=0), Skip(reported=-1, number=0)
-"""A run in which every kill point is counted and none kills."""
+"""Runs in which calls are watched from the beginning, or never."""
 
 
 class Runs:

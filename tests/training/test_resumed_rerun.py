@@ -1,4 +1,4 @@
-"""A rerun that is stopped and begins again with the same words, as in a job on a cluster."""
+"""A rerun that is stopped and started again with the same command, as in a job on a cluster."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def finished_run(checkout: Checkout) -> tuple[str, str, Path, Record]:
 
 def test_the_first_line_names_environment_image_and_device(finished_run: tuple[str, str, Path, Record]) -> None:
     first = finished_run[1].splitlines()[0]
-    if IMAGE_FILE.exists():  # in the dev container
+    if IMAGE_FILE.exists():  # in the development container
         assert first.startswith("environment cpu, image ")
     else:
         assert first.startswith("no environment (this machine's Python), image unknown, device cpu")

@@ -1,4 +1,4 @@
-"""A run that publishes its checkpoints is continued on another machine, from the store alone, to identical bits."""
+"""A run that publishes its checkpoints is resumed on another machine from the store alone; the result is bit-identical."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def halting(checkout: Checkout) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(checkout: Checkout, halting: None) -> Path:
-    """Train without an interruption and without publications during the run; return the attempt's folder."""
+    """Train without interruption and without publishing during the run; return the attempt's folder."""
     assert halting is None
     code, _, err = checkout.train(*WORDS)
     assert code == 0, err

@@ -170,7 +170,7 @@ runpy.run_module("trainer", run_name="__main__")
 def test_a_resume_whose_launcher_saw_an_attempt_open_is_rejected_when_that_attempt_is_complete(
     checkout: Checkout,
 ) -> None:
-    """The launcher found attempt 2 without a record, which counts as from another user or machine; its own process started late."""
+    """The launcher found attempt 2 without a record, which may be another user's or machine's; its own training process started late."""
     run = interrupt_training(checkout, signal.SIGTERM, "--no-publish")
     (run / "attempts/2").mkdir()
     command = [sys.executable, "-c", UNTIL_THE_PROCESS, "train", "--resume", run.name]

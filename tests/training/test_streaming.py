@@ -1,4 +1,4 @@
-"""A dataset four times the cache's limit: every run is bit-identical to one with all files on the disk, and the cache keeps its bound."""
+"""A dataset four times the cache's limit: each run equals a run with all files on the disk, and the cache stays within the limit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def picture(random: np.random.Generator, side: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Copy the package, publish pictures of 32 MB and small ones of 13 MB, write an experiment."""
+    """Copy the package, publish 32 MB of pictures and 13 MB of small pictures, and write an experiment."""
     place = tmp_path_factory.mktemp("noise")
     root, store = place / "checkout", place / "store"
     shutil.copytree(ROOT / "trainer", root / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
@@ -87,7 +87,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 def train(noise: Checkout, *words: str, **environ: str) -> str:
-    """Train to the end, and return what was printed."""
+    """Train to the end, and return stderr."""
     process = noise.start(*WORDS, *words, **environ)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
@@ -113,7 +113,7 @@ def by_windows(noise: Checkout) -> Path:
 
 
 def train_streamed(noise: Checkout, *words: str) -> tuple[Path, str]:
-    """Train with the limit, and require that the cache keeps it."""
+    """Train with the limit, and require that the cache uses it and stays within it; return the attempt's folder and stderr."""
     with watched(noise.root.parent / "cache") as usage:
         err = train(noise, *words, REPRISE_CACHE_LIMIT="8MB")
     assert LIMIT // 2 < usage[-1] <= LIMIT
@@ -176,7 +176,7 @@ def test_a_killed_streamed_run_resumes_to_identical_bits(
 
 @pytest.fixture
 def weights(noise: Checkout, on_disk: Path) -> Iterator[str]:
-    """A dataset of weights; its two files are removed afterwards, because they are in the source of every run."""
+    """Publish a dataset of weights; its two files are removed afterwards, because they would be in the source of other runs."""
     shutil.copy(on_disk / "weights.safetensors", noise.root / "net.safetensors")
     published = noise.reprise("data", "publish", "net", "net.safetensors", "--license", "CC0", "--source", "a test")
     assert published.returncode == 0, published.stderr

@@ -1,4 +1,4 @@
-"""Statistics of the training split: streamed in float64, of the samples of train only."""
+"""Statistics of the training split, streamed in float64 from the training samples only."""
 
 from __future__ import annotations
 

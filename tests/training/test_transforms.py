@@ -1,4 +1,4 @@
-"""The transform of training samples: the same bits with any number of workers, other bits in another epoch, the same structure."""
+"""The transform of training samples: bit-identical with any number of workers, different in each epoch, and of the same structure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Net(Classifier):
         self.shift = RandomShift()
 
     def transform(self, sample: Sample, generator: torch.Generator) -> Sample:
-        image = self.shift(sample["image"]) + random.random() + np.random.rand()  # noqa: NPY002, S311 - on purpose
+        image = self.shift(sample["image"]) + random.random() + np.random.rand()  # noqa: NPY002, S311 - the global generators
         return sample | {"image": (image + torch.rand(image.shape, generator=generator)).float()}
 
 

@@ -1,6 +1,6 @@
-"""The tutorial's own blocks, typed on this machine's Python: from pictures in folders to a first curve.
+"""The commands of the tutorial, run with this machine's Python: from pictures in folders to a first curve.
 
-What runs in an image there runs here without one; tests/e2e/test_tutorial.py types every block as it stands, in a clone on a real engine.
+No command runs in a container; tests/e2e/test_tutorial.py runs every block unchanged, in a clone with a Docker engine.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def own_environ(root: Path, environ: dict[str, str]) -> dict[str, str]:
 
 
 def processor_seconds() -> float:
-    """Return the time of all commands that ended: other programs on the machine do not change it."""
+    """Return the CPU seconds of all commands that ended, which do not include other programs on the machine."""
     used = getrusage(RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def typed(section: list[str], root: Path, environ: dict[str, str]) -> dict[str, float]:
-    """Type the blocks of a section; return the metrics of the run."""
+    """Run the blocks of a section; return the metrics of the run."""
     for block in section:
         done = subprocess.run(
             ["bash", "-euc", with_this_python(block)],
@@ -84,7 +84,7 @@ def typed(section: list[str], root: Path, environ: dict[str, str]) -> dict[str, 
 
 
 def predicted(root: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Type `reprise predict latest` in the checkout `root`."""
+    """Run `reprise predict latest` in the checkout `root`."""
     command = [sys.executable, "-m", "trainer", "predict", "latest", *words]
     return subprocess.run(
         command, cwd=root, env=own_environ(root, environ), capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Metrics that are undefined on a split are NaN with a reason, and nothing is selected by them."""
+"""Metrics that are undefined on a split are NaN with a reason, and do not select an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `reprise why`: of real runs with several differences, the cause is named."""
+"""The command `reprise why` names the cause among several differences of real runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(checkout: Checkout, *words: str, scale: int = 1) -> str:
 
 
 def explain(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
-    """Return the output of `why` for two runs; the runs that it makes are removed."""
+    """Return the output of `reprise why` for two runs, and its exit code; assert that its own runs are removed."""
     before = {path.name for path in (checkout.root / "runs").iterdir()}
     done = checkout.reprise("why", a, b, "--no-container", "--json")
     assert {path.name for path in (checkout.root / "runs").iterdir()} == before

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch, an extra of Linux on x86_64")
 np = pytest.importorskip("numpy")
 
-from trainer.training.determinism.seeds import derived, seed_all  # noqa: E402 - after torch was requested
+from trainer.training.determinism.seeds import derived, seed_all  # noqa: E402 - only if torch is installed
 
 pytestmark = pytest.mark.torch
 

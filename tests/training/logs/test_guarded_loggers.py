@@ -41,7 +41,7 @@ def ignore(_name: str, _reason: str) -> None: ...
 
 
 class Flaky(Logger):
-    """Raises the given exception."""
+    """Draws random numbers, and raises the given exception."""
 
     name, version = "flaky", ""
 
@@ -54,7 +54,7 @@ class Flaky(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         del metrics, step
         self.calls += 1
-        random.random()  # noqa: S311 - as the pauses between two attempts of a client
+        random.random()  # noqa: S311 - a client may draw the pause before it tries again
         torch.rand(1)
         if self.fault is not None:
             raise self.fault

@@ -1,4 +1,4 @@
-"""Loggers: when the training loss is logged, and that loggers are finalized only where they wrote."""
+"""Loggers: when the training loss is logged, and that loggers are finalized only if they wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_logger_that_never_wrote_is_not_started(tmp_path: Path) -> None:
 
 
 class Net(L.LightningModule):
-    """A weight whose loss is twice the batch's number, or no loss."""
+    """A net whose loss is the mean of the batch; with `silent`, the loss is not added to `learned`."""
 
     def __init__(self, *, silent: bool = False) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class TwoOptimizers(Net):
         super().__init__()
         self.automatic_optimization = False
 
-    def training_step(self, batch: torch.Tensor, index: int) -> None:  # type: ignore[override] # manual
+    def training_step(self, batch: torch.Tensor, index: int) -> None:  # type: ignore[override] # manual optimization
         for optimizer in self.optimizers():  # type: ignore[union-attr] # there are two
             optimizer.zero_grad()
             self.manual_backward(super().training_step(batch, index))

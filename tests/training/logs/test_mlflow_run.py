@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch]
 REQUIREMENTS: Final = Path(__file__).with_name("mlflow.txt")
-"""The whole MLflow with all that it needs, by hash. Its server is more than the library that a run needs, and is in no environment."""
+"""The full MLflow with its dependencies, by hash. A run needs only its client library; no environment has its server."""
 TOKEN: Final = "planted-token-of-mlflow"  # noqa: S105 - a made-up value
 
 
@@ -52,7 +52,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def logging_checkout(checkout: Checkout, installed: Path) -> Checkout:
-    """The checkout, whose trainings have the library."""
+    """The checkout, with a Python that has the library."""
     return replace(checkout, python=str(installed / "client/bin/python"))
 
 
@@ -65,7 +65,7 @@ def server(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "files")]
     environ = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts several processes with many modules
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the server starts several processes with many modules
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, cwd=folder, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
@@ -89,7 +89,7 @@ def _await(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(address: str, method: str, content: dict[str, Any] | None = None, **query: str) -> Any:
-    """Call a method of the server's interface; with `content` it is posted."""
+    """Call a method of the server's API; `content` is posted as JSON."""
     body = None if content is None else json.dumps(content).encode()
     url = f"{address}/api/2.0/mlflow/{method}?{urlencode(query)}"
     with urlopen(Request(url, data=body, headers={"Content-Type": "application/json"}), timeout=30) as answer:  # noqa: S310 - the server of this test

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name: each steps, takes its own settings and rejects others."""
+"""Optimizers and schedules by name: each can step, uses its own settings and rejects others."""
 
 from __future__ import annotations
 

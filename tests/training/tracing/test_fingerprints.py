@@ -26,7 +26,7 @@ ALGORITHMS: list[Callable[[list[Tensor]], list[int]]] = [
 
 
 def flip_bit(tensor: Tensor, place: int) -> Tensor:
-    """Return the tensor with the last bit of one element changed."""
+    """Return a copy of the tensor with the last bit of element `place` changed."""
     changed = tensor.clone()
     changed.view(torch.uint8).reshape(-1)[place * tensor.element_size()] ^= 1
     return changed

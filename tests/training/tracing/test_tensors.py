@@ -1,4 +1,4 @@
-"""Tensors: equal digests are equal bits."""
+"""Digests of tensors: equal digests mean equal bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracer in a real fit: one line for each step, every bit, in order, on any device, without an effect on the training."""
+"""The tracer in a real fit: a line for each step, in order, that covers every bit, on any device, without an effect on the training."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class SparseNet(Net):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - a case
+def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - pytest passes it by name
     net = SparseNet()
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
