@@ -1,8 +1,8 @@
 """Compares dataset transfers with s5cmd and DVC: the same files and the same local S3 server, in turn. Run by `scripts/bench data`.
 
-The benchmark times whole processes, with caches and targets emptied before each. The ratios of a table are relative to its first line,
-which is s5cmd if present. The peers are installed from `benchmarks/peers.txt`, by hash, into a temporary environment. Prints Markdown.
-`data.py 1 --tiny` runs all cases with little data, as a smoke test.
+The benchmark times whole processes; the cache or the target is emptied before each cold case. The ratios of a table are relative to its
+first line, which is s5cmd if present. The peers are installed from `benchmarks/peers.txt`, by hash, into a temporary environment. Prints
+Markdown. `data.py 1 --tiny` runs all cases with little data, as a smoke test.
 
 Limits of the comparison: s5cmd verifies nothing, so two cases add `sha256sum`. s5cmd and DVC write a tree of files, so Reprise is measured
 both with the verified packs that training reads and with a tree of files (`--folder`). `sync` runs between cases to exclude disk writes.
