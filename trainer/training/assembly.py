@@ -67,7 +67,7 @@ class TrainingJob:
     experiment: Experiment | PlainExperiment
     ledger: Ledger
     datasets: Sequence[FetchedDataset]
-    """The datasets that the settings name; a task has exactly one."""
+    """The datasets that the settings name; a task has at least one dataset, the dataset of train first."""
     into: Path
     """The folder of the attempt."""
     stop: StopRequest
@@ -88,7 +88,7 @@ class TrainingJob:
     record: Record | None = None
     """The run's record, if this process writes it."""
     inspection: CachedInspection | None = None
-    """The cached inspection of the dataset, if this process inspects the data: only rank 0 does."""
+    """The cache entry of the dataset's inspection, in the process with the record; None if there are several datasets."""
     on_switched: Callable[[str], None] = lambda _: None
     """Called with a message for each switch of determinism that the net changed."""
     on_limit: Callable[[str, str], object] = lambda _, __: None

@@ -134,7 +134,7 @@ class Picked(Dataset["Batch | Shards | Failed"]):
 
 
 class Loader(DataLoader[Any]):
-    """A loader that raises a worker's error unchanged: torch would wrap it in a traceback text and lose its hint."""
+    """A loader that raises a worker's error unchanged: torch would wrap the error in the text of a traceback and lose the hint."""
 
     ahead: AheadBatches | None = None
     """The order of the batches, if their files are fetched ahead."""

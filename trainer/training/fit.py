@@ -285,7 +285,7 @@ def placement(
     precision: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the arguments for the devices, each of which has its own process. Raise `DeviceError` if torch can use too few GPUs."""
+    """Return the arguments for the devices; each device has its own process. Raise `DeviceError` if torch cannot use `devices` GPUs."""
     kind = call_configured(kind_of, found)
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:

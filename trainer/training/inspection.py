@@ -1,7 +1,7 @@
 """The inspection of a run's data: loaded from an earlier run, or made before the first step.
 
 The samples of one dataset with a reader of the package are inspected once per machine. An experiment's own reader may change with its code:
-at each start, its samples of val and test are inspected, and of train the labels that the reader's `labels` returns.
+at each start, its samples of val and test are inspected, and its training labels if the reader's `labels` returns them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Inspector:
     say: Callable[[str], None]
 
     def inspect(self, net: Task, *, resumed: bool = False) -> Inspection | None:
-        """Return the inspection of the fields that `net` reads; None if the run is resumed and no inspection is stored.
+        """Return the inspection of the data of `net`; None if the run is resumed and no inspection is stored.
 
         Raise `DatasetError` for samples that cannot be read, and for pictures of several shapes if a batch has more than one sample.
         """

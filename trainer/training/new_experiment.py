@@ -170,7 +170,7 @@ def _above(node: ast.stmt, comment: str) -> _Edit:
 
 
 def _of_dataset(settings: ast.ClassDef, *, has_other_dataset: bool) -> list[_Edit]:
-    """Return the edits that add a comment above `dataset`, and replace the description of `Settings` if the dataset is another."""
+    """Return the edits that add a comment above `dataset`, and replace the description of `Settings` if the dataset changes."""
     found: list[_Edit] = []
     for line in settings.body:
         match line:

@@ -51,7 +51,7 @@ def load_saved(record: Record, folder: Path, *, folders: Mapping[str, Path] | No
     """Return a run's net, as in `load_net`, with its experiment; `folders` are the folders of the datasets that settings name.
 
     The experiment's module is imported from the run's frozen source. Raise `RunError` if the run has no weights, or if they do not fit the
-    net; `DigestMismatchError` if the weights or the source are not the recorded ones.
+    net; `DigestMismatchError` if the weights or the source differ from the record.
     """
     if record.ingredients.kind == "script":
         raise RunError(
@@ -73,7 +73,7 @@ _OTHER = "the checkout's package has changed since: check out the run's commit (
 
 
 def read_weights(record: Record, folder: Path) -> bytes:
-    """Return the file of a run's weights. Raise `RunError` if the run has none, `DigestMismatchError` if it is not the recorded file."""
+    """Return the file of a run's weights. Raise `RunError` if the run has no weights, `DigestMismatchError` if the file was altered."""
     listed = next((file for file in record.outcome.files if file.path == WEIGHTS), None)
     if listed is None:
         message = f"run {record.run} has no weights: it is {record.outcome.status}"

@@ -58,7 +58,10 @@ class TrainSplit:
         return np.unique(np.asarray(self.load()[1], dtype=np.int64))
 
     def values(self, field: str) -> Iterator[tuple[Rows, Values]]:
-        """Yield the numbers and the values `[rows, ...]` of some samples at a time; raise `DatasetError` if they cannot be read."""
+        """Yield the numbers and the values `[rows, ...]` of each block of samples.
+
+        Raise `DatasetError` if samples cannot be read, or if they have no such field.
+        """
         for block in self.samples.blocks(self.rows):
             if block.fault is not None:
                 raise self._unread(block)
@@ -69,7 +72,7 @@ class TrainSplit:
             yield block.rows, block.fields[field]
 
     def moments(self, field: str, shape: tuple[int, ...], *, by: str) -> Moments:
-        """Return mean and standard deviation over all axes but the first `shape` of a sample; `by` is the module that needs them.
+        """Return mean and standard deviation at each position of the first axes `shape` of a sample; `by` is the module that needs them.
 
         Raise `DatasetError` if the split has no sample, cannot be read, or has NaN or infinity; `ExperimentError` for another shape.
         """

@@ -1,7 +1,7 @@
 """Settings that no code uses, found by parsing the source of the package and of the experiment without running it.
 
-Two cases are certain: a setting of the experiment that the experiment never mentions, and a setting of the package that is used only by
-choices of another setting, of which none is selected. If the experiment imports its own code from other files or names the setting
+Two cases are certain: a setting of the experiment that the experiment never mentions, and a setting of the package that is used only with
+values of another setting that are not selected. If the experiment imports its own code from other files or names the setting
 anywhere, the ledger decides before the first step.
 """
 
@@ -54,7 +54,7 @@ def unused_given_settings(resolved: Resolved[Any], text: str, *, package: Path) 
 
 
 def parameter(text: str, name: str) -> tuple[str, int] | None:
-    """Return the declaration that makes a setting of a parameter with a default, and the parameter's line number; None without one."""
+    """Return the declaration of a setting `name` for a parameter of this name with a default, and the parameter's line number, or None."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             arguments = node.args

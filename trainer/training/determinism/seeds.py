@@ -50,7 +50,7 @@ class Share:
     rank: int = 0
     world: int = 1
     shards: int = 1
-    """The parts of a batch: sample `i` of the batch belongs to shard `i % shards`."""
+    """The number of shards of a batch: sample `i` of the batch belongs to shard `i % shards`."""
 
     @property
     def own(self) -> range:
@@ -82,7 +82,7 @@ class EpochPosition:
 
 
 _MOST: Final = 128
-"""The maximum number of samples in a block: in a request for more small files, each takes hardly less time."""
+"""The maximum number of samples in a block: a request for more small files takes hardly less time per file."""
 _FEWEST: Final = 8
 """The minimum number of blocks that a window mixes, unless the window is smaller."""
 

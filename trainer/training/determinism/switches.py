@@ -1,4 +1,4 @@
-"""The torch switches of each level of determinism: set before a run, and watched, so that a record claims no level that the net changed.
+"""The torch switches of each level of determinism: set before a run, and watched, so that no record states a level that the net changed.
 
 The launcher sets the environment variables; `apply_level` raises if a variable is wrong, because a library may have read it already. The
 switches are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
@@ -152,7 +152,7 @@ def read_switches() -> Switches:
 
 
 def _read_cheap_switches() -> tuple[object, ...]:
-    """Return the switches that are cheap to read and affect bits: a microsecond per step."""
+    """Return the switches that are cheap to read and affect bits; reading them takes a microsecond per step."""
     cudnn: Any = torch.backends.cudnn
     return (
         torch.are_deterministic_algorithms_enabled(),

@@ -90,7 +90,7 @@ def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -
         with isolate_rng(include_cuda=False):
             found = _checked(hook(folder / FOLDER), net)
             for logger in found:
-                _ = getattr(logger, "experiment", None)  # Lightning would start it without a guard
+                _ = getattr(logger, "experiment", None)  # otherwise Lightning starts it later, without a guard
     except Exception as fault:
         if record.attempt == 1 or isinstance(fault, RepriseError):
             raise

@@ -70,7 +70,7 @@ def loggers(
 
 @configured
 def trackers(record: Record | None, report: Report, *, mlflow: str, mlflow_experiment: str) -> list[Logger]:
-    """Return the logger of MLflow, if requested, in the process that has the record."""
+    """Return the MLflow logger, if a setting requests it and this process has the record."""
     if mlflow == "off" or record is None:
         return []
     from trainer.training.logs.mlflow_run import tracked
@@ -79,7 +79,7 @@ def trackers(record: Record | None, report: Report, *, mlflow: str, mlflow_exper
 
 
 def finish(loggers: Iterable[Logger]) -> None:
-    """Finish the loggers that have an experiment to finish, as Weights & Biases has, before the record stores the digest of each file.
+    """Finish the loggers whose experiment has a method `finish`, such as Weights & Biases, before the record stores the files' digests.
 
     Skip a logger that never wrote: access to its `experiment` would start it.
     """

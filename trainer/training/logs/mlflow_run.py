@@ -69,7 +69,7 @@ def _logger(record: Record, address: str, experiment: str) -> MLFlowLogger:
     try:
         run = _run_of(record, found, experiment)
         logger = MLFlowLogger(experiment, tracking_uri=found, run_id=run)
-        _ = logger.experiment  # Lightning would read the run without a guard
+        _ = logger.experiment  # otherwise Lightning reads the run later, without a guard
     except Exception as fault:  # the library raises many kinds of exceptions
         hint = "correct the address, or the variables MLFLOW_TRACKING_...; or use --mlflow off"
         raise SettingError(f"--mlflow {address}: {_reason(fault, found)}", hint=hint) from fault
@@ -108,7 +108,7 @@ def _reason(fault: BaseException, address: str) -> str:
 
 
 def tags_of(record: Record) -> dict[str, str]:
-    """Return the run's id, and its inputs by digest."""
+    """Return the tags of a run: its ID, and its inputs by digest."""
     ingredients, source = record.ingredients, record.circumstances.source
     found: Mapping[str, Any] = {
         "run": record.run,

@@ -104,7 +104,7 @@ class Telemetry(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, _outputs: object, batch: object, *_: object
     ) -> None:
-        """Count the batch, and write a line if one is due."""
+        """Count the batch, and write a line if the interval has passed."""
         now = self.clock()
         self.busy += now - self.mark
         self.mark = now

@@ -50,7 +50,7 @@ def frozen_names(net: nn.Module, frozen: Iterable[str]) -> set[str]:
 def trained_parameters(
     net: nn.Module, modules: Sequence[nn.Module] = (), *, frozen: list[str], learning_rates: dict[str, float]
 ) -> list[Any]:
-    """Return the parameters for an optimizer, without the frozen ones; in groups if some have their own learning rate.
+    """Return the trained parameters for an optimizer, in groups if some have their own learning rate.
 
     With `modules`, only their parameters are returned. The first group has the parameters without their own learning rate. Raise
     `SettingError` for a pattern that matches no trained parameter, and for two patterns that match the same parameter: a record does not

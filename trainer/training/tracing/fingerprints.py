@@ -210,7 +210,7 @@ def state_of_generators(device: torch.device) -> int:
     hashed = xxh3_64(memory_of(torch.get_rng_state()))
     if device.type == "cuda":
         hashed.update(memory_of(torch.cuda.get_rng_state(device)))
-    legacy: tuple[Any, ...] = np.random.get_state()  # type: ignore[assignment]  # noqa: NPY002 - the global one
+    legacy: tuple[Any, ...] = np.random.get_state()  # type: ignore[assignment]  # noqa: NPY002 - the global generator
     _, keys, *rest = legacy
     hashed.update(keys.tobytes())
     version, state, gauss = random.getstate()
