@@ -88,7 +88,7 @@ def test_a_vector_gives_its_length() -> None:
         ("topics", ClassificationSettings, FIELDS, r"topics: no field can be the target_field .*text uint8\[any\]"),
         ("diabetes", ClassificationSettings, FIELDS, "no field can be the target_field of the experiment"),
         ("digits", SequenceSettings, {"input_field": "text"}, "no field can be the input_field"),
-        ("digits", None, {**FIELDS, "input_shape": [10]}, r"has 1 number, and the input, float32\[1,8,8\], has other"),
+        ("digits", None, {**FIELDS, "input_shape": [10]}, r"has 1 number, but the input is float32\[1,8,8\];"),
     ],
 )
 def test_a_dataset_that_cannot_fit_is_an_error(

@@ -290,7 +290,7 @@ def test_a_missing_compiler_is_one_sentence_with_a_hint(tmp_path: Path, monkeypa
     error = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
     assert isinstance(error, ExperimentFailedError)
     assert error.message.startswith(
-        "torch.compile needs a C++ compiler, which this environment does not have: small.py:"
+        "torch.compile needs a compiler (C++ on a CPU, C on a GPU), which this environment does not have: small.py:"
     )
     assert 'backend="aot_eager"' in str(error.hint)
 

@@ -56,7 +56,7 @@ def test_a_value_that_is_not_finite_names_its_sample(tmp_path: Path) -> None:
     values[2, 1] = np.nan
     with pytest.raises(DatasetError, match=r"field 'image' of split train has NaN or infinity \(row 2\)") as caught:
         split_of(tmp_path, values).moments("image", (2,), by="Net.scale")
-    assert caught.value.hint == "fill or drop them and publish again"
+    assert caught.value.hint == "fill or drop these values, and publish the dataset again"
     assert split_of(tmp_path, values, [0, 1, 3]).moments("image", (2,), by="Net.scale").count == 3
 
 

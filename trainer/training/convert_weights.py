@@ -42,7 +42,7 @@ def convert_weights(path: Path, target: Path) -> Conversion:
         message = (
             f"{path} holds Python objects besides tensors, which cannot be loaded without running code: {_cause(fault)}"
         )
-        hint = "with the program that wrote it, save only the tensors: torch.save(net.state_dict(), FILE)"
+        hint = "save only the tensors with the program that wrote the file: torch.save(net.state_dict(), FILE)"
         raise DatasetError(message, hint=hint) from fault
     except Exception as fault:  # the unpickler raises exceptions of many types for a damaged file
         raise DatasetError(

@@ -145,7 +145,7 @@ def _fill_shape(
     if shape and isinstance(before, list | tuple) and len(before) != len(shape):
         raise _misfit(
             dataset,
-            f"input_shape {list(before)} of {like} has {counted(len(before), 'number')}, and the input, {given}, has other axes",
+            f"input_shape {list(before)} of {like} has {counted(len(before), 'number')}, but the input is {given}",
             SHAPE,
         )
     lengths = dict(_lengths(shape))

@@ -205,7 +205,7 @@ def _of_project(file: Path, project: Path) -> ModuleType:
         return _from_path(file)
     module = importlib.import_module(name)
     if Path(module.__file__ or "").resolve() != file.resolve():
-        message = f"{file.name} is the module {name} of its project; {module.__file__} has that name too"
+        message = f"{file.name} is the module {name} of its project; {module.__file__} has the same name"
         raise ExperimentError(message, hint=f"rename the package {name.partition('.')[0]} of the project")
     return module
 

@@ -135,7 +135,7 @@ def _known_failure(fault: BaseException) -> RepriseError | None:
             )
         if _lacks_compiler(each):
             return ExperimentFailedError(
-                "torch.compile needs a C++ compiler, which this environment does not have",
+                "torch.compile needs a compiler (C++ on a CPU, C on a GPU), which this environment does not have",
                 hint='remove torch.compile, or pass it backend="aot_eager", which compiles nothing; '
                 "to add a package such as g++: docs/how-to/environments.md",
             )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.training.readers import Samples
     from trainer.training.readers.samples import Rows, SampleBlock, Values
 
-_FINITE: Final = "fill or drop them and publish again"
+_FINITE: Final = "fill or drop these values, and publish the dataset again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
