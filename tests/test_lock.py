@@ -184,7 +184,9 @@ def test_torchvision_of_the_default_index_is_rejected_beside_torchs_cpu_build(co
 
 def test_a_cpu_build_is_rejected_beside_torchs_cuda_build(committed: str) -> None:
     (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION, index=lock.torch_index()[1]))
-    assert problem.startswith("uv.lock: environment cuda: found torchvision 0.28.0 from index pytorch-cpu, expected the")
+    assert problem.startswith(
+        "uv.lock: environment cuda: found torchvision 0.28.0 from index pytorch-cpu, expected the"
+    )
     assert 'limit the line of torchvision to the extra that has torch\'s CPU build: extra = "cpu"' in problem
 
 

@@ -110,7 +110,7 @@ class FitSettings(LaunchSettings):
     compile: bool = False
     """Compile the net with torch.compile; needs a C++ compiler in the environment. Changes the bits of a result."""
     monitor: str | None = None
-    """Validation metric that selects the best weights, such as `val_loss`; these are kept and tested; by default, the last weights are."""
+    """Validation metric that selects the weights to keep and test, for example `val_loss`; by default the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether a lower or a higher value of `monitor` is better."""
     patience: PositiveInt | None = None
@@ -148,7 +148,7 @@ class FitSettings(LaunchSettings):
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
     publish_every: Annotated[PositiveFloat | None, Role.EXECUTION] = None
-    """Minutes between publications of a checkpoint during the run, from which another machine can resume it; by default only at its end."""
+    """Minutes between publications of a checkpoint, from which another machine can resume; by default only at the end of the run."""
 
 
 class SampleSettings(FitSettings):
@@ -159,7 +159,7 @@ class SampleSettings(FitSettings):
     batch_size: PositiveInt = 32
     """Number of samples in a batch, in total over all devices."""
     shuffle_window: PositiveInt | None = None
-    """Shuffle the training samples in blocks, each within this many places, for streamed small files; by default all together."""
+    """Shuffle blocks of neighbors and move each sample by less than this, for streamed small files; by default shuffle all samples."""
 
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Worker processes that load data; 0 loads data in the training process."""
