@@ -59,7 +59,7 @@ def test_every_page_that_code_names_exists() -> None:
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_a_generated_page_is_current(name: str) -> None:
-    """`.venv/bin/python scripts/reference.py` writes it."""
+    """`.venv/bin/python scripts/reference.py` writes the page."""
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == reference.PAGES[name]()
 
 

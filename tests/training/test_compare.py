@@ -109,7 +109,7 @@ def test_another_seed_diverges_at_the_first_step(own_checkout: Checkout, first_r
 
 
 def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(own_checkout: Checkout, first_run: Path) -> None:
-    """It is found in the schedule before it changes any weight; the results are within the declared tolerance."""
+    """The difference is found in the schedule, before it changes any weight; the results are within the declared tolerance."""
     code, document, page = run_compare(own_checkout, first_run, train(own_checkout, "--nudge-at", "7"))
     assert (code, document["verdict"]) == (10, "within tolerance")
     divergence = document["divergence"]

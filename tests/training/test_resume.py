@@ -118,7 +118,7 @@ AVERAGED: Final = (
     *("--ema-decay", "0.8", "--schedule", "one_cycle"),
     *("--patience", "1", "--min-delta", "9", "--max-epochs", "4"),
 )
-"""The module averages its weights, has a torch schedule, and ends after the second of four epochs, because nothing improved enough."""
+"""Options for averaged weights and a torch schedule; the training ends after two of four epochs, because nothing improved enough."""
 
 
 LONG: Final = pytest.mark.long

@@ -22,7 +22,7 @@ ROLES = "train=dots,test=others"
 
 @pytest.fixture(scope="module")
 def runs(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Record]:
-    """Train on one dataset, and test on another."""
+    """Train with the dataset of the checkout, and again with the test split of another dataset; return both records."""
     folder: Path = tmp_path_factory.mktemp("others")
     random = np.random.default_rng(1)
     np.save(folder / "images.npy", random.random((30, 1, 4, 4), dtype=np.float32))

@@ -36,7 +36,7 @@ COUNT, SIDE = 90, 350
 SMALL_COUNT, SMALL_SIDE = 1200, 60
 """Small pictures of noise, about 11 kB each."""
 WINDOW = ("--dataset", "small", "--shuffle-window", "128")
-"""Blocks of 16 neighbors; without a limit the same order."""
+"""Blocks of 16 neighbors; the order is the same without a limit."""
 WORDS = ("--max-epochs", "3", "--no-publish", "--no-tensorboard")
 EXPERIMENT = """
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ def train(noise: Checkout, *words: str, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def on_disk(noise: Checkout) -> Path:
-    """An attempt with all files on the disk."""
+    """Train with all files on the disk, and remove the cache; return the attempt's folder."""
     train(noise)
     attempt = noise.last()[0]
     shutil.rmtree(noise.root.parent / "cache")
@@ -105,7 +105,7 @@ def on_disk(noise: Checkout) -> Path:
 
 @pytest.fixture(scope="module")
 def by_windows(noise: Checkout) -> Path:
-    """An attempt with a window and all files on the disk."""
+    """Train with a window and all files on the disk, and remove the cache; return the attempt's folder."""
     train(noise, *WINDOW)
     attempt = noise.last()[0]
     shutil.rmtree(noise.root.parent / "cache")

@@ -1,4 +1,4 @@
-"""A net that leaves the level of determinism: rejected before the first step, recorded after it."""
+"""A net that changes the level of determinism: rejected before the first step, recorded afterwards."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_other_failures_are_left_alone() -> None:
 
 
 def test_h02b_a_message_that_merely_mentions_cublas_is_another_failure() -> None:
-    """For example an exception that prints the whole environment."""
+    """An exception that prints the whole environment has such a message."""
     assert translated(RuntimeError("environ({'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}) no deterministic kernel")) is None
     message = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."
     result = translated(RuntimeError(message))

@@ -41,7 +41,7 @@ def ignore(_name: str, _reason: str) -> None: ...
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environments `server` and `client` of MLflow."""
+    """Create the environments `server` and `client` of MLflow; return their folder."""
     folder = tmp_path_factory.mktemp("environments")
     python = make_client(folder, REQUIREMENTS)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
