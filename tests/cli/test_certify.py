@@ -26,7 +26,10 @@ if TYPE_CHECKING:
             "has 12 steps: no step would follow the resume",
         ),
         (["resume", "digits", "--kill-after", "0"], "--kill-after is 0; expected 1 or more"),
-        (["resume", "digits", "--steps", "1"], "a resume needs one before the kill and one after it"),
+        (
+            ["resume", "digits", "--steps", "1"],
+            "the training has 1 step; a resume needs one step before the kill and one step after it",
+        ),
         (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
         (["rerun", "digits", "--trace", "off"], "--trace is off, but a certificate is based on the trace"),
     ],

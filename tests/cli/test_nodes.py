@@ -39,9 +39,9 @@ def test_the_place_of_a_machine_follows_from_the_variables_of_its_launcher(
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"REPRISE_NODE": "1"}, "REPRISE_NODE is set, and REPRISE_NODES, REPRISE_MAIN_ADDRESS not"),
-        ({"WORLD_SIZE": "4", "RANK": "0"}, "WORLD_SIZE, RANK are set, and MASTER_ADDR, MASTER_PORT not"),
-        (OWN | {"REPRISE_NODE": "2"}, "this machine is number 2 of 2"),
+        ({"REPRISE_NODE": "1"}, "REPRISE_NODE is set, but not REPRISE_NODES, REPRISE_MAIN_ADDRESS"),
+        ({"WORLD_SIZE": "4", "RANK": "0"}, "WORLD_SIZE, RANK are set, but not MASTER_ADDR, MASTER_PORT"),
+        (OWN | {"REPRISE_NODE": "2"}, "REPRISE_NODE is 2; expected 0 to 1, because the run has 2 machines"),
         (OWN | {"REPRISE_NODE": "one"}, "REPRISE_NODE is 'one'; expected a number"),
         (OWN | {"REPRISE_MAIN_ADDRESS": "a"}, "expected HOST:PORT"),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "2"}, "several processes were started on this machine"),

@@ -37,7 +37,7 @@ def test_a_package_is_pushed_to_a_registry_and_pulled(
         assert main(["pull", first.rpartition(" ")[2], "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[1])["package"] == open_package(package).package.digest
-    assert "compare it with what its author states" in err
+    assert "compare the digest with the one that its author published" in err
     assert open_package(runs / "packages" / package.name).files == open_package(package).files
 
 
@@ -45,8 +45,8 @@ def test_a_package_is_pushed_to_a_registry_and_pulled(
     ("words", "message"),
     [
         (["pull", "localhost:5000/team/dots"], "has neither a tag nor a digest"),
-        (["pull", "localhost:5000/team/dots:1", "--store", "/tmp"], "--store is for packages of a store"),  # noqa: S108
-        (["push", "PACKAGE", "--license", "MIT"], "--license is for a registry"),
+        (["pull", "localhost:5000/team/dots:1", "--store", "/tmp"], "--store is accepted only with a digest, for a package in a store"),  # noqa: S108
+        (["push", "PACKAGE", "--license", "MIT"], "--license is accepted only with --to, for a registry"),
         (["push", "PACKAGE", "--to", "localhost/a", "--store", "/tmp"], "are two targets"),  # noqa: S108
         (["push", "PACKAGE", "--to", "localhost/a@sha256:" + "0" * 64], "names a digest"),
         (["push", "PACKAGE", "--to", "team/dots"], "is not the name of a registry"),

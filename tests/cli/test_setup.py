@@ -54,9 +54,7 @@ def test_a_store_that_contradicts_dotenv_is_rejected() -> None:
     assert chosen_store(None, {}, "/mnt/a") == "/mnt/a"
     assert chosen_store("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
     for typed, environ in (("/mnt/b", {}), (None, {"REPRISE_STORE": "/mnt/b"})):
-        with pytest.raises(
-            UsageError, match=r"is /mnt/b, but a line of \.env outside of the managed block is .*=/mnt/a"
-        ):
+        with pytest.raises(UsageError, match=r"is /mnt/b, but a line in \.env outside the managed block is .*=/mnt/a"):
             chosen_store(typed, environ, "/mnt/a")
 
 

@@ -89,7 +89,7 @@ def test_the_value_of_a_secret_is_in_no_file(checkout: Path, tmp_path: Path) -> 
     [
         (("--learning-rat", "1"), 41, "unknown setting --learning-rat"),
         (("--nodes", "3"), 41, "which 3 machines cannot share equally"),
-        (("--accelerator", "gpu"), 74, "this run wants 1 GPU of each machine; the site has 0"),
+        (("--accelerator", "gpu"), 74, "this run needs 1 GPU on each machine; the site's machines have 0"),
     ],
 )
 def test_wrong_words_are_rejected_before_a_job_waits(

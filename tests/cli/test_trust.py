@@ -89,7 +89,7 @@ def test_files_that_the_checkout_lacks_are_shown_in_the_diff(tmp_path: Path, mon
     shown = list(
         page(a_record(), make_bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), checkout=trust.checkout_files())
     )
-    assert "not as in this checkout: 1 file" in shown
+    assert "different from this checkout: 1 file" in shown
     assert "-x = 1" in shown
     assert r"+x = 2\u001b[2J" in shown
 

@@ -132,11 +132,11 @@ def test_the_question_names_the_owner_of_the_code() -> None:
     ]
     assert list(page(record, source, checkout={"one.py": source.files[0].sha256})) == [
         *head,
-        "every file is the one of this checkout",
+        "every file is identical to this checkout's",
     ]
     nameless = around.model_copy(update={"image": named.model_copy(update={"reference": None})})
     lines = list(page(record.model_copy(update={"circumstances": nameless}), source, checkout={}))
-    assert lines[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
+    assert lines[:4] == [*head[:2], "different from this checkout: 1 file", "  one.py  1,250,000 bytes"]
 
 
 def test_files_that_cannot_be_compared_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_checkpoints_of_other_users_need_trust(capsys: pytest.CaptureFixture[str
     with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_checkpoint_trust(a_record(), WORD)
     require_checkpoint_trust(a_record(), TRUSTED)
-    assert capsys.readouterr().err.count("numbers that this machine did not make") == 2
+    assert capsys.readouterr().err.count("values that this user did not compute on this machine") == 2
 
 
 def test_the_question_lists_what_the_code_can_reach() -> None:

@@ -20,7 +20,7 @@ def test_a_run_that_ended_before_the_step_has_no_step_option(tmp_path: Path) -> 
     save_trace(tmp_path, 0.5, 0.4)
     trace = read_trace(tmp_path / FILE)
     require_steps(trace, through=2)
-    with pytest.raises(RunError, match="it ended after step 2; expected 3 steps"):
+    with pytest.raises(RunError, match="the short run ended after step 2; expected 3 steps"):
         require_steps(trace, through=3)
 
 

@@ -77,7 +77,7 @@ def reproduce_as_colleague(house: House, run: str) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        "a line of .env",
+        "a line in .env",
         pytest.param("an option", marks=pytest.mark.long),
         pytest.param("the environment", marks=pytest.mark.long),
     ],
@@ -91,7 +91,7 @@ def test_a_run_is_shared_through_a_teams_folder(
     pushed = house.type("scripts/reprise", "data", "push", "digits@1", "--store", str(folder))
     assert pushed.code == 0, pushed.text
     assert f"in {folder}" in pushed.out
-    if how == "a line of .env":
+    if how == "a line in .env":
         (second_house.root / ".env").write_text(f'REPRISE_STORE="{folder}"  # the share\n')
     words = ["--store", str(folder)] if how == "an option" else []
     setup = House(
@@ -104,9 +104,9 @@ def test_a_run_is_shared_through_a_teams_folder(
         "",
         str(folder),
     )
-    if how == "a line of .env":
+    if how == "a line in .env":
         other = second_house.type("scripts/setup", "--store", str(folder.parent))
-        assert (other.code, "a line of .env" in other.err) == (2, True), other.text
+        assert (other.code, "a line in .env" in other.err) == (2, True), other.text
     reproduce_as_colleague(second_house, first_result.run)
     trained = second_house.train("--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text

@@ -135,7 +135,7 @@ def test_a_run_that_is_only_in_the_store_is_not_trusted(house: House, own_run: s
     finally:
         readme.write_bytes(before)
     assert refused.code == 85, refused.text
-    assert "not as in this checkout: 1 file" in refused.err
+    assert "different from this checkout: 1 file" in refused.err
     assert trusted.code == 0, trusted.text
     shutil.rmtree(house.root / "runs" / own_run / "retests")
     assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own_run).out

@@ -179,6 +179,6 @@ def test_a_run_of_equal_code_is_resumed_after_trust(checkout: Checkout, run: Pat
         shutil.rmtree(register)
         aside.rename(register)
     assert result.returncode == 85, result.stderr
-    assert "its code is the one of this checkout" in result.stderr
+    assert "its code is identical to this checkout's" in result.stderr
     assert trusted.returncode == 0, trusted.stderr
     assert "resuming from step" in trusted.stderr

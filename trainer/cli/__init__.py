@@ -25,11 +25,11 @@ class Command:
 
     summary: str
     location: str = "anywhere"
-    """`host`: needs the Docker engine. `image`: needs torch; on a host without torch it starts a container of the image."""
+    """`host`: needs the Docker engine. `image`: needs torch; on a host without torch, the command starts a container of the image."""
     entry: str | None = None
-    """The module below `trainer.cli` and the function in it; None for `main` in the module with the command's name."""
+    """`MODULE:FUNCTION` below `trainer.cli`; None for `main` in the module with the command's name."""
     runs_code: bool = False
-    """Whether the experiment's code prints in this process; its output is not escaped."""
+    """Whether the experiment's code runs in this process. If it does, control characters in the output are not escaped."""
 
 
 IMAGE_FILE: Final = Path("/opt/reprise/image.json")
@@ -41,7 +41,7 @@ COMMANDS: Final = {
     "runs": Command("list, show, pull, publish, push and export runs"),
     "report": Command("write an HTML report of a run, or of several runs side by side"),
     "predict": Command("print the predictions of a run's net, or of a package, for files", "image"),
-    "package": Command("write a model package of a run, with a certificate that compares it with the run", "image"),
+    "package": Command("write a model package of a run, and certify that its outputs match the run's", "image"),
     "packages": Command("list, show, push and pull model packages"),
     "retest": Command("test the saved weights of a run or a package again, without training", "image"),
     "serve": Command("serve a model package over HTTP", "image"),
@@ -76,7 +76,7 @@ GROUPS: Final = {
     "Environments": ("add", "remove", "image"),
     "Storage": ("data",),
 }
-"""The commands as the overview shows them."""
+"""The commands, grouped as the overview shows them."""
 SUBCOMMANDS: Final = {
     "runs": ("ls", "show", "pull", "publish", "push", "export", "schema"),
     "data": ("publish", "import", "update", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
@@ -84,7 +84,7 @@ SUBCOMMANDS: Final = {
     "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),
     "baseline": ("check", "refresh", "measure"),
 }
-"""Subcommands, for hints: their parsers are imported only when they are called."""
+"""The subcommands of each command, for hints. A parser is imported only when its command is called."""
 _NEAR: Final = 0.75
 """Minimum similarity of a word and a command, from 0 to 1, for a suggestion."""
 _COLUMNS: Final = 80
@@ -94,7 +94,7 @@ HIDDEN: Final = {
     ),
     "_bench": Command("time the steps of bench", "image", entry="bench:print_benchmark", runs_code=True),
     "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),
-    "_fetch": Command("fetch datasets into the cache for a run without network", entry="fetch:main"),
+    "_fetch": Command("fetch datasets into the cache for a run without network access", entry="fetch:main"),
     "_foresee": Command("reject wrong arguments of train", "host", entry="train.command_line:check_arguments"),
     "_table": Command("write the Parquet file of a table for data publish", "image", entry="data.prepare_table:main"),
     "_inspect": Command("inspect the samples of a folder for data publish", "image", entry="data.inspect:main"),

@@ -27,15 +27,18 @@ class Arguments(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._typed: list[str] = []
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override] # Any covers its overloads
-        """Parse as argparse does; raise `UsageError` for an empty argument, such as an unset shell variable, and for a repeated option."""
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override] # Any covers argparse's overloads
+        """Parse as argparse does.
+
+        Raise `UsageError` for an empty argument, such as an unset shell variable, and for an option with two different values.
+        """
         self._typed = list(sys.argv[1:] if args is None else args)
         namespace, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = getattr(namespace, action.dest, None)
             if action.default != "" and self._is_empty(value):
                 name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
-                self.error(f"{name}: found an empty word")
+                self.error(f"{name}: found an empty argument")
             if action.nargs is None and action.option_strings and not isinstance(value, list):
                 self._require_one_value(action.option_strings)
         return namespace, rest
@@ -75,7 +78,7 @@ class Arguments(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
-        if message.endswith("found an empty word"):
+        if message.endswith("found an empty argument"):
             return "pass a value; an unset shell variable is an empty argument"
         if " is given twice: " in message:
             return f"remove the second {message.partition(' ')[0]}"
@@ -90,7 +93,7 @@ class Arguments(argparse.ArgumentParser):
             for name, verb in action.choices.items()
         }
         verb = next((verbs[word] for word in self._typed if word in verbs), None)
-        return [*(self if verb is None else verb)._option_string_actions]  # noqa: SLF001 - of its own class
+        return [*(self if verb is None else verb)._option_string_actions]  # noqa: SLF001 - an attribute of this class
 
     def _is_empty(self, value: object) -> bool:
         """Return whether the value is an empty argument, which `type` may have converted to `Path()`."""

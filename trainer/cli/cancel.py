@@ -22,27 +22,29 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     parser = Arguments(
         "reprise cancel",
-        "Stop the job of a submitted run. A running one saves a checkpoint first, and is not requeued.",
+        "Stop the job of a submitted run. A running job saves a checkpoint first and is not requeued.",
     )
-    parser.add_argument("run", metavar="RUN", help="run: ID, start of an ID, or `latest`, of those that were submitted")
+    parser.add_argument("run", metavar="RUN", help="submitted run: ID, start of an ID, or `latest`")
     parser.add_argument(
         "--now",
         action="store_true",
-        help="end the job as `scancel` does: only the time KillWait of the cluster is left",
+        help="end the job at once, as `scancel` does: the run has only the cluster's KillWait time to stop",
     )
     args = parser.parse_args(argv)
     folder, note = find_submitted(args.run)
     state = scheduler.state_of(note.job)
     if state is None or state.has_ended:
-        about = f"{state.described}" if state else "ended"
-        raise RunError(f"job {note.job} of run {folder.name} is {about}", hint=f"reprise runs show {folder.name}")
+        about = f"is {state.described}" if state else "has ended"
+        raise RunError(f"job {note.job} of run {folder.name} {about}", hint=f"reprise runs show {folder.name}")
     _mark(folder, note.job)
     if args.now or state.waits:
         scheduler.end(note.job)
         print(f"job {note.job} of run {folder.name} is cancelled")
     else:
         scheduler.stop(note.job)
-        print(f"job {note.job} of run {folder.name} saves and stops: {spelled(f'reprise logs {folder.name} --follow')}")
+        print(
+            f"job {note.job} of run {folder.name} saves a checkpoint and stops: {spelled(f'reprise logs {folder.name} --follow')}"
+        )
     if note.sweep is None:
         print(f"to continue the run later, type in {folder / SUBMISSION}: sbatch {JOB}")
     else:

@@ -1,4 +1,4 @@
-"""`reprise certify rerun|resume|elastic EXP`: test whether a training has equal bits when run again, resumed, or on other devices.
+"""`reprise certify rerun|resume|elastic EXP`: test whether a rerun, a resumed run, or a run on other numbers of devices is bit-identical.
 
 The command runs the training several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the
 verdict's.
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 _CERTIFY: Final = "certify"
 _EVERY: Final = 3
-"""The number of steps between checkpoints."""
+"""The number of steps between checkpoints, unless the user sets `checkpoint_every`."""
 _AFTER: Final = 8
-"""The step after which the training is killed, if the user gives none and the training has enough steps."""
+"""The default step after which the training is killed; a training with fewer than twice as many steps is killed at half of its steps."""
 _TRIES: Final = 4
 _SHARDS: Final = 4
-"""The shards of a batch, and the most devices, of an elastic training if the user gives none."""
+"""The default number of shards of a batch in an elastic training, and its largest number of devices."""
 _POLL: Final = 0.002
 
 
@@ -111,12 +111,12 @@ def _parser() -> Arguments:
     parser.add_argument(
         "property",
         choices=["rerun", "resume", "elastic"],
-        help="rerun: train twice and compare; resume: kill, resume, compare with an uninterrupted run; elastic: compare one device with "
-        "several, and with a run that begins on several and is resumed on one",
+        help="rerun: train twice and compare; resume: kill, resume, compare with an uninterrupted run; elastic: compare a run on one "
+        "device with runs on several devices, and with a run that begins on several devices and is resumed on one device",
     )
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
-    kill = "resume, elastic: kill after step N (default: 8, or half of the steps if fewer)"
+    kill = "with resume and elastic: kill the training after step N (default: 8, but at most half of the steps)"
     parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
@@ -164,7 +164,7 @@ def _first_folder(run: str) -> Path:
 
 
 def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for options without observations: no trace, no step, or no step after the kill."""
+    """Raise `UsageError` if the options leave nothing to compare: no trace, no step, or no step after the kill."""
     if str(values.get("trace", "")) == "off":
         raise UsageError("--trace is off, but a certificate is based on the trace", hint="remove --trace off")
     if args.steps is not None and args.steps < 1:
@@ -176,7 +176,7 @@ def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
 
 
 def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for settings with which the numbers of devices would mean nothing."""
+    """Raise `UsageError` if an elastic training has the setting `devices`, or only one shard."""
     if args.property != "elastic":
         return
     if "devices" in values:
@@ -187,7 +187,7 @@ def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
 
 
 def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for an elastic training with distributed parameters."""
+    """Raise `UsageError` for an elastic training whose strategy shards the parameters."""
     if args.property == "elastic" and values.get("strategy") == FSDP:
         message = f"--strategy {FSDP} is not elastic: its results depend on the number of devices"
         hint = (
@@ -199,13 +199,15 @@ def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> Non
 def kill_point(requested: int | None, *, steps: int) -> int:
     """Return the step after which to kill a training of `steps` steps, so that at least one step follows the resume.
 
-    Raise `UsageError` if there is no such step, naming the largest possible value.
+    Raise `UsageError` if there is no such step, or if `requested` is not such a step.
 
     >>> kill_point(None, steps=360), kill_point(None, steps=6), kill_point(11, steps=12)
     (8, 3, 11)
     """
     if steps < 2:  # noqa: PLR2004 - one before the kill, one after the resume
-        message = f"the training has {steps} step; a resume needs one before the kill and one after it"
+        message = (
+            f"the training has {counted(steps, 'step')}; a resume needs one step before the kill and one step after it"
+        )
         raise UsageError(message, hint="train for more steps: --steps 12")
     if requested is None:
         return min(_AFTER, steps // 2)
@@ -216,7 +218,7 @@ def kill_point(requested: int | None, *, steps: int) -> int:
 
 
 def certify_rerun(recipe: Recipe, *, first: Path | None = None) -> Statement:
-    """Train twice, first in the folder `first`, and compare. Raise `RunError`."""
+    """Train twice, first in the folder `first`, and compare. Raise `RunError` if a training fails."""
     print_notice("training once")
     once = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
     print_notice("training again from the start")
@@ -224,11 +226,12 @@ def certify_rerun(recipe: Recipe, *, first: Path | None = None) -> Statement:
 
 
 def certify_resume(recipe: Recipe, *, after: int | None, first: Path | None = None) -> Statement:
-    """Train; train again, kill the second training, resume it; compare. Raise `RunError`, `UsageError`.
+    """Train without interruption; train again, kill the second training and resume it; compare the two runs.
 
-    The uninterrupted training runs first: it gives the number of steps, so that the kill happens before the last step.
+    The uninterrupted training runs first, because it determines the number of steps, and the kill must happen before the last step. Raise
+    `RunError` if a training fails or ends before the kill, `UsageError` if no step can follow the resume.
     """
-    print_notice("training without a stop")
+    print_notice("training without interruption")
     whole = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
     steps = whole.outcome.steps or 0
     run, kill = _kill_before_end(recipe, after=kill_point(after, steps=steps), steps=steps)
@@ -237,9 +240,9 @@ def certify_resume(recipe: Recipe, *, after: int | None, first: Path | None = No
 
 
 def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Path | None = None) -> Statement:
-    """Train on one device; on two, and on as many as there are shards; begin there, kill, and resume on one; compare all with the first.
+    """Train on 1, 2 and `shards` devices; train on `shards` devices again, kill the run, resume it on 1 device; compare with the first.
 
-    Raise `RunError`, `UsageError`.
+    Raise `RunError` if a training fails or ends before the kill, `UsageError` if no step can follow the resume.
     """
     recipe = replace(recipe, arguments=[*recipe.arguments, "--shards", str(shards)])
     records: list[Record] = []
@@ -260,9 +263,9 @@ def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Pa
 
 
 def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
-    """Start a training and kill it before its last step: on a busy machine in several tries, each with an earlier kill."""
+    """Start a training and kill it before its last step; if it finishes first, try again with an earlier kill. Raise `RunError`."""
     for _ in range(_TRIES):
-        print_notice(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
+        print_notice(f"training, to be killed after step {after} of {steps}, once a checkpoint exists")
         run, kill = _train_and_kill(recipe, after=after)
         if kill is not None and kill.resumed_from < steps:
             return run, kill
@@ -274,7 +277,7 @@ def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Ki
 
 
 def _train_and_kill(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
-    """Start a training and kill it; return its run id and the kill, or `None` if the training completed before."""
+    """Start a training and kill it; return its run ID and the kill, or `None` instead of the kill if the training completed first."""
     training = start([], purpose=_CERTIFY, recipe=recipe)
     attempt = training.folder / ATTEMPTS / "1"
     saved = attempt / "checkpoints" / "latest.json"

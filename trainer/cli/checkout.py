@@ -1,4 +1,4 @@
-"""Functions of the host's commands: the checkout's Docker engine, images, `.env` and local store."""
+"""Functions for commands that run on the host: the checkout's Docker engine, images, `.env` and local store."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ensure_image(name: str, *, stage: Stage, docker: Engine, fresh: bool = False
 
 
 def fetch_pinned(name: str, *, docker: Engine) -> None:
-    """Fetch an environment's pinned image if the engine lacks it: with REPRISE_YES or the user's answer. Raises `ImageMissingError`."""
+    """Fetch an environment's pinned image if the engine lacks it and the user agrees. Raise `ImageMissingError` if the user does not."""
     pinned = load_pin(name, root=ROOT)
     if pinned is None or docker.image(pinned.reference):
         return
@@ -72,7 +72,7 @@ def fetch_pinned(name: str, *, docker: Engine) -> None:
 
 
 def _confirm(question: str) -> bool:
-    """Ask the user; without a terminal return whether REPRISE_YES is set."""
+    """Return true if REPRISE_YES is set; otherwise ask the user, or return false without a terminal."""
     if os.environ.get("REPRISE_YES"):
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -83,7 +83,7 @@ def _confirm(question: str) -> bool:
 
 
 def wake_store() -> None:
-    """Start the local store if it is configured and does not run."""
+    """Start the local store if it is configured and not running; do nothing if the engine does not respond."""
     export_store_variables(DOTENV)
     values = compose_values()
     if values.get("COMPOSE_PROFILES") != "store":
@@ -135,7 +135,7 @@ def compose_values() -> dict[str, str]:
 
 
 def own_store_line(dotenv: Path = DOTENV) -> str | None:
-    """Return the store from a line of `.env` outside of the managed block. Raise `UsageError` for a relative path."""
+    """Return the store from a line in `.env` outside the managed block, or None. Raise `UsageError` for a relative path."""
     own = user_values(dotenv).get("REPRISE_STORE") or None
     if own and "://" not in own and not own.startswith("/"):
         message = f".env has REPRISE_STORE={own}; expected an address or an absolute path, which compose can use"
@@ -144,7 +144,7 @@ def own_store_line(dotenv: Path = DOTENV) -> str | None:
 
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
-    """Return the local store's port: from the environment, else a line of `.env` outside of the block, the block, the default."""
+    """Return the local store's port: from the environment, a line in `.env` outside the managed block, the block, or the default."""
     sources = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(store_setup.STORE_PORT)})
     return _port(next(values["REPRISE_STORE_PORT"] for values in sources if values.get("REPRISE_STORE_PORT")))
 

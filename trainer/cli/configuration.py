@@ -1,4 +1,4 @@
-"""The configuration of this process from environment and `.env`: folders, store, host name, users."""
+"""The configuration of this process from the environment and `.env`: folders, store, host name, users."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ LEAST_LIMIT: Final = 8 * 10**6
 """Minimum size in bytes of a cache with a limit: enough for a few samples and some small files."""
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 TYPED_COMMAND: Final = "REPRISE_TYPED"
-"""The command line of the script that started this process, for hints that repeat it."""
+"""The variable with the command line of the script that started this process, for hints that repeat the command."""
 
 
 def runs_folder() -> Path:
-    """Return the folder of all runs: REPRISE_RUNS, else `runs/` of the checkout."""
+    """Return the folder of all runs: REPRISE_RUNS, else `runs/` in the checkout."""
     return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
 
 
 def shown_path(path: Path) -> str:
-    """Return a path relative to the checkout if it is inside."""
+    """Return a path for display: relative to the checkout if the path is inside it."""
     return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
@@ -54,7 +54,7 @@ def typed_folder(path: Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder; false for a name that no file system accepts."""
+    """Return whether a path is a folder; false if the operating system rejects the path."""
     try:
         return path.is_dir()
     except OSError:
@@ -62,7 +62,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path is a file; false for a name that no file system accepts."""
+    """Return whether a path is a file; false if the operating system rejects the path."""
     try:
         return path.is_file()
     except OSError:
@@ -77,7 +77,7 @@ def store_address() -> str | None:
 def configured_store(address: str | None = None, *, purpose: str = "", tries: int | None = None) -> Store:
     """Open the store at an address, or the configured store. Raise `StoreMissingError` if none is configured.
 
-    `purpose` opens the error's message: it names the purpose that needs a store. `tries` is that of `open_store`.
+    `purpose` begins the error's message: a clause that says why a store is needed. `tries` is passed to `open_store`.
     """
     address = address or store_address()
     if address is None:
@@ -89,15 +89,15 @@ def configured_store(address: str | None = None, *, purpose: str = "", tries: in
 
 
 def store_of_dataset(*, tries: int | None = None) -> Store:
-    """Open the configured store for a dataset that is not in the cache. Raise `StoreMissingError`."""
+    """Open the configured store for a dataset that is not in the cache. Raise `StoreMissingError` if none is configured."""
     return configured_store(purpose="the dataset is not in the cache", tries=tries)
 
 
 def store_at(address: str, *, tries: int | None = None) -> Store:
     """Open the store at an address: with the server of `.env` if `.env` names the address, else as the environment configures it.
 
-    In a container, messages name the local store's endpoint on the host. `tries` is that of `open_store`. Raise `UsageError`, and
-    `StoreMissingError` in a container without the folder.
+    In a container, messages name the local store's endpoint on the host. `tries` is passed to `open_store`. Raise `UsageError` for an
+    invalid address, `StoreMissingError` in a container in which the store's folder is not mounted.
     """
     if IMAGE_FILE.exists():
         require_mounted(address, typed=sys.argv[1:])
@@ -121,9 +121,9 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
 
 
 def export_store_variables(dotenv: Path) -> None:
-    """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`. Raise `UsageError`.
+    """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`.
 
-    A folder is mounted; for a server, the address is passed.
+    A folder is mounted; for a server, the address is passed. Raise `UsageError` for an invalid address.
     """
     address = os.environ.get("REPRISE_STORE")
     if not address or address == _dotenv_values(dotenv).get("REPRISE_STORE"):
@@ -143,9 +143,10 @@ TARGET_HELP: Final = "store to copy to: s3://BUCKET/PREFIX or a path (required)"
 
 
 def two_stores(source: str | None, target: str | None, *, command: str) -> tuple[Store, Store]:
-    """Open the stores to copy from and to; `source` is the configured store if None. Raise `UsageError`.
+    """Open the stores to copy from and to; `source` is the configured store if None.
 
-    The store of `.env` is opened with the key of `.env`, another store with the AWS_* variables of the shell.
+    The store of `.env` is opened with the key of `.env`, another store with the AWS_* variables of the shell. Raise `UsageError` if a store
+    is missing, or if both are the same store.
     """
     if not target:
         raise UsageError("--store is missing: the store to push to", hint=f"{command} --store s3://BUCKET?endpoint=URL")
@@ -211,7 +212,10 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int | None:
-    """Return the bound of the cache in bytes: REPRISE_CACHE_LIMIT, such as `20GB`; None without one. Raise `UsageError`."""
+    """Return the maximum size of the cache in bytes, from REPRISE_CACHE_LIMIT, such as `20GB`; None if no limit is set.
+
+    Raise `UsageError` if the value is not a size, or is less than `LEAST_LIMIT`.
+    """
     text = os.environ.get(CACHE_LIMIT, "").strip()
     if not text:
         return None
@@ -227,7 +231,7 @@ def cache_limit() -> int | None:
 
 @contextmanager
 def dotenv_adopted() -> Iterator[None]:
-    """Return a context in which `adopt_dotenv` applies."""
+    """Return a context in which `adopt_dotenv` applies; at its end, the previous environment is restored."""
     previous = dict(os.environ)
     adopt_dotenv()
     try:
@@ -265,7 +269,7 @@ def _dotenv_values(path: Path) -> dict[str, str]:
 def give_to_container_user(folder: Path, *, checkout: Path) -> None:
     """If this user is root, make the containers' user the owner of a run folder and its contents, except links.
 
-    Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError`.
+    Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError` if the owner cannot be changed.
     """
     if os.getuid() != 0:
         return

@@ -44,19 +44,19 @@ if TYPE_CHECKING:
     from trainer.environments.engine import Engine
 
 _PACKAGE: Final = "/package"
-_TOKEN: Final = "/run/token"  # noqa: S105 - its path
+_TOKEN: Final = "/run/token"  # noqa: S105 - a path, not a token
 _DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")
 
 
 def container_launcher(*options: str, host: Engine | None = None) -> ContainerLauncher:
-    """Return the launcher of containers of this checkout's image, with these options of `docker compose run`."""
+    """Return the launcher of containers of this checkout's image; `options` are passed to `docker compose run`."""
     return ContainerLauncher(checkout=CHECKOUT, engine=host or engine(), report=print_notice, options=options)
 
 
 def run_in_image(arguments: Sequence[str], *options: str) -> int:
-    """Run `reprise` with these words in a container and return its exit status; `options` are compose's.
+    """Run `reprise` with `arguments` in a container and return its exit status; `options` are passed to `docker compose run`.
 
-    Raises the errors of `require_set_up`.
+    Raise the errors of `require_set_up`.
     """
     require_set_up(f"`reprise {arguments[0]}`")
     launcher, request = (
@@ -68,9 +68,9 @@ def run_in_image(arguments: Sequence[str], *options: str) -> int:
 
 
 def serve_in_container(package: Path, words: Sequence[str], *, host: str, port: int, token: Path | None) -> int:
-    """Serve a package in a container that has nothing else, until it ends; return its exit status.
+    """Serve a package in a container that gets only the package and the token file; return the container's exit status.
 
-    `words` are further options of `reprise serve`. The port is published on the address `host`. Raise what `require_set_up` does.
+    `words` are further options of `reprise serve`. The port is published on the address `host`. Raise the errors of `require_set_up`.
     """
     require_set_up("`reprise serve`", needs_store=False)
     name = f"reprise-serve-{port}-{os.getpid()}"
@@ -87,7 +87,7 @@ def serve_in_container(package: Path, words: Sequence[str], *, host: str, port: 
 
 
 def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: str | None = None) -> int:
-    """Train in a container and return its exit status; `placed` is a run whose folder and source already exist."""
+    """Train in a container and return its exit status; `placed` is the ID of a run whose folder and source already exist."""
     require_set_up("training")
     folder = runs_folder() / placed if placed else new_run(runs_folder())[1]
     copy_unmounted_files(experiment, folder)
@@ -99,7 +99,7 @@ def train_in_container(argv: list[str], experiment: ExperimentFile, *, placed: s
 
 
 def copy_unmounted_files(experiment: ExperimentFile, folder: Path) -> None:
-    """Copy files that a run's container cannot access into the run's folder: a file from elsewhere, or the source with its project."""
+    """Copy an experiment from outside the checkout into the run's folder, for the container: its file, or the source with its project."""
     if experiment.project is None:
         copy_into_run(experiment, folder)
         return
@@ -128,7 +128,7 @@ def _train(argv: list[str], folder: Path) -> int:
 
 
 def setting_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of the environment variables with settings, which a container gets.
+    """Return the names of the environment variables with settings, which a container gets. Raise `SettingError` for a misspelled prefix.
 
     >>> setting_variables({"REPRISE_SETTING_SEED": "1", "REPRISE_STORE": "s3://b"})
     ['REPRISE_SETTING_SEED']
@@ -138,10 +138,10 @@ def setting_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
-    """Raise the error of a checkout or machine in which compose would fail: `DotenvError`, `ImageMissingError` and others."""
+    """Raise an error if compose would fail in this checkout or on this machine: `DotenvError`, `ImageMissingError` and others."""
     if not DOTENV.is_file():
-        message = f"{purpose} needs torch or the image, and this checkout is not set up for one"
-        raise DotenvError(message, hint="scripts/train sets it up")
+        message = f"{purpose} needs torch or an image, and this checkout is not set up to use an image"
+        raise DotenvError(message, hint="scripts/train sets up the checkout")
     require_current(DOTENV)
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)
@@ -152,7 +152,9 @@ def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
     with closing(engine()) as host:
         require_images(values_of_compose, engine=host)
         if needs_store and values_of_compose.get("COMPOSE_PROFILES") == "store":
-            check_store_port(host, values, command=os.environ.get(TYPED_COMMAND) or "scripts/setup, then type it again")
+            check_store_port(
+                host, values, command=os.environ.get(TYPED_COMMAND) or "scripts/setup, then repeat the command"
+            )
 
 
 def require_current(path: Path) -> None:

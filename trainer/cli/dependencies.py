@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 _UNCHANGED: Final = "pyproject.toml, environments/ and uv.lock are unchanged"
 _HINT: Final = (
     "if an import lacks a library (libGL.so.1): reprise add --system PACKAGE (libgl1), then repeat the command; "
-    "or another version: reprise add 'PACKAGE==VERSION'"
+    "or add another version: reprise add 'PACKAGE==VERSION'"
 )
-_SYSTEM_HINT: Final = "check the name, in the Debian of the environment's base: apt-cache search PACKAGE"
+_SYSTEM_HINT: Final = "check the name in the Debian release of the environment's base image: apt-cache search PACKAGE"
 
 
 def add(argv: list[str]) -> int:
@@ -66,11 +66,13 @@ def _parser(command: str, description: str) -> Arguments:
         "packages",
         metavar="PACKAGE",
         nargs="+",
-        help="a Python package: einops, 'einops>=0.8'; a Debian package: libgl1",
+        help="a Python package, such as einops or 'einops>=0.8'; with --system a Debian package, such as libgl1",
     )
     parser.add_argument("--system", action="store_true", help="PACKAGE is a Debian package")
     parser.add_argument(
-        "--environment", metavar="NAME", help="this environment only (default: every environment with torch)"
+        "--environment",
+        metavar="NAME",
+        help="change only this environment (default: every environment that lists torch)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -111,7 +113,10 @@ def _run(args: Namespace, edit: Callable[[Scope, Path], None]) -> int:
 
 
 def _environment_to_build(scope: Scope, docker: Engine) -> str:
-    """Return the environment whose image is built: the one in scope that this checkout trains in. Raise `UsageError`."""
+    """Return the environment whose image is built: the checkout's environment if it is in scope, else the first in scope.
+
+    Raise `UsageError` if the scope is empty.
+    """
     trains_in = setup.environment_name(store_setup.Choice(), read_block(DOTENV).values, nvidia=docker.facts().nvidia)
     name = trains_in if trains_in in scope.environments else next(iter(scope.environments), None)
     if name is None:
@@ -130,7 +135,10 @@ def _require_no_pin(names: Sequence[str]) -> None:
 
 
 def _images(name: str, *, docker: Engine, trial: Path, hint: str) -> tuple[BuiltImage | None, BuiltImage]:
-    """Return the checkout's image, if it exists, and the trial's image, which is built; its build imports the packages."""
+    """Return the checkout's image, or None if it does not exist, and the image of `trial`, which is built if necessary.
+
+    The build imports the packages. Raise `ImageBuildError` with `hint` if a build step fails.
+    """
     old = find_built_image(name, stage="environment", engine=docker, root=ROOT)
     try:
         return old, ensure_image(name, stage="environment", docker=docker, root=trial)

@@ -41,7 +41,7 @@ SOURCE: Final = Path.cwd()
 def datasets_of(
     experiment: Experiment | PlainExperiment | Script, settings: Any, *, root: Path = Path()
 ) -> tuple[Dataset, ...]:
-    """Load the datasets that the settings name. Raise `DatasetError`."""
+    """Load the declarations of the datasets that the settings name. Raise `DatasetError` if a dataset is not declared."""
     names = experiment.datasets(settings)
     return tuple(load_dataset(name, root=root) for name in names)
 
@@ -52,7 +52,7 @@ def chosen_classes(origins: Origins) -> dict[str, Any]:
 
 
 def import_experiment(launch: Launch) -> Experiment:
-    """Import the experiment, which must have a task, from the frozen source, and torch with it."""
+    """Import the experiment, which must have a task, from the frozen source; this also imports torch."""
     from trainer.training.experiment import load_experiment
 
     with _explaining_imports(launch):
@@ -79,7 +79,7 @@ def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | P
 
 @contextmanager
 def _explaining_imports(launch: Launch) -> Iterator[None]:
-    """Add to an error of an import why the imported file is not in the source."""
+    """Explain in the hint of an import error why the imported file is not in the source."""
     try:
         yield
     except ExperimentFailedError as fault:
@@ -115,7 +115,7 @@ def attribute_errors(experiment: Experiment | PlainExperiment) -> AbstractContex
 
 
 def resolve_settings(experiment: Experiment | PlainExperiment | Script, argv: list[str]) -> Resolved[Any]:
-    """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
+    """Return the experiment's settings, resolved from all origins. Raise `SettingError` if a setting is unknown or invalid."""
     origins = _origins(argv)
     if hasattr(experiment, "require_fillable"):  # a plain module
         experiment.require_fillable(given_settings(origins))

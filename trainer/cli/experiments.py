@@ -48,7 +48,7 @@ class ExperimentFile:
 
 
 def experiment_names(checkout: Path) -> list[str]:
-    """List the package's experiments."""
+    """Return the names of the experiments in `trainer/experiments/`."""
     return sorted(path.stem for path in (checkout / FOLDER).glob("[!_]*.py"))
 
 
@@ -60,7 +60,7 @@ def nearest_experiment(word: str, *, checkout: Path) -> str | None:
 
 
 def copy_into_run(experiment: ExperimentFile, folder: Path) -> None:
-    """Copy a file without a project from outside the checkout into its run folder; a container finds it by its name."""
+    """Copy the file of an experiment from outside the checkout into the run's folder, in which a container finds the file by its name."""
     if experiment.outside is None:
         return
     with (
@@ -94,14 +94,14 @@ def find_experiment(text: str, *, checkout: Path, here: Path, copies: Path | Non
 
 
 def find_script(text: str, *, checkout: Path, here: Path, copies: Path | None = None) -> ExperimentFile:
-    """Find a script by path relative to `here`. Raise `ExperimentError`; `copies` is as for `find_experiment`."""
+    """Find a script by path relative to `here`. Raise `ExperimentError` if it is not a file; `copies` is as for `find_experiment`."""
     if copies is not None and Path(text).parent == COPIED_EXPERIMENT and (copies / text).is_file():
         return ExperimentFile(name=text, file=Path(text), outside=copies / text)
     return _find_file(text, here / text, checkout=checkout, what="script")
 
 
 def _find_file(text: str, path: Path, *, checkout: Path, what: str = "experiment") -> ExperimentFile:
-    """Return the file at a path, inside or outside the checkout. Raise `ExperimentError` if there is none."""
+    """Return the file at a path, inside or outside the checkout. Raise `ExperimentError` if it is not a file."""
     if not path.is_file():
         raise _absent(text, path, checkout=checkout, what=what)
     file = path.resolve()

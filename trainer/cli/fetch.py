@@ -1,4 +1,4 @@
-"""`reprise _fetch`: fetch datasets for a run without network; `reprise reproduce` starts it in this checkout's image.
+"""`reprise _fetch`: fetch datasets for a run without network access, in a container that `reprise reproduce` starts.
 
 Datasets are given as documents on the command line, as the recorded source declares them; no checkout is read.
 """
@@ -32,7 +32,7 @@ _LARGEST = 4 << 30
 
 def main(argv: list[str]) -> int:
     """Copy datasets into a store in a folder; with `--look`, only check whether the cache has all of them."""
-    parser = Arguments("reprise _fetch", "Fetch datasets for a run without network.")
+    parser = Arguments("reprise _fetch", "Fetch datasets for a run without network access.")
     parser.add_argument("--into", type=Path, help="folder of the store to write")
     parser.add_argument(
         "--look",
@@ -50,7 +50,10 @@ def main(argv: list[str]) -> int:
 
 
 def export_datasets(datasets: Iterable[Dataset], *, into: Path) -> None:
-    """Fetch datasets into the cache, and copy them into a store in the folder `into`; a cache with a limit is left out."""
+    """Fetch datasets into the cache, and copy them into a store in the folder `into`.
+
+    If the cache has a limit, a dataset that is not cached is copied directly from the configured store.
+    """
     cache = Cache(root=cache_folder())
     for dataset in datasets:
         if cache_limit() is not None and not cache.has(dataset):  # the cache may have no room for all files

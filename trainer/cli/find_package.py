@@ -13,13 +13,13 @@ from trainer.models.package import PACKAGE, packages_in
 
 PACKAGE_HELP: Final = "the folder of a package, its name as `reprise packages ls` lists it, or its digest"
 MOUNTED: Final = "/package"
-"""Where the compose service `serve` mounts the folder of a package."""
+"""The path at which the compose service `serve` mounts the folder of a package."""
 _PREFIX: Final = "sha256:"
 _SHORT: Final = 12
 
 
 def known_package(word: str) -> Path | None:
-    """Return the folder of the package that a word names; `None` if it names none on this machine."""
+    """Return the folder of the package that a word names; `None` if no package on this machine has the name."""
     if not word:
         return None
     if (Path(word) / PACKAGE).is_file():
@@ -32,7 +32,7 @@ def known_package(word: str) -> Path | None:
 
 
 def find_package(word: str) -> Path:
-    """Return the folder of the package that a word names. Raise `DocumentError` if this machine has none."""
+    """Return the folder of the package that a word names. Raise `DocumentError` if no package on this machine has the name."""
     if found := known_package(word):
         return found
     if word == MOUNTED:
@@ -42,13 +42,13 @@ def find_package(word: str) -> Path:
     hint = (
         did_you_mean(word, names)
         if names
-        else "reprise package RUN makes one; reprise packages pull DIGEST fetches one"
+        else "reprise package RUN writes a package; reprise packages pull DIGEST downloads a package"
     )
     raise DocumentError(f"{short(word)!r} is not a package on this machine", hint=hint)
 
 
 def digest_of(word: str) -> str:
-    """Return the digest that a word spells, with or without its prefix. Raise `UsageError`."""
+    """Return the digest that a word spells, with or without its prefix. Raise `UsageError` if the word is not a digest."""
     digest = word if word.startswith(_PREFIX) else f"{_PREFIX}{word}"
     if not is_digest(digest):
         raise UsageError(

@@ -1,7 +1,8 @@
 """Finds the run that a command names, on this machine or in the store; `latest` is the newest run that the user trained on this machine.
 
-`latest` skips runs of `reproduce`, `certify` and `noise`, runs from another user or machine, runs in the store only, and runs
-that failed before their first step, and reports the skipped runs on stderr. It reports nothing if it is the newest run and completed.
+`latest` skips runs of `reproduce`, `certify` and `noise`, runs from another user or machine, runs in the store only, unreadable runs, runs
+with a date in the future, and runs that failed before their first step. The skipped runs are reported on stderr. Nothing is reported if
+`latest` is the newest run and completed.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ RUN_HELP: Final = "run: ID, start of an ID, `latest`, or folder"
 
 
 def find_run_id(word: str, known: Collection[str]) -> str:
-    """Return the id among `known` that `word` names; report `latest` on stderr if it is not the newest or did not complete.
+    """Return the ID among `known` that `word` names.
 
-    Raise `RunNotFoundError`, `UsageError`.
+    If `word` is `latest`, report the run on stderr unless it is the newest run and completed. Raise `RunNotFoundError` if no ID matches,
+    `UsageError` if several IDs match.
     """
     run = resolve_run(word, known, passed=lambda each: bool(_skip_reason(each)))
     if word == LATEST and (description := _description(run, sorted(each_run for each_run in known if each_run > run))):
@@ -91,11 +93,14 @@ class RunOnDisk:
     record: Record
     folder: Path
     published: bool
-    """Whether the run is in a store; its retests are then published."""
+    """Whether the run is published. If it is, its retests are published, too."""
 
 
 def find_run(word: str) -> RunOnDisk:
-    """Return the run that `word` names; pull it if it is in the store only. Raise `RunNotFoundError`, `StoreError`."""
+    """Return the run that `word` names; pull it if it is in the store only.
+
+    Raise `RunNotFoundError` if the run is not found, `StoreError` if the store fails, `UsageError` if several runs match.
+    """
     folder = _folder(word)
     record = record_of(folder)
     is_published = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
@@ -121,7 +126,10 @@ def _folder(word: str) -> Path:
 
 
 def find_published_run(word: str) -> Path:
-    """Pull the run that `word` names from the store, and return its folder. Raise `RunNotFoundError`, `StoreError`."""
+    """Pull the run that `word` names from the store, and return its folder.
+
+    Raise `RunNotFoundError` if no store is configured or the run is not in it, `StoreError` if the store fails.
+    """
     runs, address = runs_folder(), store_address()
     if address is None:
         raise RunNotFoundError(f"no run is called {word!r}, and no store is configured", hint="reprise runs ls")
@@ -132,7 +140,7 @@ def find_published_run(word: str) -> Path:
 
 
 def pull_later_attempts(folder: Path) -> None:
-    """Pull what other machines added to a run of this machine since; a store that does not respond is a line."""
+    """Pull the attempts that other machines added to a run of this machine; print a line on stderr if the store fails."""
     address = store_address()
     if address is None or not is_run_id(folder.name):
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Align rows of cells, one line each."""
+    """Yield each row of cells as a line, with aligned columns."""
     rows = [tuple(map(one_line, row)) for row in cells]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for line in rows:
@@ -35,7 +35,7 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a value at the precision of a table; texts in a list, as a script's arguments, as words of a command line.
+    """Return a value as text: a float with six significant digits, a list of strings, such as a script's arguments, as a command line.
 
     >>> [value_text(some) for some in (1 / 3, None, ["--out", "a b"], [1, 2])]
     ['0.333333', 'none', "--out 'a b'", '[1, 2]']
@@ -48,7 +48,7 @@ def value_text(value: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in seconds, minutes or hours, with units.
+    """Return a duration in seconds, minutes or hours, with units; an empty string for None.
 
     >>> [duration(some) for some in (3.21, 75, 3725)]
     ['3.2 s', '1 min 15 s', '1 h 02 min']

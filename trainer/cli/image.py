@@ -37,7 +37,7 @@ def _parser() -> Arguments:
     parser = Arguments("reprise image", "Manage the images of environments.")
     verbs = parser.commands()
     for name, verb, summary in (
-        ("build", _build, "build an environment's image, unless the image of these inputs exists"),
+        ("build", _build, "build an environment's image, unless an image of the current inputs exists"),
         ("pin", _pin, "pin an environment to its image in a registry"),
         ("unpin", _unpin, "remove an environment's pin"),
         ("restore", _restore, "fetch an environment's pinned image"),
@@ -49,7 +49,9 @@ def _parser() -> Arguments:
         parsed.set_defaults(verb=verb)
         parsed.add_argument("--json", action="store_true", help="print the result as JSON")
         if name != "ls":
-            parsed.add_argument("name", metavar="ENVIRONMENT", help="a name in environments/, without .toml")
+            parsed.add_argument(
+                "name", metavar="ENVIRONMENT", help="environment: a name in environments/, without .toml"
+            )
         if name in {"build", "show"}:
             parsed.add_argument(
                 "--stage",

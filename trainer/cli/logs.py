@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 16
 _PAUSE: Final = 0.5
-"""Seconds between two looks at the file."""
+"""Seconds between two reads of the file."""
 _ASKS: Final = 10.0
-"""Seconds between two questions to the scheduler."""
+"""Minimum seconds between two queries of the scheduler."""
 _ATTEMPT_LOG: Final = "log.txt"
 
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     parser = Arguments(
         "reprise logs",
-        "Print the output of a submitted run's job, of all its starts; of another run the log of its last attempt.",
+        "Print the output of a submitted run's job, including all restarts; for any other run, print the log of the last attempt.",
     )
     parser.add_argument("run", metavar="RUN", help="run: ID, start of an ID, or `latest`")
     parser.add_argument("--follow", "-f", action="store_true", help="print new lines until the job ends")
@@ -68,7 +68,7 @@ def _log_of_attempt(folder: Path) -> Path:
 
 
 def _end_of(job: str) -> Callable[[], bool]:
-    """Return a function that returns whether a job has ended, and asks the scheduler now and then only."""
+    """Return a function that reports whether a job has ended, and queries the scheduler at most every `_ASKS` seconds."""
     last, ended = -_ASKS, False
 
     def has_ended() -> bool:
@@ -87,7 +87,7 @@ def _end_of(job: str) -> Callable[[], bool]:
 
 
 def _print(path: Path, *, has_ended: Callable[[], bool]) -> int:
-    """Print a file, and what is added to it until the end."""
+    """Print a file, and the text that is appended to it until the job has ended; return 0."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for block in _blocks(path, has_ended=has_ended):
         sys.stdout.write(decoder.decode(block))
@@ -99,7 +99,7 @@ def _blocks(path: Path, *, has_ended: Callable[[], bool]) -> Iterator[bytes]:
     file: BinaryIO | None = None
     try:
         while True:
-            is_last = has_ended()  # asked before the file is read: what is written until the end is printed
+            is_last = has_ended()  # before the file is read, so that all output until the end is printed
             file = file or _opened(path)
             while file is not None and (block := file.read(_BLOCK)):
                 yield block
@@ -114,7 +114,7 @@ def _blocks(path: Path, *, has_ended: Callable[[], bool]) -> Iterator[bytes]:
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    """Return the open file of a run; `None` if it does not exist yet."""
+    """Open a log of a run or a sweep and return the file; `None` if it does not exist yet."""
     try:
         if path.parent.name == SUBMISSION:
             with run_root(path.parents[1]) as run:

@@ -28,7 +28,11 @@ def can_train() -> bool:
 
 
 def check_lock(claim: ImageClaim, checkout: Path) -> None:
-    """Raise `LockError` if the packages of the checkout's lock and the image differ, `EnvironmentNameError` if it lacks the environment."""
+    """Raise an error if this process runs in an image that does not match the checkout's lock.
+
+    Raise `LockError` if the lock is missing or its packages differ from the image's, `EnvironmentNameError` if the checkout does not
+    declare the image's environment.
+    """
     if claim.baked is None:
         return
     name, lock = claim.baked.environment, checkout / "uv.lock"
@@ -61,7 +65,11 @@ def check_environment(claim: ImageClaim, settings: LaunchSettings) -> None:
 
 
 def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
-    """Return the accelerator to train on; `torch` is the installed version. Raise `DeviceError` rather than ignore a GPU."""
+    """Return the accelerator to train on; `torch` is the installed version of torch.
+
+    Raise `SettingError` for a GPU at determinism portable, `DeviceError` if a requested GPU is not visible, or if torch is built for CPUs
+    and cannot use this machine's GPUs.
+    """
     if level is Level.PORTABLE and accelerator == "gpu":
         raise SettingError(
             "setting accelerator is gpu at determinism portable, which guarantees equal bits on CPUs only",
@@ -85,7 +93,7 @@ def device_for(accelerator: str, *, gpus: list[str], torch: str, level: Level = 
 
 
 def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that this process can use."""
+    """Return the names of the GPU device files that this process sees; an empty list if CUDA_VISIBLE_DEVICES hides all GPUs."""
     from trainer.runs.hardware import gpu_nodes
 
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -107,7 +115,7 @@ _KNOWLEDGE: Final = {
     "asserted": "asserted by .env",
     "unknown": "unknown",
 }
-"""How the image is known: docs/reference/record.md."""
+"""Texts for `Image.known`, which docs/reference/record.md explains."""
 
 
 def first_line(claim: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:

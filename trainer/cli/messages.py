@@ -99,7 +99,7 @@ def readable(text: str) -> str:
 
 
 def _name_error(fault: Exception) -> RepriseError | None:
-    """Return the error for a file name that no file system accepts."""
+    """Return the error for a file name that no file system accepts; `None` for any other exception."""
     if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
         return UsageError(f"a name is too long for a file: {fault.filename}", hint="expected at most 255 bytes")
     if isinstance(fault, ValueError) and "embedded null" in str(fault):
@@ -123,4 +123,4 @@ def _text(fault: Exception) -> str:
     return lines[0][:_FIRST_LINE] if lines else "without a message"
 
 
-_BUG: Final = "this is a bug in Reprise: set REPRISE_DEBUG=1 and run it again to see where"
+_BUG: Final = "this is a bug in Reprise: set REPRISE_DEBUG=1 and repeat the command for a traceback"

@@ -1,7 +1,7 @@
 """`reprise noise EXP --seeds N`: train with N seeds, and report how much results differ if only the seed differs.
 
-Each seed is an ordinary run with its own record. Existing runs with this source and these settings are used again, however the settings
-were typed. Runs that differ in more than the seed are not combined.
+Each seed is an ordinary run with its own record. Completed runs with the same source and settings are reused, however the settings were
+typed. Runs that differ in more than the seed are not combined.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _parser() -> Arguments:
         "--gain",
         type=float,
         metavar="G",
-        help="compute how many seeds detect a gain of G (default: gains of 0.5, 1 and 2 standard deviations)",
+        help="compute how many seeds are needed to detect a gain of G (default: gains of 0.5, 1 and 2 standard deviations)",
     )
     parser.add_argument(
         "--to",

@@ -50,7 +50,7 @@ def print_progress(line: str) -> None:
 
 
 def print_notice(line: str) -> None:
-    """Print a line of Reprise itself on stderr."""
+    """Print a line on stderr, with the prefix `reprise:`."""
     print_progress(f"reprise: {line}")
 
 
@@ -116,7 +116,7 @@ def _guarded(stream: TextIO, *, escapes: bool) -> TextIO:
 
 @contextmanager
 def guarded_streams(*, escapes: bool) -> Iterator[None]:
-    """Redact the output of the block, and escape it if it `escapes`; register the environment's secrets."""
+    """Redact secrets in the output of the block and, if `escapes`, escape control characters; register the environment's secrets."""
     REDACTOR.add_environment(os.environ)
     previous = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_guarded(stream, escapes=escapes) for stream in previous)

@@ -1,4 +1,4 @@
-"""`reprise package RUN`: write a model package of a run, with a certificate that compares it with the run's net."""
+"""`reprise package RUN`: write a model package of a run, with a certificate that compares its outputs with those of the run's net."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Write the package of a run and print what its certificate says."""
+    """Write the package of a run, and print its contents and its certificate."""
     args = _parser().parse_args(argv)
     if args.key is not None:
         signing_key(args.key)  # report an invalid key before the test
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def _in_container(args: Namespace) -> int:
-    """Make the package in a container, which gets no key, and sign it here."""
+    """Write the package in a container, which gets no key, and sign the package in this process."""
     words = [
         "package",
         args.run,
@@ -80,19 +80,18 @@ def _in_container(args: Namespace) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise package",
-        "Write a model package of a run: the exported net, also as an ONNX graph, its weights, the reader of its inputs, the form of its "
-        "predictions, golden samples, the record, and a certificate. On the whole test split, the package's outputs are compared with the "
-        "net's, and its metrics with the run's. The golden samples are also tested with the graph, by predict and by a server.",
+        "Write a model package of a run: the exported net, also as an ONNX graph; its weights; the rules for reading files and for "
+        "converting outputs to predictions; golden samples; the record; and a certificate. The package's outputs on the whole test split "
+        "are compared with the net's outputs, and its metrics with the run's metrics. The golden samples are also tested with the ONNX "
+        "graph, with `reprise predict` and with a server.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument(
-        "--force", action="store_true", help="write the package even if it does not reproduce the run's results"
-    )
+    parser.add_argument("--force", action="store_true", help="write the package even if its certificate does not hold")
     parser.add_argument(
         "--onnx",
         choices=("auto", "required", "off"),
         default="auto",
-        help="whether the package has an ONNX graph: if the net allows it, or an error if it does not, or never (default: %(default)s)",
+        help="ONNX graph: `auto` adds it if the net can be exported, `required` fails if it cannot, `off` omits it (default: %(default)s)",
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help=KEY_HELP)
     parser.add_argument("--json", action="store_true", help="print digest, path and certificate as JSON")

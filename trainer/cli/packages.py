@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "reprise packages", "Manage model packages on this machine and in the store; `reprise package RUN` makes one."
+        "reprise packages",
+        "Manage model packages on this machine and in the store; `reprise package RUN` writes a package.",
     )
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list packages")
@@ -55,7 +56,9 @@ def _parser() -> Arguments:
     )
     push = verbs.add_parser("push", help="copy a package into the store, or into an OCI registry")
     push.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
-    push.add_argument("--to", metavar="REFERENCE", help=f"an OCI registry: {_REFERENCE_HELP} (default: the store)")
+    push.add_argument(
+        "--to", metavar="REFERENCE", help=f"push to an OCI registry: {_REFERENCE_HELP} (default: the store)"
+    )
     push.add_argument("--license", metavar="SPDX", help="with --to: the license of the model, such as Apache-2.0")
     pull = verbs.add_parser("pull", help="download and verify a package from the store, or from an OCI registry")
     pull.add_argument(
@@ -83,7 +86,7 @@ def _ls(args: Namespace) -> int:
             ]
         )
     elif not rows:
-        print_notice(spelled("no packages yet: `reprise package RUN` makes one"))
+        print_notice(spelled("no packages yet: `reprise package RUN` writes a package"))
     else:
         cells = [(package.name, package.run, _metric(package), ", ".join(where)) for package, where in rows]
         print("\n".join(columns([("package", "run", "measured", "in"), *cells])))
@@ -128,7 +131,7 @@ def _metric(package: Package) -> str:
 def _show(args: Namespace) -> int:
     path = find_package(args.package)
     if args.key is not None:
-        verification_key(args.key)  # a fault of the key is not one of the package
+        verification_key(args.key)  # report an invalid key before the package is read
     package, certificate = read_package(path)
     signature = package_signature(path, package, key=args.key)
     retests = weights_retests(path, RetestSubject.of_package(package), key=args.key, opened=Root.at)
@@ -162,7 +165,7 @@ def _push(args: Namespace) -> int:
     if args.to is not None:
         return _push_artifact(args)
     if args.license is not None:
-        raise UsageError("--license is for a registry", hint=f"--to {EXAMPLE}")
+        raise UsageError("--license is accepted only with --to, for a registry", hint=f"--to {EXAMPLE}")
     opened, store = open_package(find_package(args.package)), configured_store(args.store)
     push_package(opened, store)
     if args.json:
@@ -198,10 +201,15 @@ def _pull(args: Namespace) -> int:
     if source.tag is None and source.digest is None:
         raise UsageError(f"{args.source} has neither a tag nor a digest", hint=f"reprise packages pull {EXAMPLE}")
     if args.store is not None:
-        raise UsageError("--store is for packages of a store", hint=f"reprise packages pull {args.source}")
+        raise UsageError(
+            "--store is accepted only with a digest, for a package in a store",
+            hint=f"reprise packages pull {args.source}",
+        )
     path, package = pull_artifact(_registry(source), source.digest or str(source.tag), runs=runs_folder())
     if source.digest is None:
-        print_notice(f"tag {source.tag} is package {package.digest}: compare it with what its author states")
+        print_notice(
+            f"tag {source.tag} is package {package.digest}: compare the digest with the one that its author published"
+        )
     return _print_pulled(args, path, {"package": package.digest})
 
 
@@ -220,7 +228,7 @@ def _registry(reference: Reference) -> Registry:
 
 
 def package_page(package: Package, certificate: ParityCertificate, path: Path, *, signature: str) -> Iterator[str]:
-    """Yield the lines about a package."""
+    """Yield the page of a package: its identity, its inputs and outputs, and its certificate."""
     tested = certificate.test
     yield f"package     {package.name}"
     yield f"            {package.digest}"
@@ -244,7 +252,7 @@ def package_page(package: Package, certificate: ParityCertificate, path: Path, *
 
 
 def mismatch(certificate: ParityCertificate) -> str:
-    """Return the first difference of a package from its run: a metric, a way that failed, or an output and its sample."""
+    """Describe the first difference between a package and its run: a metric, a way of use, or an output of a test sample."""
     tested = certificate.test
     if metric := next((each for each in certificate.metrics if not each.holds), None):
         return f"{metric.name} is {value_text(metric.recomputed)}; the run measured {value_text(metric.measured)}"
@@ -255,14 +263,14 @@ def mismatch(certificate: ParityCertificate) -> str:
 
 
 def way_text(way: WayParity) -> str:
-    """Return how the outputs of a package in one way compare with those of the run's net, or why there are none."""
+    """Describe how a package's outputs in one way of use compare with the outputs of the run's net, or why there are no outputs."""
     if way.untested is not None:
         return f"not tested: {way.untested}"
     if way.measured is None:
         return f"failed: {way.fault}"
     if way.program is not None and not way.program.identical:
         found = way.program
-        return f"{found.output} of sample {found.sample} is not that of the program: it differs by {found.largest:.2g} of the largest value"
+        return f"{found.output} of sample {found.sample} differs from the program's output by {found.largest:.2g} of the largest value"
     if way.measured.identical:
         return outputs_text(way.measured)
     return f"{outputs_text(way.measured)} of sample {way.measured.sample}"

@@ -1,4 +1,4 @@
-"""`reprise predict RUN|PACKAGE FILE...`: the predictions of a run's net, or of a model package, for files in the form of its dataset."""
+"""`reprise predict RUN|PACKAGE FILE...`: print the predictions of a run's net or a model package for files, read as its dataset was."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 _MOST: Final = 3
-"""Classes or labels with a score on a line, at most; --json has all."""
+"""Maximum number of classes or labels with a score on a line; --json prints all."""
 _NUMBERS: Final = 8
 
 
 def main(argv: list[str]) -> int:
-    """Print a line for each sample, or one JSON document."""
+    """Print a line for each sample or one JSON document, or write JSON lines to a file."""
     parser = _parser()
     args = parser.parse_args(argv)
     if not can_train():
@@ -86,14 +86,14 @@ def _print_json(document: dict[str, Any]) -> int:
         text = json.dumps(document, allow_nan=False)
     except ValueError as fault:
         raise DatasetError(
-            NOT_FINITE, hint="--out FILE writes the other predictions; without --json, all are printed"
+            NOT_FINITE, hint="--out FILE writes the other predictions; without --json, the number is printed"
         ) from fault
     print(text, flush=True)
     return 0
 
 
 def _write(model: Model, files: Sequence[Path], path: Path, *, identity: str) -> int:
-    """Write the predictions to a file of JSON lines. Return the exit code of a dataset's error if a line has an error, else 0."""
+    """Write the predictions to a file of JSON lines; return 0, or the exit code of a dataset error if a line has an error."""
     from trainer.models.predictions_file import PredictionsFile
 
     target, printed = PredictionsFile(path, identity, files), monotonic()
@@ -120,7 +120,7 @@ def _parser() -> Arguments:
         "Print the predictions of a run's net, or of a model package, for files: pictures, a table with the columns of the run's dataset, "
         "or arrays (.npy; .npz for several inputs). The files are read as the dataset was read; no target is needed.",
     )
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: its folder or its name")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: folder, name or digest")
     parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays, or folders of them")
     parser.add_argument(
         "--out",
@@ -134,7 +134,7 @@ def _parser() -> Arguments:
 
 
 def _in_container(args: Namespace) -> int:
-    """Predict in a container, with the package and the folders of the files at their own paths, read-only, and that of --out."""
+    """Predict in a container that mounts the package and the folders of the files read-only, and the folder of --out writable."""
     paths = {word: Path(word).resolve() for word in args.files}
     folders = {word: path if path.is_dir() else path.parent for word, path in paths.items()}
     if args.out is not None:

@@ -110,7 +110,7 @@ class BarProgress:
             self._bar.advance(self._task, size)
 
     def end(self) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar, and leave it on the terminal."""
         if self._bar:
             self._bar.stop()
 

@@ -82,7 +82,7 @@ class Resumption:
     folder: Path
     record: Record
     argv: list[str]
-    """The run's first command line, for its frozen source, followed by the options of this command line."""
+    """The arguments of the run's experiment and settings, for its frozen source, followed by the settings on this command line."""
     allowed: list[str]
     passed: list[int]
     """Attempts from another user or machine that are not trusted."""
@@ -94,7 +94,10 @@ class Resumption:
 
 
 def find_run_to_resume(options: Options) -> Path:
-    """Return the folder of the run to resume; pull the run if it is in the store only. Raise `UsageError`, `RunNotFoundError`."""
+    """Return the folder of the run to resume; pull the run if it is in the store only.
+
+    Raise `UsageError` for options that contradict `--resume`, `RunNotFoundError` if the run is not found.
+    """
     name = options["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
@@ -125,7 +128,8 @@ def _find(name: str) -> Path:
 def admit(folder: Path, options: Options) -> Admission:
     """Return how a run may be resumed; ask the user if its code or its checkpoints are not the user's own.
 
-    Raise `UntrustedCodeError`, `UsageError`.
+    Raise `UntrustedCodeError` if the user does not agree, or if a checkpoint that is not the user's own is a pickle; `UsageError` for an
+    unknown name after --grant.
     """
     recorded, own = recorded_attempts(folder), own_attempts_of(folder)
     word = TrustDecision(
@@ -133,7 +137,7 @@ def admit(folder: Path, options: Options) -> Admission:
         granted=grants(options.get("grant")),
         command=f"reprise train --resume {folder.name}",
     )
-    if CONFINED in os.environ or not recorded:  # the launcher asked the user already; or there is nothing to run
+    if CONFINED in os.environ or not recorded:  # the launcher has asked the user, or the run has no recorded code
         return Admission(folder=folder, word=word)
     if own:
         return Admission(folder=folder, word=word, passed=list(_skip_others(folder, own, word)))
@@ -141,7 +145,7 @@ def admit(folder: Path, options: Options) -> Admission:
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admission(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
     if any(_has_pickle(folder, number) for number in recorded):
-        message = f"the checkpoints of run {folder.name}, from another user or machine, are pickles of an older version: they are not read"
+        message = f"the checkpoints of run {folder.name}, from another user or machine, are pickles of an older version, which are rejected"
         raise UntrustedCodeError(message, hint="start a new run")
     with run_root(folder) as run:
         has_checkpoint = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in recorded)
@@ -171,7 +175,11 @@ def _skip_others(folder: Path, own: Collection[int], word: TrustDecision) -> Ite
 
 
 def prepare(options: Options, admission: Admission) -> Resumption:
-    """Prepare the next attempt of a run. Raise `ResumeError`, `DigestMismatchError`, `UsageError`."""
+    """Prepare the next attempt of a run.
+
+    Raise `ResumeError` if the run cannot be resumed, `DigestMismatchError` if its source was changed, `UsageError` for an unknown name
+    after --allow.
+    """
     folder, passed = admission.folder, admission.passed
     allowed = parse_allowed(options.get("allow") or "")
     record = require_resumable(folder, host=host_name(), passed=passed)
@@ -194,7 +202,10 @@ def prepare(options: Options, admission: Admission) -> Resumption:
 
 
 def resume_isolated(options: Options, admission: Admission) -> int:
-    """Run the next attempt in the recorded image; return its exit status. Raise `ResumeError`, `DigestMismatchError`, `EngineError`."""
+    """Run the next attempt in a container of the recorded image; return its exit status.
+
+    Raise `ResumeError` if the run cannot be resumed, `DigestMismatchError` if its source was changed, `EngineError` if the engine fails.
+    """
     folder, granted = admission.folder, admission.word.granted
     require_set_up("training")
     require_not_running(folder)
@@ -232,7 +243,7 @@ def resume_isolated(options: Options, admission: Admission) -> int:
 
 
 def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterator[str]:
-    """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
+    """Yield lines about the failure of the last attempt, and about settings that differ from the first attempt's."""
     outcome, name = record.outcome, record.ingredients.experiment
     inside = name.removeprefix(f"{PROJECT}/").removeprefix(f"{COPIED_EXPERIMENT}/")
     experiment = f"PATH/OF/{inside}" if inside != name else name
@@ -250,9 +261,9 @@ def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterato
 
 
 def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> list[str]:
-    """Remove the settings that the run has from the environment; return a line for each that has another value.
+    """Remove the variables of recorded settings from `environ`; return a line for each variable whose value differs from the record.
 
-    Secrets, which a record does not have, and unknown names, which are rejected later, stay.
+    Variables of secrets, which a record does not contain, and of unknown settings, which are rejected later, stay.
     """
     values = record.circumstances.execution | record.ingredients.settings
     lines: list[str] = []
@@ -271,7 +282,7 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
 
 
 def _require_recent_source(folder: Path, passed: Collection[int]) -> None:
-    """Raise `ResumeError` if the run's source is older than `--resume`."""
+    """Raise `ResumeError` if the run's source is older than `--resume`, or too old to skip the attempts `passed`."""
     with run_root(folder) as run:
         launch = f"{COPY}/trainer/runs/handoff.py"
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""

@@ -72,10 +72,10 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise retest",
         "Test the saved weights of a run, or its model package, on the run's test split again, without training, and compare the metrics "
-        "with those that the run measured. The result is written beside the run or the package. The exit code is the verdict's: 0 "
-        "identical, 10 within tolerance, 20 different.",
+        "with those that the run measured. The result is written into the folder of the run or the package. The exit code is the "
+        "verdict's: 0 identical, 10 within tolerance, 20 different.",
     )
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: its folder or its name")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: folder, name or digest")
     parser.add_argument("--key", type=Path, metavar="FILE", help=KEY_HELP)
     parser.add_argument("--json", action="store_true", help="print metrics and verdict as JSON")
     trust_options(parser)
@@ -84,7 +84,7 @@ def _parser() -> Arguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a retest is written: beside a package, or beside a run."""
+    """The folder of a package or of a run, into which a retest is written."""
 
     folder: Path
     opened: Callable[[Path], Root]
@@ -95,7 +95,7 @@ class _Place:
 
 
 def _in_container(args: Namespace, argv: list[str]) -> int:
-    """Test in a container, which gets no key, and sign the retest that it wrote here."""
+    """Test in a container, which gets no key, and sign its retest in this process."""
     if args.key is None:
         return run_in_image(["retest", *argv])
     package = known_package(args.run)
@@ -140,7 +140,10 @@ def _retest(record: Record, evidence: Evidence) -> Retest:
 
 
 def _save(place: _Place, retest: Retest, evidence: Evidence, args: Namespace) -> Path | None:
-    """Write the retest, and return its path; if the folder cannot be written to, only a signed retest is an error."""
+    """Write the retest and return its path.
+
+    If the folder is not writable, raise `MachineError` with a key; otherwise print a notice and return `None`.
+    """
     try:
         path = save_weights_retest(place.folder, retest, evidence, key=args.key, opened=place.opened)
     except MachineError as fault:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def summary(listed: ListedRun) -> dict[str, Any]:
-    """Return a run as one flat JSON object, for scripts."""
+    """Return a run as a JSON object, for scripts."""
     record = listed.record
     row: dict[str, Any] = {
         "run": listed.run,
@@ -76,14 +76,14 @@ def _attempt(record: Record) -> dict[str, Any]:
 
 
 def status(listed: ListedRun) -> str:
-    """Return a run's status; a killed process could not record one."""
+    """Return a run's recorded status, `killed` if its process died without recording a status, or `unreadable` without a valid record."""
     if listed.record is None:
         return "unreadable"
     return "killed" if listed.died else listed.record.outcome.status.value
 
 
 def headline(outcome: Outcome) -> list[tuple[str, str]]:
-    """Return the metrics for a table: those on the test split, else the first two."""
+    """Return at most two metrics for a table: metrics on the test split, or other metrics if there are none."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
     metrics = sorted(tested.items())[:2]
     return [(name, "undefined" if name in outcome.undefined else value_text(value)) for name, value in metrics]
@@ -97,9 +97,9 @@ def page(
     lineage: Sequence[Ancestor] = (),
     job: str | None = None,
 ) -> Iterator[str]:
-    """Yield the page of a run, with the results of its reruns and the runs that it descends from, the parent first.
+    """Yield the page of a run, with the results of its reruns.
 
-    `job` is the state of the job of a run that was submitted to a cluster.
+    `lineage` lists the runs that it descends from, the parent first. `job` describes the job of a run that was submitted to a cluster.
     """
     ingredients, circumstances, outcome = record.ingredients, record.circumstances, record.outcome
     command = circumstances.purpose and f"reprise {circumstances.purpose}"
@@ -148,7 +148,7 @@ def _attempts(listed: ListedRun) -> Iterator[str]:
 
 
 def _changes(listed: ListedRun) -> Iterator[str]:
-    """Yield the differences between the attempts and the ingredients, which describe the first attempt."""
+    """Yield the differences between the attempts, and a line that says which attempts the rest of the page describes."""
     differences = changes(listed.records)
     yield from (f"attempt {number}: {line}" for number, lines in differences for line in lines)
     if differences:
@@ -204,7 +204,7 @@ def _roles(roles: Sequence[str]) -> str:
 
 
 def _lineage(record: Record, lineage: Sequence[Ancestor]) -> Iterator[str]:
-    """Yield a line for each run of a chain, the first run first."""
+    """Yield a line for each run of the lineage, the oldest run first, and for the run itself."""
     for depth, each in enumerate(reversed(lineage)):
         ancestor = each.record
         facts = (
@@ -221,7 +221,7 @@ def _branch(depth: int) -> str:
 
 
 def lineage_rows(lineage: Sequence[Ancestor]) -> list[dict[str, Any]]:
-    """Return the runs that a run descends from as JSON data, the first run first."""
+    """Return the runs that a run descends from as JSON data, the oldest run first."""
     return [
         {
             "run": each.run,

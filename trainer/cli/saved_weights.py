@@ -1,4 +1,4 @@
-"""What the commands share that test saved weights: the variables of the run's determinism level, and its datasets."""
+"""Functions for commands that test saved weights: set the variables of the run's determinism level, and fetch its datasets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WEIGHTS: Final = "weights"
 
 
 def require_variables(record: Record, words: Sequence[str]) -> None:
-    """Replace this process by `reprise` with `words` and the variables of the run's determinism level, unless it has them.
+    """Replace this process by `reprise` with `words` and the variables of the run's determinism level, unless it has them already.
 
     Libraries read these variables when they are loaded.
     """
@@ -34,7 +34,7 @@ def require_variables(record: Record, words: Sequence[str]) -> None:
 
 
 def fetched_samples(record: Record, folder: Path) -> Iterator[FetchedDataset]:
-    """Yield the datasets of a run that have samples, fetched."""
+    """Fetch and yield the datasets of a run; a dataset that was used only for weights is skipped."""
     from trainer.cli.process.fetching import fetch_data
     from trainer.models.prediction import declared_in
     from trainer.training.assembly import FetchedDataset

@@ -1,7 +1,7 @@
-"""`reprise _self_test`: test the integrity code with valid and damaged inputs; `reprise image smoke` runs it in the image.
+"""`reprise _self_test`: test the integrity code with valid and damaged inputs; `reprise image smoke` runs it in a container.
 
-The tests of the repository run on another installation. This one shows that the Python and the libraries of an image still accept what is
-valid and reject what is damaged.
+The repository's tests run with another installation. This test shows that the Python and the libraries of an image accept valid inputs and
+reject damaged inputs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PATHS: Final = ("../a", "/a", "a//b", "a\\b", "a\nb", "a/./b", "", "x" * 256, "
 
 
 def main(argv: list[str]) -> int:
-    """Run all cases and print their number as JSON. Raise `CheckFailedError` with the first case that fails."""
+    """Run all cases; print how many inputs were accepted and rejected, as JSON. Raise `CheckFailedError` with the first case that fails."""
     del argv
     with tempfile.TemporaryDirectory(prefix="reprise-self-test-") as folder:
         accepted, rejected = self_test(Path(folder))
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def self_test(folder: Path) -> tuple[int, int]:
-    """Return how many valid inputs were accepted and how many damaged ones rejected. Raise `CheckFailedError`."""
+    """Return how many valid inputs were accepted and how many damaged inputs were rejected. Raise `CheckFailedError` if a case fails."""
     counts = [0, 0]
     for name, call, expected in _cases(folder):
         is_damaged = isinstance(expected, type) and issubclass(expected, Exception)
@@ -104,7 +104,7 @@ def _require_path(path: str) -> None:
 
 
 class _Serving(MemoryStore):
-    """A store that answers every read with the same bytes."""
+    """A store that returns the same bytes for every read."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()

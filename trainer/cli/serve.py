@@ -1,4 +1,4 @@
-"""`reprise serve PACKAGE`: a model package behind HTTP."""
+"""`reprise serve PACKAGE`: serve a model package over HTTP."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def _describe(model: PackagedModel) -> None:
         )
     else:
         print_notice(
-            f"the package has no valid certificate, its predictions may differ from the run's: {mismatch(certificate)}"
+            f"the package has no valid certificate; its predictions may differ from the run's: {mismatch(certificate)}"
         )
 
 
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise serve",
-        "Serve the predictions of a model package over HTTP: POST /predict takes pictures, tables, arrays or JSON, and /v2 is the Open "
-        "Inference Protocol. The package is verified first; nothing else is needed: no store, no network, no run.",
+        "Serve a model package over HTTP: POST /predict accepts pictures, tables, arrays or JSON, and /v2 implements the Open "
+        "Inference Protocol. The package is verified first. The server needs no store, no run and no other network access.",
     )
     parser.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
@@ -75,7 +75,10 @@ def _parser() -> Arguments:
         "--port", type=int, default=_PORT, help="the port; 0 selects a free port (default: %(default)s)"
     )
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="a file with a token that each request must send"
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with a token that requests must send, except for health checks and the start page",
     )
     parser.add_argument(
         "--max-body",
@@ -96,14 +99,14 @@ def _parser() -> Arguments:
         type=float,
         default=2.0,
         metavar="MS",
-        help="milliseconds to wait for more requests before running a batch; 0 disables batching (default: %(default)s)",
+        help="milliseconds to wait for more requests before running a batch; 0 runs each request alone (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="seconds until a request fails (default: %(default)s)",
+        help="time limit of a request (default: %(default)s)",
     )
     parser.add_argument(
         "--concurrency",
@@ -116,7 +119,7 @@ def _parser() -> Arguments:
 
 
 _PASSED: Final = ("max_body", "max_batch", "batch_wait", "timeout", "concurrency")
-"""Options that a container gets as they were typed."""
+"""Options that are passed to the container unchanged."""
 _RANGES: Final = {
     "port": (0, _MOST_PORT),
     "max_body": (1, 1 << 32),

@@ -48,12 +48,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--environment",
         metavar="NAME",
-        help="the environment that `train` runs in (default: cuda if the NVIDIA runtime is found, else cpu)",
+        help="the environment that `train` runs in (default: the environment in .env, else cuda if the NVIDIA runtime is found, else cpu)",
     )
     parser.add_argument(
         "--store",
         metavar="ADDRESS",
-        help="use this store, s3://BUCKET[/PREFIX] or a folder, instead of the local one (default: REPRISE_STORE)",
+        help="use this store, s3://BUCKET[/PREFIX] or a folder, instead of the local store (default: REPRISE_STORE from the environment "
+        "or .env)",
     )
     parser.add_argument(
         "--endpoint",
@@ -91,7 +92,7 @@ def main(argv: list[str]) -> int:
             ensure_image(name, stage="development", docker=docker)
     values = refresh_block(docker, choice)
     for shadow in conflicting_names(DOTENV):
-        print_progress(f".env sets {shadow} outside of the managed block as well: remove one of the two lines")
+        print_progress(f".env also sets {shadow} outside the managed block: remove that line")
     displayed = values | {_HIDDEN: "***"} if _HIDDEN in values else values
     built = find_built_image("store", stage="environment", engine=docker, root=ROOT) is not None
     values_listed = [f"{key}={_truncated(value)}" for key, value in displayed.items()] if args.verbose else []
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> int:
 
 
 def page(values: Mapping[str, str], *, built: bool) -> list[str]:
-    """Return the lines about environment, image and store; `built`: the local store's image is the current lock's."""
+    """Return the lines about environment, image and store; `built` states whether the local store has an image of the current lock."""
     image = values.get("REPRISE_IMAGE") or f"not built yet: {_BUILD}"
     server = "" if built else f"; its image was built from an earlier lock: {_BUILD}"
     location = f"at {values['AWS_ENDPOINT_URL_S3']}" if "AWS_ENDPOINT_URL_S3" in values else "(a folder)"
@@ -116,13 +117,16 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
 
 
 def choose_store(args: Namespace, environ: Mapping[str, str], *, own: str | None) -> store_setup.Choice:
-    """Return the user's choice, from options, environment, or for the store from a line `own` of `.env`. Raise `UsageError`."""
+    """Return the user's choice from the options and the environment; `own` is the store from a line in `.env` outside the managed block.
+
+    Raise `UsageError` if the options or the environment name another store than `own`.
+    """
     store = args.store or environ.get("REPRISE_STORE") or own
     endpoint = args.endpoint
     if own and store and _normalized(store) != _normalized(own):
         source = "--store" if args.store else "REPRISE_STORE in the environment"
         raise UsageError(
-            f"{source} is {store}, but a line of .env outside of the managed block is REPRISE_STORE={own}",
+            f"{source} is {store}, but a line in .env outside the managed block is REPRISE_STORE={own}",
             hint="remove that line and repeat the command; or edit the line, then: scripts/setup",
         )
     if not args.store and environ.get("REPRISE_STORE"):

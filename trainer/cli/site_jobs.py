@@ -1,4 +1,4 @@
-"""The parts that all commands with `--to SITE` share: the site, its devices, the store of a job, and a job that is only shown."""
+"""Functions for the commands with `--to SITE`: read the site, check its devices, configure a job's store, and print a job in a dry run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ADDRESSES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStore:
-    """What the containers of a job need for the store; empty without one."""
+    """The variables and mounts with which a job's containers access the store; empty without a store."""
 
     variables: dict[str, str] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
@@ -41,7 +41,10 @@ class JobStore:
 
 
 def slurm_site(name: str, *, command: str, hint: str) -> SlurmSite:
-    """Read a site that `command` submits to. Raise `UsageError` in a container and for a site of another kind, `DocumentError`."""
+    """Read a site that `command` submits to.
+
+    Raise `UsageError` in a container, and for a site that is unknown or does not use Slurm; `DocumentError` for an invalid declaration.
+    """
     if IMAGE_FILE.exists():
         message = (
             f"`reprise {command} --to {name}` runs on a login machine of the cluster: a container has no scheduler"
@@ -55,15 +58,18 @@ def slurm_site(name: str, *, command: str, hint: str) -> SlurmSite:
 
 
 def require_devices(devices: int, accelerator: str, site: Site, *, nodes: int = 1) -> None:
-    """Raise `SettingError`, `DeviceError` for devices of a run that the site's machines cannot have."""
+    """Raise `SettingError` if the machines cannot share the devices equally, `DeviceError` if the site's machines have too few GPUs."""
     here = NodePlace(node=0, nodes=nodes, host="", port=0).devices_here(devices)
     if (accelerator == "gpu" and not site.gpus) or (accelerator != "cpu" and site.gpus and here > site.gpus):
-        message = f"this run wants {counted(here, 'GPU')} of each machine; the site has {site.gpus}"
-        raise DeviceError(message, hint="--devices counts those of all machines; `gpus` of the site those of each one")
+        message = f"this run needs {counted(here, 'GPU')} on each machine; the site's machines have {site.gpus}"
+        raise DeviceError(
+            message,
+            hint="--devices counts the devices of all machines; `gpus` of the site counts the GPUs of each machine",
+        )
 
 
 def notice_local_image(image: str, site: Site) -> None:
-    """Print a notice about an image that no machine can pull."""
+    """Print a notice if no machine can pull the image."""
     if image.startswith("localhost/") and not (site.image or "").startswith("/"):
         print_notice(f"the image is in no registry: every machine must have {image}")
 
@@ -79,7 +85,7 @@ def store_of_job(values: Mapping[str, str]) -> JobStore:
     if values.get("REPRISE_STORE_ENDPOINT") == LOCAL_ENDPOINT and address == values.get("REPRISE_STORE"):
         print_notice(
             "the store of this checkout runs on this machine only: the job has no store, and datasets must be in the cache of every "
-            "machine (scripts/setup --store ADDRESS uses another)"
+            "machine (scripts/setup --store ADDRESS selects another store)"
         )
         return JobStore()
     found = {name: os.environ.get(name) or values.get(name) for name in _ADDRESSES}
@@ -89,20 +95,20 @@ def store_of_job(values: Mapping[str, str]) -> JobStore:
 
 
 def print_job(files: Mapping[str, str], about: Mapping[str, object], *, as_json: bool) -> int:
-    """Print the files of a job that is not submitted, and what Slurm says about it; `about` begins the JSON document."""
+    """Print the files of a job that is not submitted, and the result of Slurm's test; the JSON document begins with `about`."""
     said = scheduler.test(files[JOB], folder=Path(gettempdir())) if scheduler.has_slurm() else None
     if as_json:
         print_json({**about, "files": dict(files), "slurm": said}, indent=1)
     else:
         print("\n".join(f"# {name}\n{text}" for name, text in files.items()))
-    print_notice(said or "sbatch is not installed on this machine: nothing was asked of Slurm")
+    print_notice(said or "sbatch is not installed on this machine: Slurm did not test the job")
     print_notice("dry run: nothing was submitted")
     return 0
 
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[None]:
-    """Remove a new folder if the block fails: nothing stays of a job that was not submitted."""
+    """Remove a new folder if the block fails, so that a job that was not submitted leaves no files."""
     try:
         yield
     except BaseException:

@@ -1,6 +1,7 @@
 """`reprise submit EXP --to SITE`: freezes the source, writes the run's job, and submits it to the scheduler of a cluster.
 
-The job lies in the run's folder, which every machine of the cluster sees at the same path, as `submission/`.
+With Slurm, the job is in `submission/` in the run's folder, which every machine of the cluster must see at the same path. For Kubernetes,
+the command that submits the run is printed.
 """
 
 from __future__ import annotations
@@ -103,10 +104,14 @@ def _parser() -> Arguments:
     )
     parser.add_argument("--to", metavar="SITE", required=True, help="cluster: a name in sites/, without .toml")
     parser.add_argument(
-        "--nodes", type=int, default=1, metavar="N", help="machines of the run, which share --devices (default: 1)"
+        "--nodes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of machines, which share --devices equally (default: 1)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the job, ask the scheduler about it, and submit nothing"
+        "--dry-run", action="store_true", help="print the job, let the scheduler test it, and submit nothing"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -119,7 +124,7 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> SubmitReq
     site = load_site(args.to, root=CHECKOUT)
     train = parse_train_request([f"--exp={experiment}", *rest])
     if isinstance(site, KubernetesSite) and train.settings.accelerator == "cpu":
-        site = site.model_copy(update={"gpus": 0})  # a pod reserves as many as the run has devices
+        site = site.model_copy(update={"gpus": 0})  # a pod reserves a GPU for each device, and this run uses no GPU
     run, words = new_run_id(), from_checkout(train)
     return plan_request(
         train,

@@ -32,9 +32,10 @@ _PLAN: Final = "plan.json"
 
 
 def submit_manifest(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, dry_run: bool, as_json: bool) -> int:
-    """Write the manifest of a run, and print the command that submits it; with `dry_run` print the manifest, and ask the cluster.
+    """Write the manifest of a run, and print the command that submits it; with `dry_run`, print the manifest and let the cluster test it.
 
-    Raise `UsageError`, `SettingError`, `StoreError`, `SchedulerError`.
+    Raise `UsageError` or `SettingError` for a run that the site's pods cannot have, `StoreError` if the upload fails, `SchedulerError` if
+    kubectl fails.
     """
     plan = plan_of_pods(plan, site, bundle, environ=os.environ)
     text = manifest_text(plan, site)
@@ -44,7 +45,7 @@ def submit_manifest(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, d
     folder = runs_folder() / plan.run
     try:
         path = _write(folder, {MANIFEST: text, _PLAN: plan.to_json()}) / MANIFEST
-    except BaseException:  # nothing stays of a run whose manifest was not written
+    except BaseException:  # a run whose manifest was not written leaves no files
         with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
             runs.remove_tree(folder.name)
         raise
@@ -58,7 +59,7 @@ def submit_manifest(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, d
 
 
 def plan_of_pods(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, environ: Mapping[str, str]) -> Plan:
-    """Return the plan with what pods need: the digest of the source in the store, passed variables, trust in earlier pods.
+    """Return the plan with additions for pods: the digest of the source in the store, variables of `pass_on`, trust in earlier pods.
 
     Raise `UsageError` for a variable of the site's `pass_on` that looks like a secret.
     """
@@ -76,13 +77,13 @@ def plan_of_pods(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, envi
 
 
 def _describe(plan: Plan, text: str, *, as_json: bool) -> int:
-    """Print the manifest, and what the cluster says about it."""
+    """Print the manifest, and the result of the cluster's test."""
     said = kubectl.test(text) if kubectl.has_kubectl() else None
     if as_json:
         print_json({"run": plan.run, "files": {MANIFEST: text}, "kubectl": said}, indent=1)
     else:
         print(text, end="")
-    print_notice(said or "kubectl is not installed on this machine: no cluster was asked")
+    print_notice(said or "kubectl is not installed on this machine: no cluster tested the manifest")
     print_notice("dry run: nothing was uploaded or submitted")
     return 0
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def find_submitted(word: str) -> tuple[Path, Submission]:
-    """Return the folder and the note of the submitted run that `word` names. Raise `RunNotFoundError`, `UsageError`."""
+    """Return the folder and the note of the submitted run that `word` names.
+
+    Raise `RunNotFoundError` if no submitted run matches, `UsageError` if several match.
+    """
     folder = runs_folder() / resolve_run(word, submitted_ids(runs_folder()))
     note = read_submission(folder)
     if note is None:
@@ -26,7 +29,7 @@ def find_submitted(word: str) -> tuple[Path, Submission]:
 
 
 def describe_job(folder: Path) -> str | None:
-    """Return the job of a submitted run, and its state if the scheduler answers; `None` for another run."""
+    """Describe the job of a submitted run and its state, or why the state is not known; `None` for a run that was not submitted."""
     try:
         note = read_submission(folder)
     except RepriseError as fault:

@@ -2,7 +2,7 @@
 
 A training runs `reprise train`: on a host without torch, that starts a container; otherwise it trains in the process itself. Several
 trainings can start from one frozen source. A hidden command is started like a training and prints lines of JSON; on a host without torch,
-the whole command runs in the image, so torch is available.
+the whole command runs in a container, so torch is available.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
 
 
 def freeze_image() -> None:
-    """Run all trainings in the current image, also if `.env` changes: compose prefers environment variables."""
+    """Run all trainings in the current image, even if `.env` changes: compose prefers environment variables."""
     os.environ.update(frozen_image()[0])
 
 
@@ -121,20 +121,20 @@ class ChildTraining:
     listener: Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        """Print its output while it runs."""
+        """Start a thread that prints the training's output."""
         self.listener = Thread(target=self._listen, daemon=True)
         self.listener.start()
 
     @property
     def folder(self) -> Path:
-        """Return the run's folder. Raises `RunError` if the training ended before it opened a record."""
+        """Return the run's folder. Raise `RunError` if the training ended before it opened a record."""
         self.is_run_known.wait()
         if self.run is None:
             raise RunError("the training ended before it opened a record", hint="see the output above")
         return runs_folder() / self.run
 
     def wait(self) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait until the training ends; return its exit code."""
         code = self.command.wait()
         self.listener.join()
         if self.new_folder is not None:
@@ -142,7 +142,7 @@ class ChildTraining:
         return code
 
     def kill(self) -> None:
-        """Send SIGKILL to the process, or to its container."""
+        """Send SIGKILL to the process, or to its container, and wait until it ends."""
         if (self.folder / OBSERVED_IMAGE).exists():  # the training runs in a container
             kill_container(self.folder.name)
         else:
@@ -199,7 +199,7 @@ def completed(
 def run_hidden_command(hidden: Sequence[str], request: TrainRequest, *, source: Path = CHECKOUT) -> Iterator[Any]:
     """Yield each line of the hidden command's output, parsed, as soon as it is written. Raise `RunError` if the command fails.
 
-    `source` is the checkout, or a copy of it that contains an external experiment too.
+    `source` is the checkout, or a copy of it that also contains an experiment from outside the checkout.
     """
     level = request.settings.determinism
     device = device_for(request.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
@@ -230,4 +230,6 @@ def run_hidden_command(hidden: Sequence[str], request: TrainRequest, *, source: 
     finally:
         code = command.wait()
     if code:
-        raise RunError(f"it ended with exit code {code}", hint="see the output above")
+        raise RunError(
+            f"the process for {hidden[0].strip('_')} ended with exit code {code}", hint="see the output above"
+        )

@@ -1,8 +1,8 @@
 """Ask for trust in code that is not the user's own: show the code's origin, its differences from the checkout, and a question.
 
 Every command that runs a recorded source calls `require_trust` first. Code is the user's own if the attempt is in the register
-(`trainer.runs.register`), or if every file is identical in the checkout. Any other code runs only with the user's consent, without
-network, keys and files except its own run's, unless the user grants more by name.
+(`trainer.runs.register`), or if every file is identical in the checkout. Any other code runs only with the user's consent, and can access
+neither the network, nor keys, nor files outside its run folder, unless the user grants more by name.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class TrustDecision:
     trusted: bool = False
     granted: frozenset[str] = frozenset()
     command: str
-    """The command to type on the host, to add options to: `reprise reproduce RUN`."""
+    """The command to which hints add options, such as `reprise reproduce RUN`."""
 
 
 def grants(text: str | None) -> frozenset[str]:
-    """Parse the names after --grant. Raise `UsageError` for an unknown name."""
+    """Parse the comma-separated names after --grant. Raise `UsageError` for an unknown name."""
     services = [word.strip() for word in (text or "").split(",") if word.strip()]
     for word in services:
         if word not in GRANTS:
@@ -64,14 +64,14 @@ def grants(text: str | None) -> frozenset[str]:
 
 
 def trust_options(parser: ArgumentParser) -> None:
-    """Add the options with which a user answers in advance."""
+    """Add the options --trust and --grant, with which a user decides in advance."""
     parser.add_argument(
         "--trust", "--yes", action="store_true", help="run code from another machine or user without asking"
     )
     parser.add_argument(
         "--grant",
         metavar="NAMES",
-        help=f"additional access for such code, comma-separated (default: its run's folder only): {', '.join(GRANTS)}",
+        help=f"additional access for code from another machine or user, comma-separated (default: its run folder): {', '.join(GRANTS)}",
     )
 
 
@@ -85,8 +85,9 @@ def require_trust(
 ) -> bool:
     """Return whether a record's code is the user's own; if it is not, show the record and ask.
 
-    `is_isolated`: the code would reach its own run's folder only. `in_its_image`: it would run in the recorded image. Raise
-    `UntrustedCodeError` if the user does not consent, `DigestMismatchError` and `SourceError` if it is not the recorded source.
+    `is_isolated` states that the code can access only its run folder, `in_its_image` that it runs in the recorded image. Raise
+    `UntrustedCodeError` if the user does not consent, or if the code is neither isolated nor granted the machine; `DigestMismatchError` or
+    `SourceError` if the archive does not hold the recorded source.
     """
     if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
         return True
@@ -122,7 +123,7 @@ def is_own_sweep(sweep: Sweep) -> bool:
 
 
 def register_sweep(sweep: Sweep) -> None:
-    """Register a sweep as this user's own. Raise `MachineError`."""
+    """Register a sweep as this user's own. Raise `MachineError` if the register cannot be written."""
     register(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder())
 
 
@@ -131,10 +132,10 @@ def _entry(sweep: Sweep) -> RegisterEntry:
 
 
 def require_checkpoint_trust(record: Record, word: TrustDecision) -> None:
-    """Ask whether a run may be resumed from checkpoints of another user or machine. Raise `UntrustedCodeError`."""
+    """Ask whether a run may be resumed from checkpoints of another user or machine. Raise `UntrustedCodeError` without consent."""
     lines = [
         f"run {record.run} is from another user or machine, host {one_line(record.circumstances.host.name)}",
-        "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
+        "its code is identical to this checkout's; its checkpoints hold values that this user did not compute on this machine",
     ]
     _require_consent(record, lines, word, reaches="from its last checkpoint")
 
@@ -171,7 +172,7 @@ def checkout_files() -> dict[str, str]:
 
 
 def other_files(bundle: SourceBundle, checkout: Mapping[str, str]) -> list[SourceFile]:
-    """Return the files of a source that differ from the checkout's; files that git ignores, e.g. runs, are not the checkout's."""
+    """Return the files of a source that `checkout` does not contain with the same digest; files that git ignores are not in `checkout`."""
     return [file for file in bundle.files if checkout.get(file.path) != file.sha256]
 
 
@@ -204,9 +205,9 @@ def page(record: Record, bundle: SourceBundle, *, checkout: Mapping[str, str]) -
         yield f"its image: {one_line(circumstances.image.reference)}"
     differing = other_files(bundle, checkout)
     if not differing:
-        yield "every file is the one of this checkout"
+        yield "every file is identical to this checkout's"
         return
-    yield f"not as in this checkout: {counted(len(differing), 'file')}"
+    yield f"different from this checkout: {counted(len(differing), 'file')}"
     yield from (f"  {one_line(file.path)}  {counted(len(file.data), 'byte')}" for file in differing)
     lines = [line for file in differing for line in _difference(file, checkout)]
     yield from lines[:_MOST_DIFF_LINES]

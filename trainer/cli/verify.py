@@ -1,7 +1,7 @@
 """`reprise verify CERTIFICATE [--key FILE]`: verify a certificate, a retest or a signed package, and format it as text.
 
 The checks of a certificate: the signature with a public key that the user trusts, the consistency of the statement, and its digests and
-verdict with the local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control
+verdict against the local records. A key that comes with the certificate is not trusted. Text of a certificate is untrusted, so control
 characters are escaped.
 """
 
@@ -93,10 +93,10 @@ def _read(text: bytes, *, key: Path | None, where: str) -> tuple[Statement, str]
 
 
 def _require_signed(text: bytes, *, key: Path | None, where: str) -> None:
-    """Raise `CertificateError` if there is a key and no signature; report a signature without a key."""
+    """Raise `CertificateError` if a key is given for an unsigned file; report a signature for which no key is given."""
     if key is not None and not is_envelope(text):
         raise CertificateError(
-            f"{where} is unsigned", hint="ask for a signed one: --key FILE of the command that wrote it"
+            f"{where} is unsigned", hint="ask its author for a signed file: --key FILE of the command that wrote it"
         )
     if key is None and is_envelope(text):
         message = "the signature was not verified: pass the public key of the expected signer: --key FILE"
@@ -126,7 +126,7 @@ def _verify_retest(text: bytes, args: Namespace) -> int:
 
 
 def _subject(retest: Retest, folder: Path) -> tuple[RetestSubject | None, str]:
-    """Return what the retest is about, if it is on this machine: the package beside it, or the run's record; and a line about it."""
+    """Return the subject of a retest, with a line about it: the package in `folder`, the run's record, or `None` without the record."""
     if (folder / PACKAGE_DOCUMENT).is_file():
         package = read_package(folder)[0]
         return RetestSubject.of_package(package), f"package    {package.name}: as tested"
@@ -138,7 +138,7 @@ def _subject(retest: Retest, folder: Path) -> tuple[RetestSubject | None, str]:
 
 
 def _verify_package(text: bytes, args: Namespace) -> int:
-    """Verify a signed package and its files; return 0 if its certificate holds."""
+    """Verify a signed package and its files; return 0 if its certificate holds, else 20."""
     path = args.certificate
     opened = open_package(path.absolute().parent)
     signature = check_signature(text, opened.package, str(path), key=args.key)

@@ -1,8 +1,9 @@
 """`reprise why A B`: find which differing ingredients cause two runs to diverge.
 
 The command finds the first difference of the traces, lists the ingredients that can be swapped, and attributes the difference by short runs
-with swapped ingredients. A short run is started as `reprise reproduce` does, in the recorded image and without network; it is stopped
-and removed once it is past the step in question. A cause that was not confirmed in both directions is reported as not confirmed.
+with swapped ingredients. A short run is started as `reprise reproduce` does, by default in a container of the recorded image without
+network access. It is stopped and removed once it is past the step in question. A cause that was not confirmed in both directions is
+reported as not confirmed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class ExplainedRun:
 
 
 def main(argv: list[str]) -> int:
-    """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
+    """Find the cause and print it; return 0 if a cause was found or the runs do not differ, 30 if no cause was found."""
     args = _parser().parse_args(argv)
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 3")
@@ -109,7 +110,7 @@ def _parser() -> Arguments:
 
 
 def _load(name: str, admission: TrustDecision, *, in_process: bool) -> ExplainedRun:
-    """Load a run to explain. Raise `RepriseError` if a file is missing or its code may not be run."""
+    """Load a run to explain. Raise `RepriseError` if a file is missing, or if the run is a script or is not trusted."""
     run = find_run(name)
     if run.record.ingredients.kind == "script":
         message = f"run {run.record.run} ran a script, which has no trace of its steps"
@@ -139,7 +140,9 @@ def _common_steps(a: ExplainedRun, b: ExplainedRun) -> int:
 def require_steps(trace: Trace, *, through: int) -> None:
     """Raise `RunError` if a run ended before step `through`, so that it cannot be compared."""
     if trace.steps < through:
-        raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="see the output above")
+        raise RunError(
+            f"the short run ended after step {trace.steps}; expected {through} steps", hint="see the output above"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +191,7 @@ class HybridRuns:
             try:
                 code = _run(runner, ready, path, through=self.through)
                 if not path.is_file():
-                    message = f"it ended with exit code {code} before its first step"
+                    message = f"the short run ended with exit code {code} before its first step"
                     raise RunError(message, hint="see the output above")
                 trace = read_trace(path)
                 require_steps(trace, through=min(self.through, _common_steps(self.a, self.b)))
@@ -199,7 +202,7 @@ class HybridRuns:
 
 
 def _run(runner: Runner, ready: PreparedRerun, path: Path, *, through: int) -> int:
-    """Run until the trace in `path` is past a step or the run has ended; return the exit code."""
+    """Run until the trace in `path` is past step `through` or the run has ended; return the exit code."""
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(runner.run, ready)
         try:

@@ -130,7 +130,7 @@ def test_removing_an_unnamed_class_is_reported(typed: Type) -> None:
         (("\u2764", "\u2764\ufe0f"), (), "differ only by whitespace or invisible characters"),
         (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
         (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
-        (("a", "b"), ("--classes", ""), "--classes: found an empty word"),
+        (("a", "b"), ("--classes", ""), "--classes: found an empty argument"),
         (("a", "b"), ("--classes", "a"), "is of class 'b', which is not one of its 1 classes"),
     ],
 )

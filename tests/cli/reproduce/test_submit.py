@@ -118,7 +118,7 @@ def test_a_site_with_another_image_than_the_recorded_one_is_rejected(checkout: P
         (
             {"device": Device(accelerator="cuda", world_size=1, precision="32-true")},
             74,
-            "this run wants 1 GPU of each machine; the site has 0",
+            "this run needs 1 GPU on each machine; the site's machines have 0",
         ),
     ],
 )

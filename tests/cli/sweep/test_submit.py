@@ -172,7 +172,11 @@ def test_options_that_contradict_are_rejected(
     ("words", "code", "message"),
     [
         (("--to", "pods"), 2, "submits to Slurm; site pods is of the kind kubernetes"),
-        (("--to", "lab", "--accelerator", "gpu"), 74, "this run wants 1 GPU of each machine; the site has 0"),
+        (
+            ("--to", "lab", "--accelerator", "gpu"),
+            74,
+            "this run needs 1 GPU on each machine; the site's machines have 0",
+        ),
         (("--to", "lab", "--nodes", "2"), 41, "unknown setting --nodes"),
     ],
 )

@@ -130,7 +130,7 @@ def test_the_start_names_the_package_and_says_that_its_certificate_does_not_hold
     with command(package) as (_, _, lines):
         assert lines[0].startswith(f"reprise: package {package.name}, sha256:")
         assert lines[1] == (
-            "reprise: the package has no valid certificate, its predictions may differ from the run's: "
+            "reprise: the package has no valid certificate; its predictions may differ from the run's: "
             "output of test sample 3 differs by 0.5 of the largest value"
         )
 
