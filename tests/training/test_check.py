@@ -29,7 +29,7 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
 
 def test_weights_that_a_run_would_begin_with_are_named_as_not_used(checkout: Checkout) -> None:
     done = checkout.reprise("check", "dots.py", "--steps", "3", "--init-from", "dots-net", "--json")
-    assert json.loads(done.stdout)["data"] == "dots@1, cpu, initial weights by seed, not of dots-net"
+    assert json.loads(done.stdout)["data"] == "dots@1, cpu, initial weights from the seed, not from dots-net"
 
 
 def test_an_undeclared_synthetic_dataset_is_rejected(checkout: Checkout) -> None:

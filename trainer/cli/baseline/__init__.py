@@ -65,7 +65,7 @@ NUDGES: Final = 3
 
 
 def main(argv: list[str]) -> int:
-    """Run the given subcommand."""
+    """Run a subcommand, and return the highest exit code of the experiments."""
     args = _parser().parse_args(argv)
     if args.verb == "refresh" and args.seeds < FEWEST:
         raise UsageError(f"--seeds is {args.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
@@ -143,7 +143,8 @@ def _refresh(args: Namespace, name: str) -> int:
         lines = [result.summary, *result.changes]
     else:
         lines = [
-            f"new: {each} {level.value:.6g}, no change within {level.allowed:.3g}" for each, level in metrics.items()
+            f"new: {each} {level.value:.6g}, changes of up to {level.allowed:.3g} are accepted"
+            for each, level in metrics.items()
         ]
     print("\n".join(f"  {line}" for line in lines))
     if not args.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
@@ -174,7 +175,7 @@ def _compare(entry: BaselineEntry, measured: Mapping[str, Any]) -> BaselineResul
 
 
 def code_changes(checkout: Path, name: str) -> list[str]:
-    """Return a line for each change of the code since the commit of the baseline, committed or not; empty without git."""
+    """Return lines that summarize the changes of the code since the commit that wrote the baseline, committed or not; none without git."""
     changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []
@@ -194,7 +195,7 @@ def _measure(args: Namespace, name: str) -> int:
 
 
 def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
-    """Return the output of a process with torch: on this machine, or in the image."""
+    """Return the measurements of a process with torch: on this machine, or in a container of the image."""
     if find_spec("torch") is None:
         return _measured_in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
@@ -232,7 +233,7 @@ def _write(name: str, baseline: Baseline) -> None:
     try:
         save_files(CHECKOUT, FOLDER, {f"{name}.json": baseline.to_json()}, opened=Root.at)
     except NotWritableError as fault:
-        hint = "type it on the host: the image sees the checkout read-only"
+        hint = "repeat the command on the host: in a container, the checkout is read-only"
         raise NotWritableError(fault.message, hint=hint) from fault
 
 

@@ -82,7 +82,9 @@ def _parser() -> Arguments:
         metavar="S",
         help="stop after S seconds, but not before half of the steps are timed (default: 60)",
     )
-    parser.add_argument("--against", metavar="RUN|FILE", help="compare with a run, or a file written by --json")
+    parser.add_argument(
+        "--against", metavar="RUN|FILE", help="compare with a run, or with a file that holds the output of --json"
+    )
     parser.add_argument(
         "--profile", action="store_true", help="profile a few steps: write a trace and list the ten slowest operations"
     )
@@ -91,11 +93,16 @@ def _parser() -> Arguments:
 
 
 def _other(word: str) -> Bench | dict[str, Interval]:
-    """Return the benchmark in a file, or the throughput of a run. Raise `DocumentError`, `RunNotFoundError`."""
+    """Return the benchmark in a file, or the throughput of a run.
+
+    Raise `DocumentError` if the file does not exist or is invalid, or if the run has no throughput; `RunNotFoundError` if no run matches.
+    """
     if is_file(Path(word)):
         return read_json(Path(word), BenchResult).bench
     if word.endswith(".json") or "/" in word.removeprefix("runs/"):
-        raise DocumentError(f"{word} does not exist", hint="reprise bench digits --json > FILE writes one")
+        raise DocumentError(
+            f"{word} does not exist", hint="reprise bench digits --json > FILE writes a file to compare with"
+        )
     record = record_of(runs_folder() / find_run_id(word, local_ids(runs_folder())))
     batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
     if not isinstance(batches, int | float) or not isinstance(size, int):
@@ -128,7 +135,7 @@ def _page(document: BenchResult, against: str | None) -> Iterator[str]:
         yield f"over {against}:"
         yield from compared(document.ratios)
         if len(document.ratios) == 1:
-            yield "  a run's throughput includes the time of validations"
+            yield "  a run's throughput includes the time of validation"
         yield from (f"  not equal: {line}" for line in document.unlike)
     if document.profile is not None:
         yield ""
@@ -143,7 +150,7 @@ BATCHES = 8
 
 
 def print_benchmark(argv: list[str]) -> int:
-    """Time the steps that `argv[0]`, JSON, describes; print the result as a line of JSON, then a requested profile as a line."""
+    """Time the steps that the JSON in `argv[0]` describes; print the result as a line of JSON, and a requested profile as a second line."""
     request, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-bench-") as folder:
         options = json.loads(request)

@@ -132,7 +132,7 @@ def _print_line(line: str, *, prints: bool) -> None:
 
 
 def run_checks(argv: list[str]) -> int:
-    """Run at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print a line of JSON for each check."""
+    """Run at most `argv[0]` steps with the data `argv[1]` (`synthetic` or `data`); print the data and each finding as a line of JSON."""
     steps, data, *arguments = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
         for line in _documents(arguments, steps=int(steps), synthetic=data == "synthetic", folder=Path(folder)):
@@ -154,7 +154,7 @@ def _documents(arguments: list[str], *, steps: int, synthetic: bool, folder: Pat
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     chosen = choose_data(declared, resolved.settings, synthetic=synthetic, rows=rows)
     initial = resolved.settings.value_of("init_from")
-    own_weights = f", initial weights by seed, not of {initial}" if initial else ""
+    own_weights = f", initial weights from the seed, not from {initial}" if initial else ""
     yield {"data": f"{chosen.description}, {launch.device}{own_weights}"}
     subject = CheckSubject(
         experiment=experiment,
@@ -209,7 +209,10 @@ class ChosenData:
 
 
 def choose_data(declared: Sequence[Dataset], settings: LaunchSettings, *, synthetic: bool, rows: int) -> ChosenData:
-    """Return the datasets with their files: all synthetic if `synthetic`, or if neither cache nor store has one of them."""
+    """Return the datasets with their files.
+
+    All are synthetic if `synthetic`, or if a dataset is not in the cache and no store is configured.
+    """
     from trainer.training.assembly import by_role
     from trainer.training.readers.synthetic import make_all_synthetic
 

@@ -1,7 +1,7 @@
 """`reprise check --bits`: finds the first value that is not deterministic.
 
-The hidden command `_observe` runs a few steps twice in one process and once in another. Every value is compared, and the module and
-operation of the first difference are named.
+The hidden command `_observe` runs a few steps twice in one process. If every value is equal, another process runs the steps once more. The
+module and the operation of the first difference are named.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def print_first_difference(request: TrainRequest, *, steps: int, as_json: bool) -> int:
-    """Print the first difference; return 0 if every bit is equal, else 20. Both processes run one copy of the source."""
+    """Print the first difference; return 0 if every bit is equal, else 20. Both processes run the same copy of the source."""
     with frozen_checkout(request) as (source, arguments):
         result = _first_difference(request, arguments, steps=steps, source=source)
     print_result(result, result["summary"], as_json=as_json)
@@ -143,7 +143,10 @@ def _print_note(line: str) -> None:
 
 
 def _operation(subject: ObservedTraining, first: ObservedValue) -> str | None:
-    """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
+    """Run the training twice more, and describe the first operation that differs.
+
+    Return `None` if the initial values or a batch differ, which no operation explains, or if both runs are equal.
+    """
     from trainer.training.tracing.observe import Window, observe
 
     if first.kind in {Kind.START, Kind.BATCH}:

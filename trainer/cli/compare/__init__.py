@@ -1,6 +1,6 @@
 """`reprise compare`: compare two runs and report the verdict with its evidence. Needs neither torch nor a container engine.
 
-A run is named by its id, the start of an id, `latest`, or its folder. For a run that is only in the store, the record is compared.
+A run is named by its id, the start of an id, `latest`, or its folder. For a run that is only in the store, only the record is compared.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LEVELS = {level.value.replace(" ", "-"): level for level in VerdictLevel if lev
 def main(argv: list[str]) -> int:
     """Compare, print, and return the verdict's exit code."""
     args = _parser().parse_args(argv)
-    required = _rung(args.at_least) if args.at_least else None
+    required = _verdict_level(args.at_least) if args.at_least else None
     store = _store(args.store or store_address())
     sources = EvidenceSources(runs=runs_folder(), cache=cache_folder(), store=store)
     comparison = compare(_find_run(args.a, store), _find_run(args.b, store), sources=sources)
@@ -81,7 +81,7 @@ def _parser() -> Arguments:
     return parser
 
 
-def _rung(word: str) -> VerdictLevel:
+def _verdict_level(word: str) -> VerdictLevel:
     name = word.strip().lower().replace(" ", "-")
     if name not in _LEVELS:
         raise UsageError(f"--at-least {word}: unknown verdict", hint=did_you_mean(name, _LEVELS))
@@ -193,7 +193,7 @@ def _reduced_determinism(comparison: Comparison) -> Iterator[str]:
 
 
 def _limits(comparison: Comparison) -> Iterator[str]:
-    """Yield the guarantees that runs of a plain LightningModule lack, with the reasons; one line if both runs are equal."""
+    """Yield the guarantees that runs of a plain LightningModule lack, with the reasons; one line for both runs if they agree."""
     a, b = (each.record.circumstances.limits for each in (comparison.a, comparison.b))
     for name in sorted({*a, *b}):
         if a.get(name) == b.get(name):
@@ -225,7 +225,7 @@ def _candidates(comparison: Comparison, limit: int | None) -> Iterator[str]:
     if not candidates:
         yield from _block(title, ["nothing: all ingredients and circumstances are equal"])
     yield from _block(f"{title}: ingredients", _table(ingredients, limit))
-    yield from _block(f"{title}: circumstances, which should not bear on the result", _table(others, limit))
+    yield from _block(f"{title}: circumstances, which should not affect the result", _table(others, limit))
 
 
 def _table(candidates: list[Candidate], limit: int | None) -> Iterator[str]:
@@ -310,7 +310,7 @@ def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
     counts = {
         "-0.0 against 0.0": distance.zero_signs,
         "NaN against a number": distance.nan_against_number,
-        "NaN of other bits": distance.nan_payloads,
+        "NaN with other bits": distance.nan_payloads,
     }
     special = ", ".join(f"{count} {label}" for label, count in counts.items() if count)
     differing = f"{distance.differing} of {tensor.elements}"

@@ -1,6 +1,7 @@
 """`reprise doctor`: checks this machine, or whether a run can be reproduced here, and shows how to fix each problem.
 
-Runs on the host only. Checking a run starts, fetches and runs nothing.
+Runs on the host only. Checking a run fetches neither its image nor its datasets, and does not run its code. A run that is only in the store
+is pulled, and a container of this checkout's image examines the cache.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ if TYPE_CHECKING:
 
 _ABSENT_KEY: Final = object_key(f"sha256:{'0' * 64}")
 _FREE_BYTES: Final = 256 << 20
-"""Free bytes at the runs folder below which a run is likely to fail."""
+"""Free bytes on the file system of `runs/` below which a run is likely to fail."""
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 def main(argv: list[str]) -> int:
-    """Print every finding and return the exit code of the first fault."""
+    """Print every finding; return the exit code of the first fault, or 0 without a fault."""
     parser = Arguments(
         "reprise doctor",
         "Check this machine, or whether a run can be reproduced on it. `reprise doctor store` tests a store.",
@@ -105,7 +106,7 @@ def _setup(docker: Engine) -> Diagnosis:
 
 
 def check_runs() -> Diagnosis:
-    """Check that containers can write runs and that the disk has room, or that this user can write REPRISE_RUNS."""
+    """Check that this user can write REPRISE_RUNS if it is set, that containers can write `runs/`, and that its disk has room."""
     if (configured := os.environ.get("REPRISE_RUNS")) and not (
         Path(configured).is_dir() and os.access(configured, os.W_OK)
     ):
@@ -116,7 +117,7 @@ def check_runs() -> Diagnosis:
     status = runs.stat() if runs.is_dir() else None
     if status is None or (status.st_uid != user.uid and not status.st_mode & 0o002):
         message = f"containers run as uid {user.uid}, which cannot write {runs}"
-        return doctor.fault("runs", MachineError(message, hint="scripts/setup as its owner, or chown it"))
+        return doctor.fault("runs", MachineError(message, hint="run scripts/setup as its owner, or chown it"))
     filesystem = os.statvfs(runs)
     if filesystem.f_flag & os.ST_RDONLY:
         raise disk_fault(OSError(errno.EROFS, ""), runs)
@@ -149,11 +150,11 @@ def _store(docker: Engine) -> Diagnosis:
         )
     except StoreError as problem:
         return doctor.fault("store", problem)
-    return doctor.well("store", f"{store.label} answers")
+    return doctor.well("store", f"{store.label} responds")
 
 
 def _network() -> Diagnosis:
-    """Check with uv that the configured package index serves a file of the lock; install nothing."""
+    """Check with uv that the configured package index lists the package `rich`; install nothing."""
     indexes = read_indexes(os.environ, home=Path.home())
     configuration = f"CA bundle {ca_bundle() or 'none'}" + (
         f"; {counted(len(indexes.folders), 'folder')} of wheels" if indexes.folders else ""
@@ -169,10 +170,10 @@ def _network() -> Diagnosis:
         reason = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
         return doctor.note(
             "network",
-            f"no package index answers ({reason[0].strip()}); {configuration}",
+            f"no package index responds ({reason[0].strip()}); {configuration}",
             "use a mirror or a folder of wheels: docs/how-to/mirror.md",
         )
-    return doctor.well("network", f"the package index answers; {configuration}")
+    return doctor.well("network", f"the package index responds; {configuration}")
 
 
 def _version(plugin: str) -> str | None:
@@ -230,11 +231,11 @@ def lines(finding: Diagnosis) -> list[str]:
 
 
 def probe_store(argv: list[str]) -> int:
-    """Probe the store, print the results, remove the objects; return 0 if everything that correctness needs holds."""
+    """Probe the store, print the results, remove the objects; return 0 if the store provides everything that Reprise needs."""
     parser = Arguments(
         "reprise doctor store",
         "Test with real objects below probes/ that a store provides what Reprise needs. "
-        "Writes about 34 MB and removes it if the credentials allow it.",
+        "The test writes about 34 MB, and removes them if the credentials allow it.",
     )
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help=STORE_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -1,8 +1,8 @@
 """`reprise reproduce RUN`: reruns a record from its source in its image and compares the results.
 
-With `--no-container` the rerun uses this environment, and the differences are printed and kept. A run that began with the weights of
-another run is rerun from its copy of them, with `--chain` from a rerun of the other run. With `--to` a job on a cluster types the command:
-each start of the job begins the rerun of a given ID, or resumes it.
+With `--no-container` the rerun uses this environment, and its differences from the record are printed and kept. A run that began with the
+weights of another run is rerun from its copy of these weights, or, with `--chain`, from a rerun of the other run. With `--to` a job on a
+cluster runs the command: each start of the job begins the rerun with a given ID, or resumes it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Reproduction:
         """The result as text."""
         lines = [headline(self.comparison), *page(self.comparison, limit=12)]
         if self.retest.not_equal:
-            lines += ["", "not equal to what was recorded", *(f"  {line}" for line in self.retest.not_equal)]
+            lines += ["", "different from the record", *(f"  {line}" for line in self.retest.not_equal)]
         return lines
 
     @property
@@ -132,7 +132,7 @@ def _reproduce_all(args: Namespace, rerun: Path | None) -> int:
 def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
     """Return the runs from which a run descends, the first run first; runs that are only in the store are pulled.
 
-    Raise `RunNotFoundError`, `DigestMismatchError` if the child of a run began with other weights than the run's.
+    Raise `RunNotFoundError` if a run is not found, `DigestMismatchError` if its child began with other weights than those of its record.
     """
     lineage: list[RunOnDisk] = []
 
@@ -154,7 +154,7 @@ def _ancestors(original: RunOnDisk) -> list[RunOnDisk]:
 
 
 def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource, folder: Path | None) -> Reproduction:
-    """Rerun a record, compare the results, and keep the retest; `folder` is that of the rerun, if the user named it."""
+    """Rerun a record, compare the results, and keep the retest; `folder` is the rerun's folder, if the user chose its ID."""
     if original.record.outcome.status is not RunStatus.RUNNING:
         require_outcome(original.record)
     print_progress(f"reprise: rerun of run {original.record.run}")
@@ -224,17 +224,17 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--chain",
         action="store_true",
-        help="first rerun the runs whose weights it started from, oldest first; each rerun passes its weights to the next",
+        help="first rerun the runs from which RUN's initial weights descend, oldest first; each rerun passes its weights to the next",
     )
     parser.add_argument(
         f"--{OPTION}",
         metavar="NEW",
-        help="ID of the rerun: begin it, or resume it if it was stopped; a job types the same words each time it starts",
+        help="ID of the rerun: begin the rerun, or resume it if it was stopped; for a job that runs the same command at each start",
     )
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="rerun as a job of this cluster, a name in sites/: its output is that of `reprise logs`",
+        help="rerun as a job of a cluster: a name in sites/, without .toml; `reprise logs` prints the job's output",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -273,7 +273,7 @@ def _rerun(
         initial=parent,
         existing=existing.folder if existing else None,
         resumes=existing is not None and existing.is_begun,
-        more=() if own else ("--trust",),  # the user's answer about the run is that about its rerun
+        more=() if own else ("--trust",),  # the user's decision about the run applies to its rerun
     ) as ready:
         print_progress(f"  run       {ready.run}{', resumed' if ready.resumes else ''}, {runner.isolation}")
         runner.provide_datasets(

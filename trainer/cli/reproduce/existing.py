@@ -1,6 +1,6 @@
-"""`reprise reproduce RUN --resume-or-begin NEW`: the rerun of a given ID begins, is resumed after a stop, or is complete.
+"""`reprise reproduce RUN --resume-or-begin NEW`: begins the rerun with a given ID, resumes it after a stop, or finds it completed.
 
-A job that a scheduler starts again types the same words each time.
+A scheduler starts a job again with the same command.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ OPTION: Final = "resume-or-begin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingRerun:
-    """The folder of a rerun whose ID the user gave, and its state."""
+    """The folder and the state of a rerun whose ID the user chose."""
 
     folder: Path
     is_begun: bool = False
-    """Whether it is resumed."""
+    """Whether the rerun was begun and not completed, so that it is resumed."""
     image: Knowledge | None = None
-    """How well its image is known, if it is completed: only the comparison is left."""
+    """How well the image of a completed rerun is known; `None` for a rerun that is not completed."""
 
 
 def rerun_folder(word: str) -> Path:
-    """Return the folder of the rerun with this ID. Raise `UsageError` for a word that is no ID."""
+    """Return the folder of the rerun with this ID. Raise `UsageError` if the word is not a run ID."""
     if not is_run_id(word):
         message = f"--{OPTION} is {word!r}; expected the ID of a new or an existing rerun"
         raise UsageError(message, hint=f"--{OPTION} {new_run_id()}")
@@ -73,7 +73,7 @@ def existing_rerun(folder: Path, original: Record, *, own: bool) -> ExistingReru
 
 
 def is_resumable(folder: Path) -> bool:
-    """Return whether the same command continues a rerun from what it has: its result, or a checkpoint."""
+    """Return whether the rerun has a checkpoint or is completed, so that the same command continues it."""
     recorded = recorded_attempts(folder)
     if not recorded:
         return False

@@ -1,6 +1,7 @@
-"""`reprise reproduce RUN --to SITE`: submits a job that types `reprise reproduce RUN` in the recorded image, and compares there.
+"""`reprise reproduce RUN --to SITE`: submits a job that runs `reprise reproduce RUN` in a container of the recorded image.
 
-The job lies in the folder of the rerun. It has this checkout's source as its project; the rerun has the recorded source.
+The job's files are in the rerun's folder. The job runs this checkout's source, which starts the rerun with the recorded source and compares
+the results.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ class _RerunJob:
     site: SlurmSite
     plan: Plan
     bundle: SourceBundle
-    """The source that compares."""
+    """This checkout's source, which the job runs."""
     mounts: Sequence[Path]
 
     def files(self, folder: Path) -> dict[str, str]:
-        """Return the texts of its files; `folder` is the rerun's."""
+        """Return the text of each of the job's files, by name; `folder` is the rerun's folder."""
         return job_files(self.plan, self.site, folder=folder, mounts=self.mounts)
 
 
@@ -114,7 +115,10 @@ def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _RerunJob
 
 
 def _trust_words(original: RunOnDisk, args: Namespace) -> list[str]:
-    """Ask for trust now, since a job has no terminal; return the words with the answer. Raise `UntrustedCodeError`."""
+    """Ask for trust now, since a job has no terminal; return the options that pass the decision to the job.
+
+    Raise `UntrustedCodeError` without consent, or if the code is not granted the machine.
+    """
     granted = grants(args.grant)
     word = TrustDecision(
         trusted=args.trust, granted=granted, command=f"reprise reproduce {original.record.run} --to {args.to}"
@@ -125,14 +129,18 @@ def _trust_words(original: RunOnDisk, args: Namespace) -> list[str]:
     except UntrustedCodeError as fault:
         if "machine" in granted:
             raise
-        message = f"run {original.record.run} was made elsewhere, and in a job its code would be a process of yours"
+        message = f"run {original.record.run} is from another user or machine, and its code would run in the job as a process of this user"
         hint = "reproduce it in an isolated container, without --to; or grant that access: --trust --grant machine"
         raise UntrustedCodeError(message, hint=hint) from fault
     return ["--trust", f"--grant={','.join(sorted(granted))}"]
 
 
 def _image_variables(record: Record, site: SlurmSite) -> dict[str, str]:
-    """Return the identity of the recorded image. Raise `IrreproducibleError`, `ImageMissingError`, `ImageMismatchError`."""
+    """Return the variables that name the recorded image.
+
+    Raise `IrreproducibleError` if the record names no image, `ImageMissingError` if it names no repository and the site no image,
+    `ImageMismatchError` if the site's image is another image.
+    """
     name, variables = image_name(record), recorded_identity(record)
     if site.image is not None and site.image.startswith("/"):
         return {**variables, "REPRISE_IMAGE": str(name)}  # the job compares the file's build ID with the recorded one
@@ -148,7 +156,7 @@ def _image_variables(record: Record, site: SlurmSite) -> dict[str, str]:
 
 
 def _write(job: _RerunJob, folder: Path) -> None:
-    """Create the folder of the rerun, with its job and the source that compares."""
+    """Create the folder of the rerun, with the job's files and source."""
     files = {**job.files(folder), _PLAN: job.plan.to_json()}
     with disk_faults(folder), Root.at(folder.parent, make=True) as runs:
         runs.mkdir(folder.name)
@@ -170,4 +178,8 @@ def _report(folder: Path, original: str, job: str, *, as_json: bool) -> None:
     print(
         f"run {run}, a rerun of {original}: job {job}; its folder, {shown_path(folder)}, must be on a file system that every machine sees"
     )
-    print(spelled(f"the verdict ends its output: reprise logs {run} --follow; then reprise runs show {original}"))
+    print(
+        spelled(
+            f"the job's output ends with the verdict: reprise logs {run} --follow; then reprise runs show {original}"
+        )
+    )

@@ -1,4 +1,4 @@
-"""Runners of a recorded run: a container of the recorded image, started from the host, or a process of this environment."""
+"""Runners of a recorded run: a container of the recorded image, started from the host, or a process in this environment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Runner(ABC):
     """The resources that the recorded code can access, for messages."""
 
     engine: Engine | None = None
-    """`None` if the run uses the current process instead of a container."""
+    """`None` if the rerun is a process in this environment, not in a new container."""
 
     def machine(self) -> MachineResources:
         """Return the engine, the store, the cache and the hardware of this machine."""
@@ -64,7 +64,7 @@ class Runner(ABC):
         )
 
     def not_equal(self, record: Record) -> list[str]:
-        """Return the differences between this environment and the recorded one, one per line; a recorded image has none."""
+        """Return the differences between this environment and the record, one per line; none for a container of the recorded image."""
         del record
         return []
 
@@ -90,7 +90,10 @@ class Runner(ABC):
 
 
 def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] = frozenset()) -> Runner:
-    """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
+    """Return the runner of a record, with the user's grants.
+
+    Raise `ImageMismatchError` in a container of another image, `DriftError` in a container that has drifted from its image.
+    """
     if in_process or IMAGE_FILE.exists():
         if not in_process:
             check_image(record)
@@ -154,7 +157,7 @@ class ProcessRunner(Runner):
     isolation = "this user's own process: it can reach this machine's network and this user's files"
 
     def __init__(self, *, recorded: bool = False) -> None:
-        """`recorded` states that this environment is the recorded image."""
+        """Create the runner; `recorded` states that this environment is the recorded image."""
         self._recorded = recorded
         self._training = ProcessCommand(None)
 
@@ -176,14 +179,14 @@ class ProcessRunner(Runner):
         export_datasets(datasets, into=ready.store)
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it with this Python; it gets only the environment variables that a run needs."""
+        """Run the rerun with this Python, and with only the environment variables that it needs."""
         environ = _variables(ready, os.environ, recorded=self._recorded)
         launcher = ProcessLauncher(source=ready.source, folder=ready.source, environ=environ)
         request = CommandRequest(words=ready.words(str(ready.settings)), run=ready.folder)
         self._training = launcher.start(request, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         try:
             return self._training.wait(), claim_image(os.environ).image.known
-        except BaseException:  # the process closes its record
+        except BaseException:  # let the process close its record
             self._training.send_signal(signal.SIGTERM)
             self._training.wait()
             raise
@@ -217,7 +220,7 @@ def _variables(ready: PreparedRerun, environ: Mapping[str, str], *, recorded: bo
 
 
 def recorded_identity(record: Record) -> dict[str, str]:
-    """Return the variables with which a container of the recorded image knows its image."""
+    """Return the environment variables that identify the recorded image in its containers."""
     image = record.circumstances.image
     values = (
         image.environment,

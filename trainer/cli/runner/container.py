@@ -1,4 +1,4 @@
-"""Rerunning a record from the host: in a container of the recorded image, without network and credentials.
+"""Rerunning a record from the host: in a container of the recorded image, without network access or credentials.
 
 The container's user, the cache volume and the store come from `.env`, so the checkout must be set up.
 """
@@ -59,7 +59,7 @@ class ContainerRunner(Runner):
     engine: DockerEngine
 
     def __init__(self, granted: frozenset[str] = frozenset()) -> None:
-        """Read `.env`. Raises `DotenvError` if the checkout is not set up."""
+        """Read `.env`. Raise `DotenvError` if the checkout is not set up."""
         self._names = granted
         self.isolation = isolation(granted)
         values = read_block(DOTENV).values if DOTENV.is_file() else {}
@@ -83,7 +83,7 @@ class ContainerRunner(Runner):
             raise EngineError("the datasets could not be fetched", hint=f"see the output above (exit code {code})")
 
     def run(self, ready: PreparedRerun) -> tuple[int, Knowledge]:
-        """Run it in the recorded image, by its digest."""
+        """Run the rerun in a container of the recorded image, which is identified by its digest."""
         image, access = self._image(ready), self._granted()
         settings = ContainerSettings(
             image=image,
@@ -128,7 +128,7 @@ class ContainerRunner(Runner):
         )
 
     def kill(self, ready: PreparedRerun) -> None:
-        """Send SIGKILL to every process of its container."""
+        """Send SIGKILL to every process in the rerun's container."""
         kill_container(ready.run)
 
     def is_cached(self, dataset: Dataset) -> bool:
