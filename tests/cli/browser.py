@@ -1,4 +1,4 @@
-"""Controls a real headless browser by the DevTools protocol over two pipes, without a driver or a package.
+"""Control a real headless browser with the DevTools protocol over two pipes, without a driver or a package.
 
 Needs Chromium or Chrome on the PATH (Debian: apt-get install chromium).
 """
@@ -25,7 +25,7 @@ _WORDS: Final = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-
 _WITH_PIPES: Final = (
     "import os, sys; [os.dup2(int(sys.argv[at]), at + 2) for at in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
 )
-"""The browser reads from descriptor 3 and writes to 4."""
+"""A program that starts the browser with descriptor 3, from which it reads, and descriptor 4, to which it writes."""
 
 
 class Page:
@@ -43,7 +43,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call a method of the protocol."""
+        """Call a method of the protocol and return its result."""
         self._number += 1
         request = {"id": self._number, "method": method, "params": params}
         self._write.write(
@@ -76,7 +76,7 @@ class Page:
             self.events.append(self._next())
 
     def value(self, expression: str) -> Any:
-        """Evaluate JavaScript on the page."""
+        """Evaluate JavaScript on the page and return its value."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def screenshot(self, path: Path) -> None:
@@ -86,13 +86,13 @@ class Page:
 
     @property
     def requests(self) -> list[str]:
-        """Return the requested addresses that are not part of the page."""
+        """Return the URLs that the page requested, except `data:` URLs."""
         urls = [event["params"]["request"]["url"] for event in self.events if _is(event, "Network.requestWillBeSent")]
         return [url for url in urls if not url.startswith("data:")]
 
     @property
     def complaints(self) -> list[str]:
-        """Return the console's messages."""
+        """Return the messages of the log and the console, and the exceptions."""
         logged = [event["params"]["entry"]["text"] for event in self.events if _is(event, "Log.entryAdded")]
         messages = [str(event["params"]) for event in self.events if _is(event, "Runtime.consoleAPICalled")]
         return (

@@ -1,4 +1,4 @@
-"""Shared code of commands on the host: fetching a pinned image after consent."""
+"""Functions for commands on the host: fetching a pinned image after consent, and the local store's port."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from trainer.stores.s3 import S3Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="is about hosts; this is an image")
+pytestmark = pytest.mark.skipif(IMAGE_FILE.exists(), reason="a test of hosts; this process is in a container")
 
 BLOCK = {
     "REPRISE_STORE": "s3://reprise",
@@ -37,7 +37,7 @@ NAMES = (
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a configured checkout; the environment names no store."""
     for name in NAMES:
-        monkeypatch.setenv(name, "")  # to restore it at the end
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores the variable
         monkeypatch.delenv(name)
     monkeypatch.setattr(configuration, "CHECKOUT", tmp_path)
     write_block(tmp_path / ".env", BLOCK)

@@ -50,7 +50,7 @@ def test_a_run_that_failed_before_its_first_step_is_skipped_and_named(
 ) -> None:
     good = make_own_run(runs)
     assert find_run_id("latest", local_ids(runs)) == good
-    assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
+    assert capsys.readouterr().err == "", "nothing is reported if `latest` is the newest run and completed"
     idle = make_failed_run(runs, steps=0)
     assert find_run_id("latest", local_ids(runs)) == good
     stderr = capsys.readouterr().err

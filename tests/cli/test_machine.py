@@ -1,4 +1,4 @@
-"""Whether this image and machine can run a request."""
+"""Checks that this image and this machine can run a training."""
 
 from __future__ import annotations
 

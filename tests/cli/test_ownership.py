@@ -14,7 +14,7 @@ from trainer.environments.dotenv import write_block
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away: run as root")
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can change the owner of files: run as root")
 
 
 def make_run_folder(place: Path) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """The folder of a small package outside of the folder of runs."""
+    """Return the folder of a small package, outside the folder of runs."""
     made, files = small_package()
     return write_package(made, files, runs=tmp_path / "elsewhere")
 
@@ -45,7 +45,10 @@ def test_a_package_is_pushed_to_a_registry_and_pulled(
     ("words", "message"),
     [
         (["pull", "localhost:5000/team/dots"], "has neither a tag nor a digest"),
-        (["pull", "localhost:5000/team/dots:1", "--store", "/tmp"], "--store is accepted only with a digest, for a package in a store"),  # noqa: S108
+        (
+            ["pull", "localhost:5000/team/dots:1", "--store", "/tmp"],  # noqa: S108
+            "--store is accepted only with a digest, for a package in a store",
+        ),
         (["push", "PACKAGE", "--license", "MIT"], "--license is accepted only with --to, for a registry"),
         (["push", "PACKAGE", "--to", "localhost/a", "--store", "/tmp"], "are two targets"),  # noqa: S108
         (["push", "PACKAGE", "--to", "localhost/a@sha256:" + "0" * 64], "names a digest"),

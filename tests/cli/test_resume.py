@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_a_run_whose_source_predates_resume_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's own source would be executed, and it cannot resume."""
+    """A resumed run executes its own source, and this source is too old to resume."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finish_run(tmp_path / "runs", status=RunStatus.PREEMPTED).record.run
     admission = Admission(folder=tmp_path / "runs" / run, word=TrustDecision(command=""))

@@ -26,7 +26,7 @@ def test_a_host_signs_the_retest_that_its_container_wrote(
     private, public = make_keys(tmp_path / "keys")
     folder = written(runs).folder
     before = next(each for each in (folder / "retests").glob("weights-*.json") if "evidence" not in each.name)
-    before.rename(folder / before.name)  # what the container will write
+    before.rename(folder / before.name)  # until the container writes the retest
 
     def container(words: Sequence[str]) -> int:
         assert words == ["retest", str(folder), "--json", "--trust"]

@@ -1,4 +1,4 @@
-"""The container of `reprise serve`: it gets the package and its token, and nothing else."""
+"""The container of `reprise serve` gets only the package and the token file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ exit 7
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A host without torch, with a `docker` that writes down how it is called."""
+    """Yield the file in which a fake `docker` records its arguments, on a host without torch."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/docker").write_text(DOCKER)
     (tmp_path / "bin/docker").chmod(0o755)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 PACKAGE: Final = Path(__file__).parents[2] / "trainer"
 NAMED: Final = re.compile(rf"(?<![\w/.-])reprise ({'|'.join(COMMANDS)})\b")
 PRINTED_BY_REPORT: Final = {"hint", "remedy", "more"}
-"""The text of an error or a finding; `report` and the doctors spell it when they print it."""
+"""The names of texts of errors and findings, which `report` and the doctors spell when they print them."""
 NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parser"}
-"""The parts of a help text: they name the command as the user typed it."""
+"""The calls that build a help text, which names the command as the user typed it."""
 KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
     "trainer/cli/train/manual.py": "the manual",
@@ -124,7 +124,7 @@ def is_spelled(around: list[ast.AST]) -> bool:
 
 
 def test_every_text_that_names_a_command_passes_through_the_speller() -> None:
-    """The exceptions are listed here with their reasons."""
+    """`KNOWN` lists the exceptions with their reasons."""
     subjects = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"cli", "training"}]
     paths = sorted([*PACKAGE.glob("cli/*.py"), *subjects])
     found = {path: list(command_texts(path)) for path in paths}

@@ -45,7 +45,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(checkout: Path, tmp_path: Path, *words: str, variables: Mapping[str, str] | None = None, **texts: str) -> Any:
-    """Run a command with these programs of Slurm; its runs are in a folder of the test."""
+    """Run a command with shell scripts as Slurm's programs, whose code is in `texts`; its runs are in the test's folder."""
     environ = {name: text for name, text in programs(tmp_path / "bin", **texts).items() if "REPRISE" not in name}
     environ |= {"PYTHONPATH": str(checkout), "REPRISE_RUNS": str(tmp_path / "runs"), **(variables or {})}
     command = [sys.executable, "-P", "-m", "trainer", *words]

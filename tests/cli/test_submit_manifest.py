@@ -36,7 +36,7 @@ WORDS: Final = ("submit", "digits", "--to", "pods", "--nodes", "2", "--devices",
 
 @pytest.fixture
 def store(checkout: Path, tmp_path: Path) -> Path:
-    """Return the folder of a store that a volume of the site has."""
+    """Return the folder of a store, which is a volume of the site."""
     folder = tmp_path / "store"
     folder.mkdir()
     (checkout / "sites" / "pods.toml").write_text(SITE % ("a" * 64, folder))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Return a function that puts programs on the PATH; `scancel` writes its words into the file `asked`."""
+    """Return a function that puts programs on the PATH; `scancel` appends its arguments to the file `asked`."""
 
     def put(squeue: str) -> None:
         texts = {"squeue": squeue, "scancel": f'echo "$@" >>{tmp_path}/asked'}

@@ -57,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenRun:
 
 
 def answer_question(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
-    """Simulate a terminal with this input; return its output stream."""
+    """Simulate a terminal with the input `text`; return its output stream."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stdin", Terminal(text))
     monkeypatch.setattr(sys, "stderr", shown)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def signed_certificate(runs: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Return a signed certificate beside its run, and the public key."""
+    """Return a signed certificate in the folder of its run, and the public key."""
     private, public = make_keys(tmp_path / "keys")
     stated = make_statement(make_traced_run(runs, 0.5), make_traced_run(runs, 0.5))
     return save_certificate(stated, sign(stated.to_json(), key=private), runs=runs)[0], public

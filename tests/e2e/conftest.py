@@ -89,7 +89,7 @@ class House:
         return CommandResult(code=75, out=out, err=output + rest)
 
     def record(self, run: str) -> dict[str, Any]:
-        """Return a run's record as the command prints it."""
+        """Return a run's record, as `reprise runs show --json` prints it."""
         result = self.type("scripts/reprise", "runs", "show", run, "--json")
         assert result.code == 0, result.text
         document: dict[str, Any] = json.loads(result.out)
@@ -97,7 +97,7 @@ class House:
 
 
 def clone(into: Path) -> None:
-    """Clone the tracked and untracked, not ignored files of the working tree, and commit them."""
+    """Copy all files of the working tree, except ignored files, into a new repository, and commit them."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=CHECKOUT,
@@ -134,7 +134,7 @@ def house_at(root: Path, environ: dict[str, str]) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Yield a clone in which the first command of the README ran once; its containers are removed afterwards."""
+    """Yield a clone in which the first command of the README has run once; its containers are removed afterwards."""
     root = tmp_path_factory.mktemp("reprise-e2e-")
     clone(root)
     with house_at(root, os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"}) as mine:
@@ -154,7 +154,7 @@ def first_result(house: House) -> CommandResult:
 def second_house(
     house: House, first_result: CommandResult, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """Return another clone on the same machine, with tracked files only."""
+    """Yield another clone on the same machine, in which no command has run."""
     assert first_result.code == 0, first_result.text
     root = tmp_path_factory.mktemp("reprise-second-")
     clone(root)

@@ -36,7 +36,7 @@ def archive(origin: Path, root: Path) -> None:
 
 
 def shallow(origin: Path, root: Path) -> None:
-    """Return a clone of the last commit with core.autocrlf, which .gitattributes overrides."""
+    """Clone the last commit with core.autocrlf, which .gitattributes overrides."""
     git(origin, "clone", "-q", "--depth", "1", "-c", "core.autocrlf=true", origin.as_uri(), str(root))
 
 

@@ -1,4 +1,4 @@
-"""A colleague in a second clone lists, pulls, reproduces and compares a run, given its ID only."""
+"""A colleague in a second clone lists, pulls, reproduces and compares a run, given only its ID."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a shared folder that containers of this host's user may write."""
+    """Return a shared folder in which containers of this host's user can write."""
     place = tmp_path_factory.mktemp("share-")
     place.chmod(0o755)
     store = place / "team store"
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(house: House, second_house: House) -> Iterator[str]:
-    """Start a second S3 server in the network of the second clone's containers; return its endpoint, which the host uses too."""
+    """Start a second S3 server in the network of the second clone's containers; yield its endpoint, which the host can reach, too."""
     project = project_name(second_house.root)
     labels = (f"--label=com.docker.compose.project={project}", "--label=com.docker.compose.network=default")
     docker("network", "create", *labels, f"{project}_default")
@@ -61,7 +61,7 @@ def bucket(house: House, second_house: House) -> Iterator[str]:
 
 
 def reproduce_as_colleague(house: House, run: str) -> None:
-    """List, pull, reproduce and compare."""
+    """List, pull, reproduce and compare a run that is only in the store."""
     listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
     assert [row["location"] for row in listed if row["run"] == run] == ["remote only"]
     pulled = house.type("scripts/reprise", "runs", "pull", run)

@@ -43,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def files(house: House) -> dict[str, str]:
-    """Return the files that the command can change."""
+    """Return the texts of the files that `reprise add` can change, by path."""
     paths = [
         house.root / "pyproject.toml",
         house.root / "uv.lock",

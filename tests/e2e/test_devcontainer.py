@@ -83,7 +83,7 @@ def test_the_fast_tests_pass_in_the_devcontainer(devcontainer: House) -> None:
 
 
 def test_the_tests_of_files_and_stores_pass_in_the_devcontainer(devcontainer: House) -> None:
-    """The whole of `scripts/test --fast` takes minutes there, so a long test runs it."""
+    """All of `scripts/test --fast` takes minutes in the dev container, so only a long test runs it."""
     assert " passed" in run_in_devcontainer(
         devcontainer,
         "python",

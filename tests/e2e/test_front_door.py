@@ -1,4 +1,4 @@
-"""The first command gives a trained model and a record, and the everyday commands work after it."""
+"""The first command produces a trained model and a record, and the everyday commands work after it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_second_command_builds_and_downloads_nothing(house: House, first_resul
     assert "MB/s" not in result.text
 
 
-@pytest.mark.long  # test_reproduce tests the same of a run every day
+@pytest.mark.long  # test_reproduce checks that a rerun is bit-identical, without this marker
 def test_the_same_settings_give_the_same_bits(house: House) -> None:
     one, other = (house.train("--exp", "digits", *QUICK, "--seed", "7") for _ in range(2))
     first, second = house.record(one.run), house.record(other.run)

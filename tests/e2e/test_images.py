@@ -1,4 +1,4 @@
-"""The real images: bit-identical rebuilds, nothing unwanted inside, and able to train."""
+"""Real images: no build tools and no facts of the build machine inside, and bit-identical rebuilds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A committed pin: a fresh clone fetches exactly that image from its registry, and uses no other image."""
+"""With a committed pin, a fresh clone fetches the pinned image from its registry and uses no other image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def forget_images(address: str) -> None:
 def fresh_clone(
     second_house: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """Return a clone with a committed pin of `cpu`, on a machine that lacks the pinned image."""
+    """Yield a clone with a committed pin of `cpu`, on a machine that lacks the pinned image."""
     with serving(tmp_path, address):
         pinned = second_house.type("scripts/reprise", "image", "pin", "cpu", f"{address}/team/cpu", "--push")
         assert pinned.code == 0, pinned.text

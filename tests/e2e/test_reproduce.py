@@ -84,7 +84,7 @@ def run(house: House, trained_run: tuple[str, Path]) -> str:
 
 @pytest.fixture
 def record_editor(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]], str]:
-    """Return a function that edits a record and its identity, as in an unpublished run."""
+    """Return a function that edits a record, updates its identity, removes the note of its publication, and returns the run's ID."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
 
     def edit(change: Callable[[dict[str, Any]], None]) -> str:
@@ -92,7 +92,7 @@ def record_editor(house: House, run: str) -> Callable[[Callable[[dict[str, Any]]
         change(record)
         record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
         path.write_text(json.dumps(record))
-        path.with_name("published.json").unlink()  # otherwise the seal alone would reveal it
+        path.with_name("published.json").unlink()  # otherwise the seal alone would reveal the edit
         return run
 
     return edit
@@ -228,7 +228,7 @@ def test_compose_alone_reproduces_in_the_recorded_image_or_prints_the_command(ho
     record["ingredients"]["layers"] = [other]
     record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
     path.write_text(json.dumps(record))
-    path.with_name("published.json").unlink()  # otherwise the edit would be the error
+    path.with_name("published.json").unlink()  # otherwise the error would be about the edit, not about the image
     elsewhere = house.train("reproduce", run, "--trust", "--grant", "machine")
     assert elsewhere.code == 86, elsewhere.text
     assert f"REPRISE_IMAGE=registry.example/cpu@{other} docker compose run --rm train reproduce {run}" in elsewhere.text

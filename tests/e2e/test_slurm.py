@@ -47,7 +47,7 @@ class Cluster:
 
     house: House
     folder: Path
-    """A folder that all machines share, beside the clone."""
+    """A folder that all machines share, outside the clone."""
     prefix: str
     """The beginning of the names of the machines' containers."""
 
@@ -63,7 +63,7 @@ class Cluster:
         return self.reprise(*typed).split()[1].rstrip(":")
 
     def follow(self, run: str, text: str) -> subprocess.Popen[str]:
-        """Follow a run's output up to a text; return the process that follows it."""
+        """Follow a run's output until a line contains `text`; return the process that follows the output."""
         following = self.house.start("scripts/reprise", "logs", run, "--follow")
         assert following.stdout is not None
         lines: list[str] = []
@@ -78,7 +78,7 @@ class Cluster:
         return done.stdout.decode()
 
     def results(self, run: str, attempt: int = 1) -> tuple[Any, bytes, bytes]:
-        """Return the weights, metrics and trace of a completed run; it must have this last attempt."""
+        """Return the weights, metrics and trace of a completed run, whose last attempt must be `attempt`."""
         record = self.house.record(run)
         assert (record["outcome"]["status"], record["attempt"]) == ("completed", attempt)
         attempts = self.house.root / "runs" / run / "attempts" / str(attempt)
@@ -100,12 +100,12 @@ def cluster(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     pushed = house.type("scripts/reprise", "data", "push", "digits", "--store", f"{folder}/store")
     assert pushed.code == 0, pushed.text
     subprocess.run(["chmod", "-R", "a+rwX", folder / "store"], check=True)
-    with started(house.root, folder, prefix=prefix, uid=dotenv_values(house)["REPRISE_UID"]):
+    with running_machines(house.root, folder, prefix=prefix, uid=dotenv_values(house)["REPRISE_UID"]):
         yield Cluster(house=mine, folder=folder, prefix=prefix)
 
 
 def build_image() -> None:
-    """Build the image of the machines: Debian's next Slurm, from the server on which apt finds Debian here."""
+    """Build the machines' image, with the Slurm of Debian sid from the Debian server that this machine uses."""
     base = resolve_base(load_environment("cpu", root=CHECKOUT).base, root=CHECKOUT)
     sources = subprocess.run(
         [CHECKOUT / "scripts/machine/debian", "sources"], capture_output=True, text=True, check=True
@@ -129,8 +129,8 @@ def prepare(folder: Path, *, uid: int) -> None:
 
 
 @contextmanager
-def started(root: Path, folder: Path, *, prefix: str, uid: str) -> Iterator[None]:
-    """Run the machines for the block."""
+def running_machines(root: Path, folder: Path, *, prefix: str, uid: str) -> Iterator[None]:
+    """Run the cluster's machines until the block ends."""
     socket, client = Path("/var/run/docker.sock"), shutil.which("docker")
     variables = {"DOCKER_GID": str(socket.stat().st_gid), "USER_UID": uid, "MACHINES": prefix, "SHARED": str(folder)}
     mounts = [f"{folder}:{folder}", f"{root}:{root}", f"{folder}/conf:/conf:ro", f"{socket}:{socket}"]
@@ -162,7 +162,7 @@ def started(root: Path, folder: Path, *, prefix: str, uid: str) -> Iterator[None
 
 @pytest.fixture(scope="module")
 def alone(cluster: Cluster) -> tuple[Any, bytes, bytes]:
-    """Return the results of one machine."""
+    """Return the results of the same training on one machine."""
     result = cluster.house.type("scripts/train", "--exp", "digits", "--shards", "2", *settings(EPOCHS), "--no-publish")
     assert result.code == 0, result.text
     return cluster.results(result.run)

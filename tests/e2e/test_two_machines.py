@@ -1,4 +1,4 @@
-"""Two containers of one network train as two machines, bit-identical to a run in one process."""
+"""Two containers in one network train as two machines, bit-identical to a run in one process."""
 
 from __future__ import annotations
 

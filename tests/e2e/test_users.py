@@ -26,16 +26,16 @@ def socket_group() -> int:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """Return a folder that other users may enter; pytest's own folders are private."""
+    """Yield a folder that other users can enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory(prefix="reprise-users-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
+@pytest.mark.skipif(os.getuid() != 0, reason="switches to other users: needs root")
 @pytest.mark.parametrize("uid", [pytest.param(1000, marks=pytest.mark.long), 4321])
 def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first_result: CommandResult, uid: int) -> None:
-    assert first_result.code == 0, first_result.text  # the images are built
+    assert first_result.code == 0, first_result.text  # so the images exist
     root, home = public / "clone", public / "home"
     for folder in (root, home):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The state of a rerun whose ID the user gave."""
+"""The state of a rerun whose ID the user chose."""
 
 from __future__ import annotations
 

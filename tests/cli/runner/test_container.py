@@ -1,4 +1,4 @@
-"""A confined container: the keys that it gets after the user granted the store."""
+"""The keys that a confined container gets if the user granted the store."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PrintingEngine(MemoryEngine):
 
 
 def test_the_script_runs_isolated_and_its_last_line_is_the_result() -> None:
-    """The script ignores the environment variables of the image."""
+    """`python -I` ignores the image's environment variables."""
     engine = PrintingEngine(
         lines=["noise", '{"format":"reprise.hashed/1","right":7,"altered":["distribution numpy: altered"]}']
     )
