@@ -44,14 +44,14 @@ def test_an_import_error_names_the_link_that_the_source_excludes(
     left_out = ["theirs.md: no regular file", "theirs: a link out of the checkout, to /elsewhere: copy it here"]
     source = Source(how="mounted", left_out=left_out)
     frozen = FrozenSource(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
-    assert import_hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
+    assert import_hint(tmp_path, monkeypatch, frozen) == f"module theirs is not in the source: {left_out[1]}"
 
 
 def test_an_import_error_names_a_link_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").symlink_to("/elsewhere/theirs")
     message = import_hint(tmp_path, monkeypatch, None)
     assert message is not None
-    assert message.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
+    assert message.startswith("module theirs is not in the source: theirs: a link to /elsewhere/theirs: copy")
 
 
 def test_a_package_that_is_missing_everywhere_gets_the_hint_for_the_environment(

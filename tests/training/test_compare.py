@@ -130,7 +130,7 @@ def test_a_changed_package_is_named(own_checkout: Checkout, first_run: Path, tmp
     assert (code, document["same_run"]) == (0, False)
     (package,) = document["candidates"]
     assert (package["kind"], package["name"], package["b"]) == ("package", "numpy", "1.0")
-    assert "differs all the same: circumstances" in page
+    assert "differences: circumstances" in page
 
 
 def test_a_changed_file_of_the_dataset_is_named(own_checkout: Checkout, first_run: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Command:
     entry: str | None = None
     """`MODULE:FUNCTION` below `trainer.cli`; None for `main` in the module with the command's name."""
     runs_code: bool = False
-    """Whether the experiment's code runs in this process. If it does, control characters in the output are not escaped."""
+    """Whether the experiment's code may print control characters, such as those of a progress bar: the output is not escaped."""
 
 
 IMAGE_FILE: Final = Path("/opt/reprise/image.json")
@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "why": Command("find which ingredient makes two runs differ"),
     "noise": Command("measure how much results vary with the seed", "image"),
     "certify": Command("test that a rerun or a resume is bit-identical, and certify it", "image"),
-    "verify": Command("verify a certificate"),
+    "verify": Command("verify a certificate, a retest or a signed package"),
     "sweep": Command("train at every point of a grid, with one frozen source in one image"),
     "submit": Command("submit a training to a cluster, as a job that resumes the run", "host"),
     "logs": Command("print the output of a submitted run, or the log of a run"),

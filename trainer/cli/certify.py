@@ -263,7 +263,10 @@ def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Pa
 
 
 def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
-    """Start a training and kill it before its last step; if it finishes first, try again with an earlier kill. Raise `RunError`."""
+    """Start a training and kill it before its last step; if it finishes first, try again with an earlier kill.
+
+    Raise `RunError` if the training finishes first in each try.
+    """
     for _ in range(_TRIES):
         print_notice(f"training, to be killed after step {after} of {steps}, once a checkpoint exists")
         run, kill = _train_and_kill(recipe, after=after)

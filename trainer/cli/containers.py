@@ -168,7 +168,7 @@ def require_current(path: Path) -> None:
         ]
         raise DotenvError(
             f"the managed block in .env was edited by hand{''.join(invalid)}",
-            hint="scripts/setup writes it again and lists what it replaces",
+            hint="scripts/setup rewrites the block and lists the values that it replaces",
         )
     if block.exists and (uid := block.values.get("REPRISE_UID")) != str(user.uid):
         raise DotenvError(

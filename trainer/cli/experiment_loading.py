@@ -84,7 +84,7 @@ def _explaining_imports(launch: Launch) -> Iterator[None]:
         yield
     except ExperimentFailedError as fault:
         if (name := _missing_module(fault)) and (reason := _omission_reason(name, launch)):
-            fault.hint = f"it is not in the source: {reason}"
+            fault.hint = f"module {name} is not in the source: {reason}"
         raise
 
 

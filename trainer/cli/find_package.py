@@ -53,6 +53,6 @@ def digest_of(word: str) -> str:
     if not is_digest(digest):
         raise UsageError(
             f"{short(word)!r} is not the digest of a package",
-            hint="reprise packages push prints it; reprise packages ls --json lists digests",
+            hint="reprise packages push prints the digest; reprise packages ls --json lists all digests",
         )
     return digest

@@ -250,7 +250,7 @@ def page(explanation: Explanation) -> Iterator[str]:
 def headline(result: Attribution, difference: Difference) -> str:
     """Return the conclusion in one line."""
     if result.failed == "A":
-        return "not attributed: rerunning A here does not give the result of A, so no difference can be attributed"
+        return "not attributed: rerunning A here does not reproduce the result of A, so no difference can be attributed"
     if result.failed == "B":
         return "not attributed: A with every swappable ingredient of B does not match B"
     first, step = result.sets[0], f"from step {difference.step} on"

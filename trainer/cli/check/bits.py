@@ -56,7 +56,9 @@ def _first_difference(request: TrainRequest, arguments: Sequence[str], *, steps:
         first = first_different_value(_observed_values(observation), _observed_values(repetition))
         between = "in two processes"
     if first is None:
-        message = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
+        message = (
+            f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another process"
+        )
         return {"equal": True, "summary": message, "steps": steps, "values": number}
     lines = [
         f"{request.experiment.name}, {between}: {describe_value(first)}",

@@ -89,7 +89,7 @@ def _verdict_level(word: str) -> VerdictLevel:
 
 
 def _store(address: str | None) -> Store | None:
-    """Return the configured store; `None` if there is none or it cannot be opened, which matters only for runs that are not local."""
+    """Return the configured store; `None` if no store is configured, or if it cannot be opened, which is reported on stderr."""
     try:
         return store_at(address) if address else None
     except RepriseError as fault:
@@ -219,7 +219,7 @@ def _divergence(comparison: Comparison) -> Iterator[str]:
 def _candidates(comparison: Comparison, limit: int | None) -> Iterator[str]:
     """Yield the differences; if the results are identical, they are not called candidates for a cause."""
     candidates = comparison.candidates
-    title = "differs all the same" if comparison.verdict.level is VerdictLevel.IDENTICAL else "candidates for a cause"
+    title = "differences" if comparison.verdict.level is VerdictLevel.IDENTICAL else "candidates for a cause"
     ingredients = [each for each in candidates if each.ingredient or each.kind is DifferenceKind.RESUMED]
     others = [each for each in candidates if each not in ingredients]
     if not candidates:

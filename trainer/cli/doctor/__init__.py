@@ -110,7 +110,7 @@ def check_runs() -> Diagnosis:
     if (configured := os.environ.get("REPRISE_RUNS")) and not (
         Path(configured).is_dir() and os.access(configured, os.W_OK)
     ):
-        message = f"REPRISE_RUNS is {configured}, which is not a folder that uid {os.getuid()} can write"
+        message = f"REPRISE_RUNS is {configured}, which is not a folder in which uid {os.getuid()} can write"
         return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {configured}, or unset REPRISE_RUNS"))
     user = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"

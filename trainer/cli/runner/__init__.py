@@ -238,11 +238,11 @@ def _differences(record: Record) -> Iterator[str]:
         yield f"image: the record names no image; this is {claim.image.reference or 'an unknown image'}"
     elif claim.layers != record.ingredients.layers:
         current = claim.image.reference or "an unknown image"
-        yield f"image: recorded was {recorded.image.reference or recorded.image.config}; this is {current}"
+        yield f"image: {recorded.image.reference or recorded.image.config} in the record, {current} here"
     if platform.python_version() != recorded.inventory.python:
-        yield f"Python: recorded was {recorded.inventory.python}; this is {platform.python_version()}"
+        yield f"Python: {recorded.inventory.python} in the record, {platform.python_version()} here"
     versions = {name: item.version for name, item in recorded.inventory.distributions.items()}
     installed = {name: item["version"] for name, item in distributions(import_roots()).items()}
     for name in sorted(versions.keys() | installed.keys()):
         if versions.get(name) != installed.get(name):
-            yield f"distribution {name}: recorded was {versions.get(name, 'none')}; here is {installed.get(name, 'none')}"
+            yield f"distribution {name}: {versions.get(name, 'none')} in the record, {installed.get(name, 'none')} here"
