@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 16
 _PAUSE: Final = 0.5
 """Seconds between two reads of the file."""
-_ASKS: Final = 10.0
+_QUERY_INTERVAL: Final = 10.0
 """Minimum seconds between two queries of the scheduler."""
 _ATTEMPT_LOG: Final = "log.txt"
 
@@ -68,12 +68,12 @@ def _log_of_attempt(folder: Path) -> Path:
 
 
 def _end_of(job: str) -> Callable[[], bool]:
-    """Return a function that reports whether a job has ended, and queries the scheduler at most every `_ASKS` seconds."""
-    last, ended = -_ASKS, False
+    """Return a function that reports whether a job has ended, and queries the scheduler at most every `_QUERY_INTERVAL` seconds."""
+    last, ended = -_QUERY_INTERVAL, False
 
     def has_ended() -> bool:
         nonlocal last, ended
-        if not ended and monotonic() - last >= _ASKS:
+        if not ended and monotonic() - last >= _QUERY_INTERVAL:
             last = monotonic()
             try:
                 state = scheduler.state_of(job)

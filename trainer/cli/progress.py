@@ -22,13 +22,13 @@ _STEP: Final = 1000
 
 
 def transfer_progress(verb: str = "fetching", stream: TextIO | None = None) -> Progress:
-    """Return the progress display for `stream` (default stderr)."""
+    """Return a display of progress: a bar on stderr if `stream` (default stderr) is a terminal, else lines on `stream`."""
     stream = escaping(stream or sys.stderr)
     return BarProgress(verb) if stream.isatty() else LineProgress(verb, stream)
 
 
 class LineProgress:
-    """Prints a line at the beginning, every five seconds and at the end."""
+    """A display that prints a line at the beginning, every five seconds and at the end."""
 
     def __init__(self, verb: str, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
         """Create a display without a transfer."""
@@ -47,7 +47,7 @@ class LineProgress:
             self.note(f"{self._verb} {title}: {readable(total)}")
 
     def advance(self, size: int) -> None:
-        """Add transferred bytes; print a line if the last one is five seconds old."""
+        """Add transferred bytes; print a line if the last line is five seconds old."""
         with self._lock:
             self._done += size
             now = self._clock()
@@ -69,7 +69,7 @@ class LineProgress:
 
 
 class BarProgress:
-    """Draws a bar with rate and remaining time."""
+    """A display that draws a bar with the rate and the remaining time."""
 
     def __init__(self, verb: str) -> None:
         """Create a display without a transfer."""

@@ -75,7 +75,7 @@ def notice_local_image(image: str, site: Site) -> None:
 
 
 def store_of_job(values: Mapping[str, str]) -> JobStore:
-    """Return the store of a job; `values` are those of `.env`."""
+    """Return the store of a job; `values` are the values of `.env`. Print a notice if the job has no store."""
     address = store_address()
     if address is None:
         print_notice("no store is configured: datasets must be in the cache of every machine")

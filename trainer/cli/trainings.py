@@ -1,6 +1,6 @@
 """Processes that another command starts: trainings, and hidden commands that need torch.
 
-A training runs `reprise train`: on a host without torch, that starts a container; otherwise it trains in the process itself. Several
+A training runs `reprise train`: on a host without torch, the command starts a container; otherwise it trains in its own process. Several
 trainings can start from one frozen source. A hidden command is started like a training and prints lines of JSON; on a host without torch,
 the whole command runs in a container, so torch is available.
 """

@@ -83,7 +83,7 @@ def own_attempts_of(run: Path) -> list[int]:
 def require_trust(
     record: Record, folder: Path, word: TrustDecision, *, is_isolated: bool, in_its_image: bool = True
 ) -> bool:
-    """Return whether a record's code is the user's own; if it is not, show the record and ask.
+    """Return whether a record's code is the user's own; if it is not, show the record and ask the user.
 
     `is_isolated` states that the code can access only its run folder, `in_its_image` that it runs in the recorded image. Raise
     `UntrustedCodeError` if the user does not consent, or if the code is neither isolated nor granted the machine; `DigestMismatchError` or

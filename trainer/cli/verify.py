@@ -153,7 +153,7 @@ def _verify_package(text: bytes, args: Namespace) -> int:
 
 
 def _check(statement: Statement, path: Path) -> list[str]:
-    """Check the statement against its folder and the local records. Raise `CertificateError`."""
+    """Check the statement against its folder and the local records. Raise `CertificateError` if they contradict the statement."""
     folder = path.absolute().parent
     if folder.name == FOLDER and is_run_id(folder.parent.name) and folder.parent.name not in statement.runs:
         message = f"{path} is in the folder of run {folder.parent.name}, but certifies {' and '.join(statement.runs)}"
