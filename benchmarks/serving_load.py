@@ -35,7 +35,7 @@ class Load:
 
     def add(self, number: int, answer: bytes, began: float) -> None:
         """Count a response, and store its latency if the warm-up has passed."""
-        self.answers[number, answer] += 1
+        self.responses[number, answer] += 1
         if began >= self.begin:
             self.took.append(time.perf_counter() - began)
 

@@ -35,10 +35,7 @@ class FileNames:
     def add(self, name: bytes) -> None:
         """Add the next name. Raises `ManifestError` if it is invalid or out of order, `UnicodeDecodeError` if it is not UTF-8."""
         path = name.decode()
-        is_plain = len(path) <= LONGEST_PART and _PLAIN.fullmatch(
-            path
-        )  # a fast check, which saves a second per rule and million paths
-        if not is_plain and (fault := path_fault(path)):
+        if not _is_plain(path) and (fault := path_fault(path)):
             raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)
         if name <= self._before:
             raise ManifestError(f"file {path!r} is repeated or out of order", hint=DAMAGED)
@@ -159,7 +156,7 @@ def _above(folder: str) -> list[str]:
 
 
 def _is_plain(path: str) -> bool:
-    """Return whether a path is certainly valid; a fast check, which `FileNames.add` repeats inline."""
+    """Return whether a path is certainly valid; a fast check, which saves a second per rule and million paths."""
     return len(path) <= LONGEST_PART and _PLAIN.fullmatch(path) is not None
 
 

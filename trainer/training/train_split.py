@@ -129,8 +129,12 @@ class TrainSplit:
 
     def _not_finite(self, field: str, rows: Rows, values: Values, by: str) -> DatasetError:
         odd = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        name = self.samples.layout.name_of(int(rows[np.flatnonzero(odd)[0]])) if odd.any() else "it"
-        message = f"{self.dataset}: field {field!r} of split train has NaN or infinity ({name}); {by} needs its mean"
+        if odd.any():
+            name = self.samples.layout.name_of(int(rows[np.flatnonzero(odd)[0]]))
+            fault = f"has NaN or infinity ({name})"
+        else:
+            fault = "has values so large that their sum is not finite"
+        message = f"{self.dataset}: field {field!r} of split train {fault}; {by} needs its mean"
         return DatasetError(message, hint=_FINITE)
 
 

@@ -27,6 +27,10 @@ from trainer.training.readers import Samples
 CALLS = itertools.count(1)
 MINE = np.random.default_rng(0)
 
+def before(samples, pick):
+    found, samples.last = getattr(samples, "last", -7), pick.index
+    return found
+
 class Around(Samples):
     def __init__(self, inner):
         self.inner, self.count = inner, itertools.count(1)
@@ -63,6 +67,7 @@ READERS: Final = {
     "time.time() % 7": "'image' of a sample differs when it is read again",
     "next(self.count)": "'image' of a sample differs when it is read again",
     "float(MINE.random())": "'image' of a sample differs when it is read again",
+    "before(self, pick)": "'image' of a sample differs when it is read again",
 }
 READ: Final = "def samples(self, declared, files): return Around(super().samples(declared, files))"
 

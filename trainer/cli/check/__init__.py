@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     """Return 0 if all checks pass, 89 if a check failed; with --bits, 20 if a bit differs."""
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("check", argv, args.experiment)
-    steps = args.steps or (3 if args.bits else STEPS)
+    steps = args.steps if args.steps is not None else 3 if args.bits else STEPS
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
     if args.bits and (args.synthetic or args.experiment == ALL):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainer.training.check_result import CheckFailed, CheckNote, NothingToCheck, require
-from trainer.training.checks.module_location import far
+from trainer.training.checks.module_location import TOLERANCE, far
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.failures import first_line, own_failure
 from trainer.training.plain.experiment import NO_FORWARD
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-CLOSE: Final = 1e-4
-"""The largest difference between outputs that count as equal, relative to the largest value."""
 _INPUT: Final = "set `example_input_array` in the module to an input that forward accepts"
 
 
@@ -201,7 +199,7 @@ def _export(net: L.LightningModule, example: ExampleCall, *, file: Path, root: P
             sizes = "batches of any size"
         except CheckFailed:
             pass  # the program supports only the example's batch size
-    return f"torch.export can export the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {CLOSE:g}'}"
+    return f"torch.export can export the trained net, for {sizes}; equal {'bits' if is_equal else f'outputs within {TOLERANCE:g}'}"
 
 
 def _example(net: L.LightningModule, batch: Any) -> tuple[ExampleCall, bool]:

@@ -13,8 +13,9 @@ from trainer.base.document import read_json
 from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.assembly import FetchedDataset, open_joined
 from trainer.training.check_result import CheckFailed, NothingToCheck, listed, require
-from trainer.training.checks.exporting import CLOSE, ExampleCall, export, exporting, require_equal_outputs
+from trainer.training.checks.exporting import ExampleCall, export, exporting, require_equal_outputs
 from trainer.training.checks.first_epoch import outputs
+from trainer.training.checks.module_location import TOLERANCE
 from trainer.training.checks.short_training import lenient_ledger, train_shortly
 from trainer.training.determinism.seeds import seed_all
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
@@ -131,4 +132,4 @@ def exporting_any_size(trial: Trial) -> str:
         whole = len(example.positional[0])
         for count in dict.fromkeys((whole, max(2, whole // 2))):
             require_equal_outputs(net, program, example.first(count))
-    return f"the exported program's output is equal within {CLOSE:g}, also for other batch sizes"
+    return f"the exported program's output is equal within {TOLERANCE:g}, also for other batch sizes"

@@ -134,9 +134,12 @@ def _first_and_second(trial: Trial, name: str) -> tuple[Any, Any]:
 
 
 def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
-    """Read samples, after other samples, from a fixed state of the global generators; `draw` changes the state of one generator."""
+    """Read samples from a fixed state of the global generators; `draw` changes the state of one of them.
+
+    From the second time on, other samples are read before, so that a value that depends on earlier samples is noticed.
+    """
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
-    if trial.first_values:
+    if "reader" in trial.first_values:
         trial.samples.batch([Pick(index=row, epoch=1) for row in rows[::-1]])
     seed_all(0)
     if draw is not None:
@@ -146,9 +149,9 @@ def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch
 
 
 def _transformed(trial: Trial) -> Batch:
-    """Read samples with the net's transform, after other samples."""
+    """Read samples with the net's transform, from the second time on after other samples."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
-    if trial.first_values:
+    if "transform" in trial.first_values:
         trial.whole.trained.read([(1, row) for row in rows[::-1]])
     return trial.whole.trained.read([(1, row) for row in rows[:_FEW]])
 

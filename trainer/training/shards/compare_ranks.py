@@ -67,7 +67,8 @@ class CompareRanks(Callback):
         others = [rank for rank, each in enumerate(by_rank) if each != usual]
         name = next(name for name, *values in zip(names, *by_rank, strict=True) if len({*values}) > 1)
         if count > len(by_rank) / 2:
-            who = f"rank {listed(map(str, others))} of {len(by_rank)} has other weights than the others"
+            ranks, have = ("rank", "has") if len(others) == 1 else ("ranks", "have")
+            who = f"{ranks} {listed(map(str, others))} of {len(by_rank)} {have} other weights than the others"
         else:
             who = f"the {len(by_rank)} ranks have different weights"
         when = f"between step {self.equal_at} and step {trainer.global_step}" if trainer.global_step else "at the start"
