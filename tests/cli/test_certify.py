@@ -30,6 +30,7 @@ if TYPE_CHECKING:
             ["resume", "digits", "--steps", "1"],
             "the training has 1 step; a resume needs one step before the kill and one step after it",
         ),
+        (["rerun", "digits", "--kill-after", "3"], "certify rerun kills no training"),
         (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
         (["rerun", "digits", "--trace", "off"], "--trace is off, but a certificate is based on the trace"),
     ],

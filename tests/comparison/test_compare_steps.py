@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINES = (
-    '{"epoch":0,"step":9,"train_loss":0.5}',
-    '{"epoch":0,"step":19,"train_loss":0.25}',
+    '{"epoch":0,"step":10,"train_loss":0.5}',
+    '{"epoch":0,"step":20,"train_loss":0.25}',
     '{"step":20,"val_loss":0.3}',
 )
 

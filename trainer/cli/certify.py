@@ -169,6 +169,10 @@ def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
         raise UsageError("--trace is off, but a certificate is based on the trace", hint="remove --trace off")
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
+    if args.property == "rerun" and args.kill_after is not None:
+        raise UsageError(
+            "--kill-after: certify rerun kills no training", hint=f"reprise certify resume {args.experiment}"
+        )
     if args.property != "rerun" and (steps := str(values.get("max_steps", ""))).isdecimal():
         kill_point(args.kill_after, steps=int(steps))
     elif args.kill_after is not None and args.kill_after < 1:

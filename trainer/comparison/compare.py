@@ -259,7 +259,7 @@ def _by_log(a: Path, b: Path) -> Divergence | None:
 
 
 def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield each metric with the number of completed steps; in a line with `epoch`, `step` is read as an index from 0."""
+    """Yield each metric with the number of completed steps."""
     with open_run_file(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if not line.endswith(b"\n"):
@@ -271,8 +271,7 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
                 raise DocumentError(
                     f"{path}, line {number}, is not a line of metrics", hint="restore the file: reprise runs pull RUN"
                 ) from fault
-            within = "epoch" in values
-            yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")
+            yield from ((step, name, value) for name, value in values.items() if name != "epoch")
 
 
 def stronger_verdicts(comparison: Comparison) -> dict[VerdictLevel, str]:

@@ -83,6 +83,11 @@ def test_iso_dates_are_left_out_unless_they_are_declared(
     assert published(body, plan=reading(day="date"))["day"] == [1.0, 10.5, 1.0]
 
 
+def test_dates_in_a_declared_form_with_a_time_zone_are_read_in_utc(published: Callable[..., Any]) -> None:
+    body = "day,y\n01.01.1970 06:00 +0600,1\n02.01.1970 12:00 +0000,2\n"
+    assert published(body, plan=reading(day="date:%d.%m.%Y %H:%M %z"))["day"] == [0.0, 1.5]
+
+
 def test_dates_in_a_declared_form(published: Callable[..., Any]) -> None:
     body = "day,n\n02.01.1970,1\n11.01.1970,5\n"
     assert published(body, plan=reading(day="date:%d.%m.%Y"))["day"] == [1.0, 10.0]

@@ -74,7 +74,7 @@ def _conversion(table: SourceTable, column: SourceColumn) -> Callable[[str], Any
     """Return the function that converts a cell to a value; `None` if cells stay text."""
     if column.read == "date":
         form = column.date
-        return (lambda cell: _days(datetime.strptime(cell, form))) if form else _iso_days  # noqa: DTZ007 - without a time zone, as `_EPOCH`
+        return (lambda cell: _days(_in_utc(datetime.strptime(cell, form)))) if form else _iso_days  # noqa: DTZ007 - the format may have a zone
     if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
         return None
     if column.type == "whole":
@@ -91,8 +91,12 @@ def _whole(cell: str) -> int:
 
 def _iso_days(cell: str) -> float:
     start, _, zone = cell.rpartition(" ")
-    value = datetime.fromisoformat(f"{start}{zone}" if zone.startswith(("+", "-", "Z")) else cell)
-    return _days(value.replace(tzinfo=None) - (value.utcoffset() or value - value))
+    return _days(_in_utc(datetime.fromisoformat(f"{start}{zone}" if zone.startswith(("+", "-", "Z")) else cell)))
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Return a time without its time zone: in UTC if it has one."""
+    return value.replace(tzinfo=None) - (value.utcoffset() or value - value)
 
 
 def _days(value: datetime | date) -> float:
