@@ -75,6 +75,17 @@ class ArrayHead:
         return self.shape[0]
 
 
+def array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return the header of a `.npy` file of version 1.0 in C order, always with the same bytes; `dtype` is NumPy's form: `<f4`, `|u1`.
+
+    >>> len(array_head("|u1", (3, 1, 28, 28)))
+    128
+    """
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    head += " " * (-(len(head) + 11) % 64) + "\n"
+    return _NPY_MAGIC + b"\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
+
+
 def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     """Parse the header in a file's first bytes; `size` is the size of the file.
 

@@ -15,6 +15,8 @@ import numpy as np
 from skimage.data import lfw_subset
 from sklearn.datasets import load_diabetes, load_digits
 
+from trainer.data.file_formats import array_head
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -118,11 +120,7 @@ def shuffled(name: str, rows: int) -> list[int]:
 
 def npy(array: NDArray[Any]) -> bytes:
     """Return an array as a `.npy` file of version 1.0 (NumPy's NEP 1), with a header that depends only on its dtype and shape."""
-    head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
-    head += " " * (-(len(head) + 11) % 64) + "\n"
-    return (
-        b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + np.ascontiguousarray(array).tobytes()
-    )
+    return array_head(array.dtype.str, array.shape) + np.ascontiguousarray(array).tobytes()
 
 
 def _arrays(name: str, arrays: Fields) -> dict[str, bytes]:
