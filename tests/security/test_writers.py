@@ -39,6 +39,7 @@ ALLOWED: Final = {
     "trainer.data.files": "a folder to publish, to read",
     "trainer.data.upstream.archive": "a new folder of the caller, from checked names and without links",
     "trainer.data.upstream.bucket": "a new file of the caller",
+    "trainer.data.upstream.picture_arrays": "a new folder of the caller",
     "trainer.data.upstream.transfer": "the folder of downloads in the checkout, from checked names",
     "trainer.stores.unchecked": "a store",
     "trainer.training.bench": "a profile that a library writes",
