@@ -252,7 +252,6 @@ def test_a_hub_that_lies_about_a_checksum_is_rejected(typed: Typed, hub: Hub, na
         ("hf://lab/flowers", "expected hf://datasets/OWNER/NAME"),
         ("ftps://host/a", "expected https://"),
         ("./folder", "reprise data publish NAME DIR"),
-        ("torchvision:CIFAR10", "cannot be imported by name"),
     ],
 )
 @pytest.mark.usefixtures("hub")

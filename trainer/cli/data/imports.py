@@ -29,15 +29,19 @@ from trainer.data.declaration import is_declared, load_dataset, require_name
 from trainer.data.files import SourceFolder
 from trainer.data.upstream.archive import is_archive, unpack
 from trainer.data.upstream.listing import changes
+from trainer.data.upstream.picture_arrays import IMAGE, write_arrays
+from trainer.data.upstream.torchvision import CATALOG, SCHEME, NamedFiles, named_dataset
 from trainer.data.upstream.transfer import download_files, list_source
 from trainer.runs.image_file import IMAGE_FILE
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trainer.cli.data import DataContext
     from trainer.data.upstream.listing import Client, Upstream, UpstreamListing
+    from trainer.data.upstream.picture_arrays import IdxFiles, RecordFiles
+    from trainer.data.upstream.torchvision import NamedDataset
 
 _PACKAGES: Final = {
     "https": ("fsspec", "aiohttp"),
@@ -52,8 +56,11 @@ _PACKAGES: Final = {
 _PICKLES: Final = {b"PK", b"\x80\x02"}
 """First bytes of the files that `torch.save` writes, in its current format and in its format before 2020."""
 SOURCES: Final = (
-    "https://..., s3://..., gs://..., az://..., sftp://..., hf://datasets/OWNER/NAME or hf://models/OWNER/NAME"
+    "https://..., s3://..., gs://..., az://..., sftp://..., hf://datasets/OWNER/NAME, hf://models/OWNER/NAME "
+    "or torchvision:NAME"
 )
+_READERS: Final = ("array", "images", "column", "table", "lines", "text", "tokenizer", "sample", "keep_archive")
+"""Options that have no effect for a named dataset, whose files become arrays."""
 
 
 def add_import_options(parser: Verb) -> None:
@@ -70,6 +77,13 @@ def add_import_options(parser: Verb) -> None:
         help="name of the file at an http or https address (default: the last part of the address)",
     )
     parser.add_argument("--keep-archive", action="store_true", help="publish a zip or tar archive without unpacking it")
+    parser.add_argument(
+        "--from",
+        dest="mirror",
+        metavar="ADDRESS",
+        help="folder of a mirror that has the files of torchvision:NAME, such as https://mirror.example/mnist or s3://bucket/mnist; "
+        "sizes and sha256 stay those that Reprise knows",
+    )
     add_draft_options(parser)
 
 
@@ -93,12 +107,13 @@ def _file(word: str) -> str:
     return word
 
 
-def import_dataset(args: Namespace, context: DataContext) -> int:
+def import_dataset(args: Namespace, context: DataContext, *, catalog: Mapping[str, NamedDataset] = CATALOG) -> int:
     """Download a source, and publish it as a version that records its origin."""
     require_name(args.name)
-    client = _client(args.address, file=args.file or "")
+    _require_fitting_options(args)
+    client = _client(args.address, file=args.file or "", mirror=args.mirror or "", catalog=catalog)
     listing = list_source(client)
-    _require_fitting_options(args, listing)
+    _require_one_file(args, listing)
     before = load_dataset(args.name, root=context.root) if is_declared(args.name, root=context.root) else None
     with _staging(args.name, listing) as folder:
         files = folder / "files"
@@ -109,6 +124,9 @@ def import_dataset(args: Namespace, context: DataContext) -> int:
             shutil.rmtree(files, ignore_errors=True)
             print_progress(f"{archive.name}: {counted(unpack(archive, files), 'file')} unpacked")
             upstream = upstream.model_copy(update={"is_unpacked": True})
+        if isinstance(client, NamedFiles):
+            is_known = before and before.upstream and before.upstream.source == client.source
+            files = _arrays(client.dataset.pictures, files, args, is_new=not is_known)
         args.upstream = _earlier_if_same(upstream, before.upstream if before else None)
         args.folder = _published_path(files, has_hidden=args.include_hidden)
         args.source = args.source or client.source
@@ -116,18 +134,32 @@ def import_dataset(args: Namespace, context: DataContext) -> int:
         return publish_folder(args, context)
 
 
-def update(args: Namespace, context: DataContext) -> int:
+def _arrays(pictures: IdxFiles | RecordFiles, source: Path, args: Namespace, *, is_new: bool) -> Path:
+    """Convert pictures; return the folder of the arrays. The first import adds their reader, splits and types to `args`."""
+    folder = source.with_name("arrays")
+    shutil.rmtree(folder, ignore_errors=True)
+    splits = write_arrays(pictures, source, folder)
+    print_progress(f"{args.address}: {counted(max(end for _, end in splits.values()), 'picture')} converted")
+    if is_new:
+        labels = {field: {"dtype": "int64", "classes": count} for field, count in pictures.classes.items()}
+        args.twin = {IMAGE: {"dtype": "uint8", "shape": pictures.shape, "range": (0, 255)}, **labels}
+        args.reader = {"kind": "arrays", "fields": {field: f"{field}.npy" for field in args.twin}}
+        args.split = args.split or [f"{name}={first}:{end}" for name, (first, end) in splits.items()]
+    return folder
+
+
+def update(args: Namespace, context: DataContext, *, catalog: Mapping[str, NamedDataset] = CATALOG) -> int:
     """Report whether the source of an imported dataset changed; with `--yes`, import a changed source again."""
     dataset = load_dataset(args.name, root=context.root)
     upstream = dataset.upstream
     if upstream is None:
         raise DatasetError(f"{dataset.title} was not imported", hint="reprise data import NAME SOURCE")
     file = _renamed(upstream)
-    listing = list_source(_client(upstream.source, file=file))
+    listing = list_source(_client(upstream.source, file=file, catalog=catalog))
     lines = [] if listing.digest == upstream.listing else changes(upstream, listing)
     if args.yes and lines:
         _print_changes(dataset.title, upstream, listing, lines)
-        return import_dataset(_import_arguments(args, upstream, file), context)
+        return import_dataset(_import_arguments(args, upstream, file), context, catalog=catalog)
     if args.json:
         facts = {"dataset": dataset.title, "source": upstream.source, "is_changed": bool(lines), "changes": lines}
         print(json.dumps({**facts, "imported_revision": upstream.revision, "revision": listing.revision}))
@@ -176,24 +208,35 @@ def _earlier_if_same(upstream: Upstream, before: Upstream | None) -> Upstream:
     return before if before and is_same else upstream
 
 
-def _require_fitting_options(args: Namespace, listing: UpstreamListing) -> None:
+def _require_one_file(args: Namespace, listing: UpstreamListing) -> None:
     if args.sha256 and len(listing.files) != 1:
         raise UsageError(
             f"--sha256 is the digest of one file; {args.address} has {len(listing.files):,} files",
             hint="remove --sha256",
         )
+
+
+def _require_fitting_options(args: Namespace) -> None:
     if args.file and not args.address.startswith(("http://", "https://")):
         raise UsageError(f"--as has no effect: {args.address} names its files", hint="remove --as")
+    is_named = args.address.startswith(SCHEME)
+    if args.mirror and not is_named:
+        raise UsageError(f"--from has no effect: {args.address} is the address of the files", hint="remove --from")
+    if is_named and (option := next((name for name in _READERS if getattr(args, name)), None)):
+        option = option.replace("_", "-")
+        raise UsageError(f"--{option} has no effect: {args.address} becomes arrays", hint=f"remove --{option}")
 
 
-def _client(address: str, *, file: str) -> Client:
-    """Return the client for a source. Raises `UsageError` for an unknown scheme, and the errors of `_require_packages`."""
+def _client(source: str, *, catalog: Mapping[str, NamedDataset], file: str = "", mirror: str = "") -> Client:
+    """Return the client for a source. Raises `UsageError` for an unknown form or name."""
+    if source.startswith(SCHEME):
+        return NamedFiles(source, named_dataset(source, catalog), mirror=mirror, client=_client_of_address)
+    return _client_of_address(source, file=file)
+
+
+def _client_of_address(address: str, *, file: str = "") -> Client:
+    """Return the client for an address. Raises `UsageError` for an unknown form."""
     scheme, separator, _ = address.partition("://")
-    if scheme == "torchvision" or address.startswith("torchvision:"):
-        raise UsageError(
-            f"{address}: datasets of torchvision cannot be imported by name",
-            hint="import the address that torchvision downloads, with --sha256, or publish the folder with the download",
-        )
     if not separator or scheme not in _PACKAGES:
         hint = (
             did_you_mean(scheme, [*_PACKAGES])

@@ -287,6 +287,7 @@ def _described(args: Namespace, before: Dataset | None) -> dict[str, Any]:
     """Return the declared values from the options, or else from the earlier version; options of the reader are not applied."""
     values: dict[str, Any] = {} if before is None else before.model_dump(include=set(_INHERITED))
     values |= {key: getattr(args, key) for key in ("license", "source") if getattr(args, key)}
+    values |= {"twin": args.twin} if getattr(args, "twin", None) else {}
     values["upstream"] = args.upstream
     if (conversion := getattr(args, "conversion", None)) is not None:
         values["source"] = with_conversion(values.get("source", ""), conversion)

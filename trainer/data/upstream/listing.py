@@ -133,7 +133,7 @@ def verify_file(file: RemoteFile, path: Path, source: str) -> None:
     """Raise `DigestMismatchError` if a downloaded file does not have the size and the checksum that the server listed."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        message = f"{source}: {short(file.path)} has {size:,} bytes; the server listed {file.size:,}"
+        message = f"{source}: {short(file.path)} has {size:,} bytes; expected {file.size:,}"
         raise DigestMismatchError(message, hint="run the same command again")
     kind, _, expected = file.checksum.partition(":")
     if kind not in _HEX:
@@ -147,7 +147,7 @@ def verify_file(file: RemoteFile, path: Path, source: str) -> None:
         while block := data.read(_BLOCK):
             found.update(block)
     if found.hexdigest() != expected:
-        message = f"{source}: {short(file.path)} has {kind} {found.hexdigest()}; the server listed {expected}"
+        message = f"{source}: {short(file.path)} has {kind} {found.hexdigest()}; expected {expected}"
         raise DigestMismatchError(
             message, hint="nothing was published; ask the owner of the source, or import it again later"
         )
