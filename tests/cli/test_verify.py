@@ -109,5 +109,5 @@ def test_the_steps_of_a_certificate_must_match_the_records(runs: Path, tmp_path:
     document = json.loads(stated.to_json())
     document["predicate"]["steps"] = 200
     (tmp_path / "more.json").write_text(json.dumps(document))
-    with pytest.raises(CertificateError, match="has 200 steps; the record has 2"):
+    with pytest.raises(CertificateError, match="states 200 steps; the record states 2"):
         main([str(tmp_path / "more.json")])

@@ -59,8 +59,8 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "submit": ("help", "json", "settings", "to", "nodes", "dry_run"),
     "check": ("help", "json", "settings", "synthetic", "bits", "steps"),
     "bench": ("help", "json", "settings", "synthetic", "steps", "warmup", "seconds", "against", "profile"),
-    "noise": ("help", "json", "settings", "seeds", "gain", "to"),
-    "certify": ("help", "json", "settings", "steps", "kill_after", "key", "to"),
+    "noise": ("help", "json", "settings", "seeds", "gain", "to", "dry_run"),
+    "certify": ("help", "json", "settings", "steps", "kill_after", "key", "to", "dry_run", "first_run"),
 }
 """The options of each command that also accepts settings. No setting may have the name of an option of `train`, which accepts every
 setting. For other commands the option takes precedence, and `report_shared_options` reports it."""
