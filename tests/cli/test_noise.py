@@ -28,11 +28,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     runs = tmp_path / "runs"
     monkeypatch.setenv("REPRISE_RUNS", str(runs))
     source = capture(CHECKOUT, runs=runs).digest
-    for seed, loss in enumerate((0.5, 0.6, 0.7)):
+    for seed, loss in enumerate((0.5, 0.6, 0.7)):  # the accuracy is equal in all of them
         around = circumstances().model_copy(update={"origins": {"seed": "command line", "learning_rate": "experiment"}})
         recorded = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
         run = open_run(new_run(runs)[1], ingredients=recorded, circumstances=around)
-        run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_loss": loss}, steps=3))
+        run.close(Outcome(status=RunStatus.COMPLETED, metrics={"test_loss": loss, "test_accuracy": 1.0}, steps=3))
     return runs
 
 
@@ -47,8 +47,9 @@ def test_completed_runs_are_only_summarized(runs: Path, capsys: pytest.CaptureFi
         "0.5",
         "0.7",
     ]
+    assert [line.split() for line in out.splitlines() if "no spread" in line] == [["test_accuracy", "no", "spread"]]
     kept = json.loads(next((runs / "noise").iterdir()).read_bytes())
-    assert (kept["seeds"], kept["metrics"]) == ([0, 1, 2], {"test_loss": [0.5, 0.6, 0.7]})
+    assert (kept["seeds"], kept["metrics"]["test_loss"]) == ([0, 1, 2], [0.5, 0.6, 0.7])
 
 
 @pytest.mark.usefixtures("runs")

@@ -187,7 +187,7 @@ def _needed(name: str, values: Sequence[float], gain: float | None) -> tuple[str
     deviation = spread_of(values).deviation
     gains = [gain] if gain else [size * deviation for size in _SIZES]
     cells = (f"{seeds_needed(each, deviation)}" + ("" if gain else f" ({each:.3g})") for each in gains)
-    return (name, *(cells if deviation else ("no spread",)))
+    return (name, *(cells if deviation else ["no spread", *[""] * (len(gains) - 1)]))
 
 
 def _document(noise: Noise, path: Path, gain: float | None) -> str:
