@@ -55,7 +55,7 @@ def test_completed_runs_are_only_summarized(runs: Path, capsys: pytest.CaptureFi
 @pytest.mark.usefixtures("runs")
 def test_the_number_of_seeds_for_a_gain_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, "--gain", "0.1"]) == 0
-    assert "test_loss  17" in capsys.readouterr().out
+    assert ["test_loss", "17"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main([*WORDS, "--gain", "0.1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["spread"]["test_loss"]["seeds_needed"] == 17
 
