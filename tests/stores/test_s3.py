@@ -8,6 +8,7 @@ import os
 import random
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -200,6 +201,26 @@ def _serve(server: socket.socket, answer: bytes) -> None:
 
 
 HEAD = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+
+
+def test_a_listing_of_several_pages_has_every_name(s3_address: str) -> None:
+    store = open_store(s3_address)
+    names = [f"many/{number:04}" for number in range(1001)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.create(name, b""), names))
+    assert sorted(store.keys("many/")) == names
+
+
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>again</NextContinuationToken>"])
+def test_a_listing_without_its_next_page_is_not_taken_for_complete(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    assert s3_environment
+    body = f"<ListBucketResult><IsTruncated>true</IsTruncated>{token}</ListBucketResult>".encode()
+    with fixed_response_server(HEAD % (b"200 OK", len(body)) + body) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        with pytest.raises(StoreError, match="a listing is truncated, and its next page is not named"):
+            list(open_store("s3://reprise").keys("a"))
 
 
 @pytest.mark.parametrize(

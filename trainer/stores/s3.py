@@ -76,6 +76,10 @@ class _Ranged(TypedDict, total=False):
     Range: str
 
 
+class _Continued(TypedDict, total=False):
+    ContinuationToken: str
+
+
 class _Conditional(TypedDict, total=False):
     IfNoneMatch: str
 
@@ -173,13 +177,18 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with `prefix`."""
-        with self._translate_errors(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    yield entry["Key"].removeprefix(self._prefix)
+        token = ""
+        while True:  # botocore's paginator reads a file of its own, which takes as long as a request
+            with self._translate_errors(prefix):
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **_after(token))
+            for entry in page.get("Contents", []):
+                yield entry["Key"].removeprefix(self._prefix)
+            if not page.get("IsTruncated"):
+                return
+            before, token = token, page.get("NextContinuationToken", "")
+            if token in {"", before}:
+                message = f"store {self.label}: a listing is truncated, and its next page is not named"
+                raise StoreError(message, hint="reprise doctor")
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
         try:
@@ -346,6 +355,10 @@ def _endpoint_of(profile: str) -> str | None:
     config = session.get_scoped_config()
     services = session.full_config.get("services", {}).get(config.get("services", ""), {})
     return (services.get("s3") or {}).get("endpoint_url") or config.get("endpoint_url")
+
+
+def _after(token: str) -> _Continued:
+    return {"ContinuationToken": token} if token else {}
 
 
 def _range(start: int, length: int | None) -> _Ranged:
