@@ -45,7 +45,7 @@ def test_completed_runs_are_reused(tmp_path: Path) -> None:
     usual = RequestedRun(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
     make_trained_run(tmp_path, status=RunStatus.FAILED)
     assert find_completed_run(usual, tmp_path) is None
-    record = make_trained_run(tmp_path)  # its seed was not given
+    record = make_trained_run(tmp_path)  # the run used the default seed 0; a request for seed 0 matches it
     assert find_completed_run(usual, tmp_path) == record
     for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
         assert find_completed_run(replace(usual, settings=other), tmp_path) is None

@@ -17,6 +17,7 @@ from trainer.data.files import SourceFolder
 from trainer.data.packing import PACK_BYTES
 from trainer.data.publish import publish_dataset, publish_declared
 from trainer.data.reader import ArraysReader, TableField, TableReader
+from trainer.data.upstream.listing import Upstream
 from trainer.data.versions import newest_version, version_document
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
@@ -167,3 +168,28 @@ def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
     source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
     found = publish_dataset(draft, source=source, store=MemoryStore()).notes
     assert sum(check_dataset.TABLE_UNCHECKED in note for note in found) == notes
+
+
+SECRET = "postgres://reader:" + "hunter2hunter@db.lab/x"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("source", SECRET, "remove the secret from `source` in datasets/small.toml, or pass --source without it"),
+        ("license", SECRET, "remove the secret from `license` in datasets/small.toml, or pass --license without it"),
+        (
+            "upstream",
+            Upstream(source=SECRET, listing=digest_of_bytes(b"")),
+            "import it from an address without the secret: reprise data import small ADDRESS",
+        ),
+    ],
+)
+def test_a_secret_in_a_description_is_rejected_with_the_way_to_remove_it(
+    tmp_path: Path, key: str, value: object, hint: str
+) -> None:
+    draft, store = DRAFT.model_copy(update={key: value}), MemoryStore()
+    with pytest.raises(DatasetError, match=f"the {key} of dataset small would be published, but it contains") as caught:
+        publish_dataset(draft, source=SourceFolder(root=fill(tmp_path / "x", FILES)), store=store)
+    assert caught.value.hint == hint
+    assert list(store.keys("")) == []

@@ -95,18 +95,20 @@ def test_each_setting_of_the_package_has_a_type_and_a_default_of_that_type(setti
     assert [name for name, info in settings.__pydantic_fields__.items() if not info.description] == []
 
 
+# fmt: off
 class Spread(
     Base,
 ):
     first: int = 1
     """The first."""
-    # a comment at the margin
+# a comment at column 0
     second: str = """
-text at the margin
+text at column 0
 """
     """The
     second."""
     third: int = 3
+# fmt: on
 
 
 def test_a_class_over_several_lines_keeps_the_texts_below_its_fields() -> None:

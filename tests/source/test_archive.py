@@ -46,6 +46,15 @@ def make_entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
     return member
 
 
+@pytest.mark.parametrize("other", ["a", "a/b"])
+def test_an_archive_with_two_entries_that_collide_is_rejected(tmp_path: Path, other: str) -> None:
+    second = make_entry(1)
+    second.name = other
+    path = zeros_archive(tmp_path / "x", make_entry(1), second)
+    with pytest.raises(SourceError, match="a is listed twice, or is both a file and a folder"):
+        read_archive(path)
+
+
 @pytest.mark.parametrize(("size", "is_read"), [(128 * MIB, True), (128 * MIB + 1, False)])
 def test_an_archive_unpacks_to_at_most_128_mib(tmp_path: Path, size: int, *, is_read: bool) -> None:
     with gzip.open(tmp_path / "x", "wb", compresslevel=1) as zipped:

@@ -49,6 +49,8 @@ _BATCH: Final = 256 * _AT_ONCE
 """Number of files that are hashed before they are assigned to packs: 10 MB of memory."""
 _UPLOADS: Final = 4
 """Number of packs in memory at once: 4 packs of 32 MiB need less than 300 MB."""
+_EDIT_HINT: Final = "remove the secret from `{key}` in datasets/{name}.toml, or pass --{key} without it"
+_IMPORT_HINT: Final = "import it from an address without the secret: reprise data import {name} ADDRESS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,15 +218,13 @@ def publish_declared(
 
 def _require_no_secret(described: Described) -> None:
     """Raise `DatasetError` if the description contains a password or a key, because every reader of the store can see it."""
-    texts = {"source": described.source, "license": described.license}
+    name = described.name
+    texts = {key: (getattr(described, key), _EDIT_HINT.format(key=key, name=name)) for key in ("source", "license")}
     if described.upstream:
-        texts["upstream"] = described.upstream.source
-    for key, text in texts.items():
+        texts["upstream"] = (described.upstream.source, _IMPORT_HINT.format(name=name))
+    for key, (text, hint) in texts.items():
         if reason := secret_by_content(text.encode()):
-            message = f"the {key} of dataset {described.name} would be published, and {reason}"
-            raise DatasetError(
-                message, hint=f"write the {key} without it, in datasets/{described.name}.toml or as --{key}"
-            )
+            raise DatasetError(f"the {key} of dataset {name} would be published, but {reason}", hint=hint)
 
 
 def _hash_files(

@@ -119,7 +119,8 @@ def read_archive(path: Path) -> SourceBundle:
         message = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
         raise SourceError(message, hint=NEW_COPY)
     if clash := collision(file.path for file in files):
-        raise SourceError(f"{path} is not a source bundle: {clash} is listed twice", hint=NEW_COPY)
+        message = f"{path} is not a source bundle: {clash} is listed twice, or is both a file and a folder"
+        raise SourceError(message, hint=NEW_COPY)
     total = sum(len(file.data) for file in files)
     return SourceBundle(
         digest=bundle_digest(files),

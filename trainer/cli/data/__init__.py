@@ -179,8 +179,8 @@ def _parser() -> Arguments:
     diff_parser.add_argument(
         "--key",
         metavar="COLUMN",
-        help="the column that identifies a row in both versions; implies --values (default: an identifier column that both "
-        "versions leave out, if any)",
+        help="the column that identifies a row in both versions; implies --values (default: the first column that "
+        "neither version reads and whose values are unique, if any)",
     )
     diff_parser.set_defaults(verb=diff)
     verify_parser = verbs.add_parser(

@@ -25,7 +25,10 @@ SILENT: Final = 60.0
 
 
 class Heartbeats:
-    """The last heartbeat of each watched machine, with its time by this machine's clock; without machines nothing is watched."""
+    """Sends this machine's heartbeats, and records when the last heartbeat of each watched machine arrived, by the local clock.
+
+    Does nothing if `place` is None.
+    """
 
     def __init__(self, store: Any = None, place: NodePlace | None = None) -> None:
         """Watch the other machines through the store; `beat` must be called every few seconds."""

@@ -125,7 +125,10 @@ def checked_listing(listing: UpstreamListing, source: str) -> UpstreamListing:
                 hint="rename the file on that server, then import again",
             )
     if clash := collision(file.path for file in listing.files):
-        raise DatasetError(f"{source} lists {short(clash)!r} twice", hint="import one of the folders above it")
+        raise DatasetError(
+            f"{source} lists {short(clash)!r} twice, or as both a file and a folder",
+            hint="rename one of them on that server, or import a folder that contains only one of them",
+        )
     return replace(listing, files=tuple(sorted(listing.files, key=lambda file: file.path.encode())))
 
 

@@ -51,7 +51,7 @@ _NO_LETTER: Final = "\U0010fffe"
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
-    """Return a PNG of samples of each split, alternating the classes; of all samples if no split is declared."""
+    """Return a PNG with a few samples of each split, alternating the classes; without declared splits, of the whole dataset."""
     return picture_of_samples(dataset, open_samples(dataset, files))
 
 
