@@ -79,7 +79,7 @@ def clear_register(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("around", "message"),
     [
-        ({"retest_of": "20260301t120000-aaaaaa"}, "retest of 20260301t120000-aaaaaa"),
+        ({"retest_of": "20260301t120000-aaaaaa"}, "rerun of 20260301t120000-aaaaaa"),
         ({"purpose": "certify"}, "made by certify"),
         ({"purpose": "noise"}, "made by noise"),
     ],

@@ -57,7 +57,7 @@ def test_an_altered_object_is_not_copied() -> None:
 def test_a_file_that_differs_from_its_entry_raises(tmp_path: Path, message: bytes, size: int) -> None:
     store = MemoryStore()
     store.create(object_key(DIGEST), message)
-    with Root.at(tmp_path) as into, pytest.raises(DigestMismatchError, match=f"{size} bytes of {size}"):
+    with Root.at(tmp_path) as into, pytest.raises(DigestMismatchError, match=f"{size} bytes; expected {size}"):
         read_file(store, File(path="in/file", size=size, sha256=DIGEST), into=into)
 
 
@@ -66,5 +66,5 @@ def test_a_file_is_created_with_its_parent_folders(source: MemoryStore, tmp_path
     with Root.at(tmp_path) as into:
         read_file(source, file, into=into)
         assert (into.read(file.path), (tmp_path / file.path).stat().st_mode & 0o133) == (BODY, 0)
-        with pytest.raises(DigestMismatchError, match="4 bytes of 4"):
+        with pytest.raises(DigestMismatchError, match="4 bytes; expected 4"):
             read_file(source, File(path="short", size=4, sha256=DIGEST), into=into)

@@ -41,14 +41,14 @@ def test_a_net_that_disables_determinism_in_its_constructor_is_rejected(checkout
     before = list(runs.glob("[!.]*"))  # the register is not a run
     code, _, err = checkout.train("--exp", "switching.py", "--early")
     assert (code, list(runs.glob("[!.]*"))) == (42, before), err
-    assert "the constructor of the net changes a switch of torch: torch.are_deterministic_algorithms_enabled()" in err
+    assert "the constructor of the net changes a global torch flag: torch.are_deterministic_algorithms_enabled()" in err
 
 
 def test_a_net_that_disables_determinism_later_is_recorded_as_not_deterministic(checkout: Checkout) -> None:
     (checkout.root / "switching.py").write_text(SWITCHING)
     code, _, err = checkout.train("--exp", "switching.py")
     record = checkout.last()[1]
-    line = "torch.backends.cudnn.benchmark is True; determinism machine has False (at step 2)"
+    line = "torch.backends.cudnn.benchmark is True; expected False at determinism level machine (at step 2)"
     assert (code, record.circumstances.determinism_at_end) == (0, [line]), err
     assert (record.ingredients.determinism.level, record.promise) == ("machine", "off")
     assert f"determinism level machine no longer holds: {line}" in err

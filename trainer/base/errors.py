@@ -284,7 +284,7 @@ class UntrustedCodeError(RunError):
 
 
 class ResumeError(RunError):
-    """A run that cannot be resumed: it is complete, still running, or its ingredients changed."""
+    """A run that cannot be resumed, for example because it is complete or still running, or because its ingredients changed."""
 
     code = 88
 

@@ -129,7 +129,7 @@ def _removed_or_entered(folder: int, name: str) -> int | None:
 
 
 def is_there(folder: int, name: str) -> bool:
-    """Return whether an entry with this name exists, including a link."""
+    """Return whether an entry with this name exists. A symbolic link counts, even if its target is missing."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -66,7 +66,7 @@ def _skip_reason(run: str) -> str | None:
         return None
     circumstances = record.circumstances
     if circumstances.retest_of:
-        return f"retest of {circumstances.retest_of}"
+        return f"rerun of {circumstances.retest_of}"
     if circumstances.purpose:
         return f"made by {circumstances.purpose}"
     if not own_attempts_of(folder):

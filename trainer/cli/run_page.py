@@ -115,7 +115,7 @@ def page(
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(circumstances.command)),
             ("identity", record.identity),
-            *_present(("retest of", circumstances.retest_of), ("made by", command)),
+            *_present(("rerun of", circumstances.retest_of), ("made by", command)),
         ],
     )
     yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())
@@ -127,7 +127,7 @@ def page(
     yield from _block("image", _image(circumstances.image))
     yield from _block("machine", _machine(circumstances))
     yield from _lines("drift", circumstances.drift or ["none: the software was that of the image"])
-    yield from _lines("determinism off: switches that the net changed", circumstances.determinism_at_end or [])
+    yield from _lines("determinism off: torch flags that the net changed", circumstances.determinism_at_end or [])
     yield from _lines("not guaranteed", [f"{name}: {why}" for name, why in circumstances.limits.items()])
     if circumstances.drift_at_end is not None and circumstances.drift_at_end != circumstances.drift:
         yield from _lines("drift when it ended", circumstances.drift_at_end or ["none"])

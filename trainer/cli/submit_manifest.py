@@ -32,7 +32,7 @@ _PLAN: Final = "plan.json"
 
 
 def submit_manifest(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, dry_run: bool, as_json: bool) -> int:
-    """Write the manifest of a run, and print the command that submits it; with `dry_run`, print the manifest and let the cluster test it.
+    """Write the manifest of a run, and print the command that submits it. With `dry_run`, print the manifest and validate it with kubectl.
 
     Raise `UsageError` or `SettingError` for a run that the site's pods cannot have, `StoreError` if the upload fails, `SchedulerError` if
     kubectl fails.
@@ -77,13 +77,13 @@ def plan_of_pods(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, envi
 
 
 def _describe(plan: Plan, text: str, *, as_json: bool) -> int:
-    """Print the manifest, and the result of the cluster's test."""
+    """Print the manifest and the result of kubectl's server-side dry run."""
     said = kubectl.test(text) if kubectl.has_kubectl() else None
     if as_json:
         print_json({"run": plan.run, "files": {MANIFEST: text}, "kubectl": said}, indent=1)
     else:
         print(text, end="")
-    print_notice(said or "kubectl is not installed on this machine: no cluster tested the manifest")
+    print_notice(said or "kubectl is not installed on this machine: the manifest was not validated on the cluster")
     print_notice("dry run: nothing was uploaded or submitted")
     return 0
 

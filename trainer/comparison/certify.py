@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 LOG: Final = "metrics.jsonl"
-_LOCAL: Final = "certify compares runs on this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +146,8 @@ def _failure_cause(comparison: Comparison, a: Path, b: Path) -> FailureCause | N
         )
     weights = comparison.weights
     if weights is None:
-        raise RunError("this machine does not have the weights of both runs", hint=_LOCAL)
+        hint = f"reprise runs pull {comparison.a.record.run} {comparison.b.record.run}"
+        raise RunError("this machine does not have the weights of both runs", hint=hint)
     if not weights.tensors:
         raise RunError("the two runs have no weights to compare", hint="certify an experiment whose net has parameters")
     if weights.optimizer:
@@ -172,7 +172,7 @@ def save_certificate(statement: Statement, signed: bytes | None, *, runs: Path) 
 
 def _attempt(run: ComparedRun) -> Path:
     if run.attempt is None:
-        raise RunError(f"run {run.record.run} is not on this machine", hint=_LOCAL)
+        raise RunError(f"run {run.record.run} is not on this machine", hint=f"reprise runs pull {run.record.run}")
     return run.attempt
 
 

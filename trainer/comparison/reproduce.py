@@ -50,7 +50,7 @@ STORE: Final = "/store"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRerun:
-    """The inputs of a retest on disk."""
+    """The inputs of a rerun on disk."""
 
     original: Record
     run: str
@@ -223,13 +223,13 @@ def load_rerun_record(new: Path) -> Record:
     with run_root(new) as folder:
         for path, status in folder.walk():
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                message = f"the retest created {new / path}, which is neither a file nor a folder"
+                message = f"the rerun created {new / path}, which is neither a file nor a folder"
                 raise DigestMismatchError(message, hint=_DISTRUST)
     if not attempts(new):
-        raise RunError("the retest ended before its record was opened", hint="see the output above")
+        raise RunError("the rerun ended before its record was opened", hint="see the output above")
     record = record_of(new)
     if record.run != new.name:
-        raise DigestMismatchError(f"the retest's record names run {record.run}; expected {new.name}", hint=_DISTRUST)
+        raise DigestMismatchError(f"the rerun's record names run {record.run}; expected {new.name}", hint=_DISTRUST)
     attempt = new / "attempts" / str(record.attempt)
     if _without_log(record.outcome.files) != _without_log(files_of(attempt)):
         raise DigestMismatchError(f"{attempt} contains files that do not match its record", hint=_DISTRUST)

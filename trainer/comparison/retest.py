@@ -126,7 +126,7 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
         raise DigestMismatchError(
             f"{key} is in {store.label} with different content",
-            hint="a rerun did not write it: ask its author, and run the retest again",
+            hint="a rerun did not write it: ask its author, then reproduce the run again",
         )
 
 

@@ -209,7 +209,7 @@ def _eight_bits(byte: int, mantissa: int, bias: int) -> float:
 
 
 _TINY: Final = 5e-324
-"""The smallest positive number, to avoid a division by zero for 0.0 and -0.0."""
+"""The smallest positive number. It avoids a division by zero for 0.0 and -0.0."""
 _E4M3: Final = [_eight_bits(byte, 3, 7) for byte in range(256)]
 _E5M2: Final = [
     math.copysign(math.inf, 0x7F - byte) if byte & 0x7F == 0x7C else _eight_bits(byte, 2, 15)  # noqa: PLR2004 - the bits of infinity

@@ -253,7 +253,7 @@ def _of_strata(seed: int, values: Iterator[str], layout: Layout) -> Iterator[flo
 
 
 class ContentDuplicates:
-    """The first 8 bytes of each file's digest, to find files with equal content in two splits."""
+    """The first 8 bytes of each file's digest, for finding files with equal content in two splits."""
 
     def __init__(self, file_numbers: Mapping[str, Sequence[int]]) -> None:
         self._file_numbers, self._digests = file_numbers, array("Q")

@@ -237,7 +237,7 @@ class Circumstances(Document):
     drift_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """Differences of the same kind when the attempt was closed; `None` if not checked."""
     determinism_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
-    """Torch's switches, threads and variables that left the determinism level during training, one per line; `None` if not checked."""
+    """Torch's global flags, threads and variables that left the determinism level during training, one per line; `None` if not checked."""
     imported: Imported | None = Field(default=None, exclude_if=lambda code: code is None)
     """The files of the source that were imported; `None` if not checked. The ingredient is the whole source."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)

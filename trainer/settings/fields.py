@@ -44,7 +44,7 @@ else:
 _PACKAGE: Final = ("trainer.settings.fields", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
-"""Environment variable with the run that this run retests. The settings are then read from the record of the retested run."""
+"""Environment variable with the original run of a rerun, whose settings are read from the original run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"
 """Environment variable with the name of the command that started this training, if it is `certify` or `noise`."""
 CONFINED: Final = "REPRISE_CONFINED"
@@ -230,7 +230,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.LAUNCH] = "auto"
     """Device to train on. `auto`: a GPU if the machine has one; an error if this image cannot use it."""
     devices: Annotated[PositiveInt, Role.LAUNCH] = 1
-    """Number of devices, each with its own process, on all machines together. With a given `--shards` it does not change a result."""
+    """Total number of devices on all machines, each with its own process. If `--shards` is set, this number does not affect results."""
     shards: Annotated[PositiveInt | None, Role.LAUNCH] = None
     """Parts of each batch with their own seeds, summed in a fixed order (default: one for each device). Changes the bits of a result."""
     strategy: Annotated[Literal["fsdp"] | None, Role.LAUNCH] = None

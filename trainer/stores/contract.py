@@ -59,7 +59,7 @@ class Store(Protocol):
         """Return the object's length in bytes; `None` if it does not exist."""
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`, sorted. For display only: a listing may be delayed or incomplete."""
+        """Yield the keys that begin with `prefix`, sorted. For display only: a listing may be delayed or incomplete."""
 
 
 def object_key(digest: str) -> str:

@@ -75,7 +75,7 @@ class DirectoryStore:
             return None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`."""
+        """Yield the keys that begin with `prefix`."""
         self._require_root()
         folder = prefix.rpartition("/")[0]
         for here, folders, files in os.walk(self._root / folder):

@@ -60,5 +60,5 @@ class MemoryStore:
         return None if body is None else len(body)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`, sorted."""
+        """Yield the keys that begin with `prefix`, sorted."""
         yield from sorted(key for key in self._objects if key.startswith(prefix))

@@ -176,7 +176,7 @@ class S3Store:
         return head is not None and self._has_digest(head, key, size=size, sha256=sha256)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`."""
+        """Yield the keys that begin with `prefix`."""
         token = ""
         while True:  # botocore's paginator reads a file of its own, which takes as long as a request
             with self._translate_errors(prefix):
@@ -324,7 +324,8 @@ class S3Store:
 def _other_length(key: str, label: str, *, found: int | None, length: int) -> DigestMismatchError:
     if found is None or found < length:
         return whole(key, label)
-    return DigestMismatchError(f"{key} in {label} is longer than requested: {found} bytes of {length}", hint=AGAIN)
+    message = f"{key} in {label} is longer than requested: {found} bytes; expected {length}"
+    return DigestMismatchError(message, hint=AGAIN)
 
 
 def _keep_out_of_texts(session: boto3.session.Session) -> None:

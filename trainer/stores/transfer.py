@@ -64,6 +64,6 @@ def read_file(store: Store, file: File, *, into: Root) -> None:
             written.write(block)
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
         raise DigestMismatchError(
-            f"{file.path} from {store.label} does not match its seal: {length} bytes of {file.size}",
+            f"{file.path} from {store.label} does not match its seal: {length} bytes; expected {file.size}",
             hint="the object was altered: delete it, or ask its author for a new copy",
         )

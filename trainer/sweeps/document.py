@@ -123,7 +123,7 @@ class Sweep(Document):
     image: dict[str, str] = {}
     """The environment variables that describe the frozen image to containers; empty if points run as processes."""
     layers: list[Digest] | None = None
-    """The layers of the frozen image, to detect another image."""
+    """The layers of the frozen image, by which another image is detected."""
     points: list[Point]
 
     def to_json(self) -> bytes:

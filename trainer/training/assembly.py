@@ -90,7 +90,7 @@ class TrainingJob:
     inspection: CachedInspection | None = None
     """The cache entry of the dataset's inspection, in the process with the record; None if there are several datasets."""
     on_switched: Callable[[str], None] = lambda _: None
-    """Called with a message for each switch of determinism that the net changed."""
+    """Called with a message for each global torch flag that the net changed."""
     on_limit: Callable[[str, str], object] = lambda _, __: None
     """Called with each guarantee that the run lacks, such as `resume`, and the reason."""
     on_saved: Callable[[Saved], None] = lambda _: None

@@ -44,12 +44,14 @@ def test_output_is_verdict_then_candidates_then_numbers(runs: Path, capsys: pyte
 def test_a_run_that_left_its_determinism_level_is_named_with_the_switch(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    switched = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
+    switched = {
+        "determinism_at_end": ["benchmark is True; expected False at determinism level machine (at step 2)", "more"]
+    }
     a, b = make_run(runs, around=switched), make_run(runs, loss=0.25, around=switched)
     assert main([a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert (
-        "A is off, machine was requested: benchmark is True; determinism machine has False (at step 2) and 1 more"
+        "A is off, machine was requested: benchmark is True; expected False at determinism level machine (at step 2) and 1 more"
         in out
     )
     assert f"the net switched determinism off in {a.record.run} and {b.record.run}" in out

@@ -110,7 +110,7 @@ def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, t
         (("verify", "small"), 44, "is not in the cache"),
         (("publish", "small", "/nowhere"), 44, "is not a folder"),
         (("publish", "small", ".", "--split", "train=5:1"), 2, "found 5:1"),
-        (("publish", "small", ".", "--split", "train"), 2, "--split expected NAME=SAMPLES"),
+        (("publish", "small", ".", "--split", "train"), 2, "--split: expected NAME=SAMPLES"),
         (("publish", "No Good", "."), 44, "cannot be a dataset's name"),
         (("publish-samples", "digitz"), 44, "digitz"),
         (("fecth",), 2, "did you mean fetch?"),

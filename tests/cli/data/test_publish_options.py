@@ -72,7 +72,7 @@ def test_an_invalid_split_is_an_error_with_the_valid_forms(samples: str, message
 
 @pytest.mark.parametrize("word", ["train", "=0:8", "train=", " train=0:8", ""])
 def test_an_option_without_a_name_or_samples_is_an_error(word: str) -> None:
-    with pytest.raises(UsageError, match="--split expected NAME=SAMPLES"):
+    with pytest.raises(UsageError, match="--split: expected NAME=SAMPLES"):
         parse_split(word, seed=0)
 
 

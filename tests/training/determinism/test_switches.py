@@ -1,4 +1,4 @@
-"""Observed changes of torch's switches while a net is created and trained."""
+"""Observed changes of torch's global flags while a net is created and trained."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], 
     watched = start_watching(lines)
     watched.require_unchanged("the constructor of the net")
     switch(False)
-    with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as error:
+    with pytest.raises(ExperimentError, match="the constructor of the net changes a global torch flag: torch") as error:
         watched.require_unchanged("the constructor of the net")
     assert "--determinism off" in str(error.value.hint)
     switch(True)
@@ -65,7 +65,7 @@ def test_a_later_change_is_reported_once_with_its_location(lines: list[str]) -> 
     for _ in range(2):
         watched.report("after step 3")
     assert lines == [
-        "torch.are_deterministic_algorithms_enabled() is False; determinism machine has True (after step 3)"
+        "torch.are_deterministic_algorithms_enabled() is False; expected True at determinism level machine (after step 3)"
     ]
 
 
@@ -84,5 +84,5 @@ def test_at_level_off_only_the_recorded_threads_count(lines: list[str], monkeypa
     watched.require_unchanged("the constructor of the net")
     torch.set_num_threads(3)
     watched.report("after step 1")
-    assert lines == ["torch.get_num_threads() is 3; determinism off has 1 (after step 1)"]
+    assert lines == ["torch.get_num_threads() is 3; expected 1 at determinism level off (after step 1)"]
     torch.backends.cudnn.benchmark = False

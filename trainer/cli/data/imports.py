@@ -74,7 +74,7 @@ def add_import_options(parser: Verb) -> None:
         dest="file",
         metavar="FILE",
         type=_file,
-        help="name of the file at an http or https address (default: the last part of the address)",
+        help="file name for a download from an http or https address (default: the last part of the address)",
     )
     parser.add_argument("--keep-archive", action="store_true", help="publish a zip or tar archive without unpacking it")
     parser.add_argument(

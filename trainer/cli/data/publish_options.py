@@ -346,9 +346,8 @@ def parse_pair(word: str, form: str, *, option: str = "") -> tuple[str, str]:
     """Return the two sides of `NAME=VALUE`. Raises `UsageError` for another word, with the expected form `form`."""
     name, equals, value = word.partition("=")
     if not (name.strip() == name and name and equals and value):
-        raise UsageError(
-            f"{option} expected {form}, found {short(word)!r}".lstrip(), hint="write it in this form, without spaces"
-        )
+        found = f"expected {form}; found {short(word)!r}"
+        raise UsageError(f"{option}: {found}" if option else found, hint="write it in this form, without spaces")
     return name, value
 
 

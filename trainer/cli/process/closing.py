@@ -157,7 +157,7 @@ def _close_record(session: RunningAttempt, status: RunStatus, *, reason: str | N
     timing = circumstances.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
-    # switches are checked from the first step on, and never for a script, which sets its own
+    # torch's flags are checked from the first step on, and never for a script, which sets its own
     is_script = session.launch.is_script
     switched = session.switched if session.switched or (session.has_stepped and not is_script) else None
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)

@@ -35,7 +35,7 @@ class Announcement(Document):
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     ingredients: Ingredients
     devices: int
-    """The number of devices of all machines together."""
+    """The total number of devices on all machines."""
     cpu: str
 
 

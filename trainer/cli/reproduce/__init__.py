@@ -180,7 +180,7 @@ def _reproduce(original: RunOnDisk, args: Namespace, parent: ParentSource, folde
 
 
 def _stop(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler sends it several times, and the rerun closes its record
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler may repeat SIGTERM while the rerun closes its record
     raise StoppedError("stopped by SIGTERM", hint="repeat the command")
 
 
@@ -289,18 +289,18 @@ def _rerun(
         if code == PreemptedError.code:
             raise PreemptedError("the rerun was stopped by SIGTERM", hint="repeat the command")
         if code:
-            raise RunError(f"the retest ended with exit code {code}", hint="see the output above")
+            raise RunError(f"the rerun ended with exit code {code}", hint="see the output above")
         return Rerun(record=load_rerun_record(ready.folder), folder=ready.folder, image=image)
 
 
 def _interruption(ready: PreparedRerun, stop: BaseException) -> StoppedError:
-    """Return the error for a stopped retest; it names the kept run and the commands that finish it."""
+    """Return the error for a stopped rerun; it names the kept run and the commands that finish it."""
     kind, cause = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
     if not recorded_attempts(ready.folder):
-        return kind(f"stopped by {cause}: the retest made no record", hint="repeat the command")
+        return kind(f"stopped by {cause}: the rerun has no record", hint="repeat the command")
     run, status = ready.run, record_of(ready.folder).outcome.status
     finish = f"`reprise train --resume {run}` finishes it, then `reprise compare {ready.original.run} {run}`"
-    message = f"stopped by {cause}: the retest, run {run}, is {status} and kept in {ready.folder}"
+    message = f"stopped by {cause}: the rerun, run {run}, is {status} and kept in {ready.folder}"
     return kind(message, hint=f"{finish}; or remove that folder")
 
 
@@ -313,13 +313,13 @@ def _hash_installed(record: Record, runner: Runner) -> int:
     return unaltered
 
 
-def differing(original: Record, retest: Record) -> list[str]:
-    """Return a line for each ingredient of the retest that differs from the original's."""
-    if original.identity == retest.identity:
+def differing(original: Record, rerun: Record) -> list[str]:
+    """Return a line for each ingredient of the rerun that differs from the original's."""
+    if original.identity == rerun.identity:
         return []
-    before, after = (each.ingredients.model_dump(mode="json") for each in (original, retest))
+    before, after = (each.ingredients.model_dump(mode="json") for each in (original, rerun))
     return [
-        f"ingredient {name}: {before[name]} was recorded, the retest has {after[name]}"
+        f"ingredient {name}: {before[name]} was recorded, but the rerun has {after[name]}"
         for name in before
         if before[name] != after[name]
     ]

@@ -147,7 +147,8 @@ def _image_variables(record: Record, site: SlurmSite) -> dict[str, str]:
     if site.image is not None:
         if site.image.rpartition("@")[2] != name.manifest:
             message = f"run {record.run} ran in {name}; the site's image is {site.image}"
-            raise ImageMismatchError(message, hint="remove `image` from the site, or give it that digest")
+            hint = f"remove `image` from the site, or set it to NAME@{name.manifest or 'DIGEST'}"
+            raise ImageMismatchError(message, hint=hint)
         return {**variables, "REPRISE_IMAGE": site.image}
     if name.reference is None:
         message = f"the record of run {record.run} names no repository from which a machine could start its image"

@@ -145,8 +145,8 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="start a new sweep and train every point (default: continue the earlier sweep of the same request if source and image "
-        "are unchanged, and use finished runs that equal a point)",
+        help="start a new sweep and train every point (default: if the source and the image are unchanged, continue the earlier "
+        "sweep of the same request; reuse finished runs that match a point)",
     )
     parser.add_argument("--show", metavar="SWEEP", help="print the results of a sweep, and train nothing")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Create a sweep, or find the earlier sweep of the same request. A finished run that equals a point of a new sweep is used for the point.
+"""Create a sweep, or find the earlier sweep of the same request. A new sweep reuses finished runs that match its points.
 
 The hidden command `_points FOLDER` checks the settings of every point in the frozen image and source. It imports the experiment, which is
 needed if its source text does not determine its settings.
@@ -153,7 +153,7 @@ def _require_finished(earlier: Sweep, changed: list[str]) -> None:
 
 
 def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None, *, accelerator: str) -> Sweep:
-    """Return the sweep in which each point that equals a finished local run has this run."""
+    """Return the sweep with a finished local run assigned to each point that it matches."""
     records = list(_records())
     for number, point in enumerate(sweep.points):
         origins = origins_of_point(sweep, point, folder)

@@ -75,7 +75,7 @@ class Objects:
                     continue
                 with suppress(UnsafePathError, FileNotFoundError), shelf.open(leftover) as file:
                     read(file)
-                with suppress(PermissionError):  # another user's file, with a name of this user's temporary files
+                with suppress(PermissionError):  # a file of another user, named like one of this user's temporary files
                     shelf.unlink(leftover, missing_ok=True)
 
 

@@ -36,8 +36,8 @@ MAPS: Final = 512
 """Maximum number of mapped objects: each uses a file descriptor, and a process usually has 1024."""
 RETRY: Final = "run the same command again: it verifies the dataset and fetches damaged files again"
 _NOT_WRITABLE: Final = (
-    "this user cannot write to {root}: set REPRISE_CACHE to another folder; "
-    "or its owner repairs it: reprise data verify {name}, then reprise data fetch {name}"
+    "this user cannot write to {root}: set REPRISE_CACHE to another folder, "
+    "or ask the owner of {root} to run: reprise data verify {name}, then reprise data fetch {name}"
 )
 
 

@@ -38,7 +38,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
             known = kinds.setdefault(name, kind)
             if kind and known and kind != known:
                 message = f"{path.name}, line {line}, column {name!r}: {short(str(value))!r} is {kind}; earlier lines have {known}"
-                raise DatasetError(message, hint="write the column in one type")
+                raise DatasetError(message, hint="use one type for all values of the column")
             kinds[name] = known or kind
     if not kinds:
         raise DatasetError(f"{path.name} has no rows", hint="write a JSON object in each line")

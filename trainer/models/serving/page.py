@@ -1,4 +1,4 @@
-"""The web page of a server, to try a package. It loads nothing from other servers, and reads the package from `/package`."""
+"""The server's web page for trying out a package. It loads nothing from other servers, and reads the package from `/package`."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def reader(trial: Trial) -> str:
 
 
 def determinism(trial: Trial) -> str:
-    """Check that creating the net and passing a batch change no switch of torch; at level `off` nothing is checked."""
+    """Check that creating the net and passing a batch change no global torch flag; at level `off`, no flag is checked."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
         return "determinism is off: bit-identical results are not guaranteed"
@@ -100,14 +100,14 @@ def determinism(trial: Trial) -> str:
         _require_equal(before, read_switches())
     finally:
         torch.use_deterministic_algorithms(enabled)
-    return f"{len(before)} switches of torch are unchanged after the net was created and one batch passed"
+    return f"{len(before)} global torch flags are unchanged after the net was created and one batch passed"
 
 
 def _require_equal(before: Switches, now: Switches) -> None:
     if odd := [name for name, value in before.items() if now.get(name) != value]:
         changed = f"{odd[0]} was {before[odd[0]]} and is {now.get(odd[0], 'not readable')}"
         raise CheckFailed(
-            f"the net changes a switch of torch: {changed}",
+            f"the net changes a global torch flag: {changed}",
             hint=f"remove what sets {listed(odd)}, or use --determinism off",
         )
 

@@ -1,7 +1,7 @@
-"""The torch switches of each level of determinism: set before a run, and watched, so that no record states a level that the net changed.
+"""The global torch flags of each level of determinism: set before a run and watched, so that no record states a level that the net changed.
 
 The launcher sets the environment variables; `apply_level` raises if a variable is wrong, because a library may have read it already. The
-switches are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
+flags are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ _VALUES: Final = (
 )
 _OFF: Final = "--determinism off, which does not guarantee equal reruns"
 Switches = dict[str, Any]
-"""The value of each switch, by the expression that reads it."""
+"""The value of each global torch flag, by the expression that reads it."""
 
 
 @configured
 def apply_level(*, determinism: Level, threads: int | None, precision: str) -> None:
-    """Set torch's switches for the level.
+    """Set torch's global flags for the level.
 
     Raise `MachineError` if the launcher's variables are not set, CUDA is in use, or the CPU does not support `portable`; `SettingError` for
     another precision than float32 at `portable`.
@@ -125,7 +125,7 @@ def translated(fault: RuntimeError) -> NotDeterministicError | None:
 
 
 def choose_exact_kernels() -> None:
-    """Set torch's switches for the levels `machine` and `portable`."""
+    """Set torch's global flags for the levels `machine` and `portable`."""
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -140,7 +140,7 @@ def choose_exact_kernels() -> None:
 
 
 def read_switches() -> Switches:
-    """Return the value of every switch; omit switches that this version of torch lacks or cannot read."""
+    """Return the value of every flag; omit flags that this version of torch lacks or cannot read."""
     found: Switches = {}
     for name in (*_CALLS, *_VALUES):
         try:
@@ -152,7 +152,7 @@ def read_switches() -> Switches:
 
 
 def _read_cheap_switches() -> tuple[object, ...]:
-    """Return the switches that are cheap to read and affect bits; reading them takes a microsecond per step."""
+    """Return the flags that are cheap to read and affect bits; reading them takes a microsecond per step."""
     cudnn: Any = torch.backends.cudnn
     return (
         torch.are_deterministic_algorithms_enabled(),
@@ -165,10 +165,10 @@ def _read_cheap_switches() -> tuple[object, ...]:
 
 @configured
 class WatchSwitches(Callback):
-    """Reads the switches while a net is created and trained; a change before the first step is an error, a later change is recorded."""
+    """Reads the flags while a net is created and trained; a change before the first step is an error, a later change is recorded."""
 
     def __init__(self, tell: Callable[[str], None], *, determinism: Level, threads: int | None) -> None:
-        """Use the current switches as the level's switches; `tell` receives the line of each change, once."""
+        """Use the current flags as the flags of the level; `tell` receives the line of each change, once."""
         self.tell, self.level = tell, determinism
         self.expected = read_switches() if determinism is not Level.OFF else {_THREADS: torch.get_num_threads()}
         self.variables = variables(determinism, threads=threads_at(determinism, threads))
@@ -177,27 +177,27 @@ class WatchSwitches(Callback):
         self.began = False
 
     def changed(self) -> dict[str, str]:
-        """Return a line with the actual and the expected value of each switch or variable that differs from the level, by name."""
+        """Return a line with the actual and the expected value of each flag or variable that differs from the level, by name."""
         now = read_switches()
         found = {
-            name: f"{name} is {now.get(name, 'unreadable')}; determinism {self.level} has {value}"
+            name: f"{name} is {now.get(name, 'unreadable')}; expected {value} at determinism level {self.level}"
             for name, value in self.expected.items()
             if now.get(name) != value
         }
         return found | {line.partition(":")[0]: line for line in differing(self.variables, os.environ)}
 
     def require_unchanged(self, where: str) -> None:
-        """Raise `ExperimentError` with the first changed switch; `where` names the code that changed it before any step."""
+        """Raise `ExperimentError` with the first changed flag; `where` names the code that changed it before any step."""
         if lines := list(self.changed().values()):
             hint = (
                 "remove that call; use --threads N to set the number of threads"
                 if _THREADS in lines[0]
                 else "remove that call"
             )
-            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or use {_OFF}")
+            raise ExperimentError(f"{where} changes a global torch flag: {lines[0]}", hint=f"{hint}, or use {_OFF}")
 
     def report(self, when: str) -> None:
-        """Report each changed switch once."""
+        """Report each changed flag once."""
         for name, line in self.changed().items():
             if name not in self.reported:
                 self.reported.add(name)

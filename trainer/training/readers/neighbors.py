@@ -30,7 +30,7 @@ _DOCUMENTED: Final = "docs/how-to/datasets.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighborhood:
-    """The samples of a run, and how they are shuffled, to decide which of them the caches keep together."""
+    """The samples of a run, and how they are shuffled. Decides which samples the caches keep together."""
 
     samples: Samples
     window: int | None

@@ -159,7 +159,7 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
         if key not in found:
             raise DocumentError(f"{where}: key {key!r} is missing", hint="use another checkpoint")
         if not isinstance(found[key], kind):
-            message = f"{where}: {key} is a {type(found[key]).__name__}; expected a {kind.__name__}"
+            message = f"{where}: {key} has type {type(found[key]).__name__}; expected {kind.__name__}"
             raise DocumentError(message, hint="use another checkpoint")
 
 
