@@ -69,7 +69,7 @@ CASES = {
     "detached": (FORWARD, f"{FORWARD}.detach()", ExperimentError, "the loss of Net has no gradient"),
     "tuple": (FORWARD, f"{FORWARD}, x", ExperimentError, "Net.forward returns a tuple"),
     "dict": (FORWARD, "return {'x': self.layers(x)}", ExperimentError, "Net.forward returns a dict"),
-    "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward returns a NoneType"),
+    "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward returns None"),
     # the loss
     "loss of each": (
         *net_method("def make_loss(self): return nn.CrossEntropyLoss(reduction='none')"),
@@ -79,12 +79,12 @@ CASES = {
     "loss None": (
         *net_method("def make_loss(self): return lambda *_: None"),
         ExperimentError,
-        "the loss of Net is a NoneType",
+        "the loss of Net is None",
     ),
     "no loss": (
         *net_method("def make_loss(self): pass"),
         ExperimentError,
-        "Net.make_loss returns nothing; expected a function",
+        "Net.make_loss returns None; expected a function",
     ),
     "metrics of a dict": (
         *net_method("def make_metrics(self): return {}"),

@@ -142,7 +142,7 @@ def returning(change: Callable[[Sample], Any]) -> Classifier:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda _: None, "Net.transform returns nothing; expected a dict of tensors by field, image, label"),
+        (lambda _: None, "Net.transform returns None; expected a dict of tensors by field, image, label"),
         (lambda sample: sample["image"], "Net.transform returns a Tensor; expected a dict of tensors by field"),
         (lambda sample: {"image": sample["image"]}, "returns no field 'label'; the sample has image, label"),
         (lambda sample: sample | {"images": sample["image"]}, "returns the field 'images', which the sample does not"),

@@ -111,6 +111,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
+def type_with_article(value: object) -> str:
+    """Return the type of a value for a message.
+
+    >>> type_with_article({}), type_with_article(1), type_with_article(None)
+    ('a dict', 'an int', 'None')
+    """
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
 def all_are(count: int, noun: str) -> str:
     """Return the beginning of a sentence about every one of a number of things.
 

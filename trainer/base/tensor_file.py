@@ -19,6 +19,7 @@ from pydantic import Field, RootModel
 from trainer.base.document import Count, Document, json_value, typed
 from trainer.base.errors import DocumentError
 from trainer.base.run_files import open_run_file
+from trainer.base.suggestions import type_with_article
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str,
 def _entries(path: Path, text: bytes) -> tuple[dict[str, _HeaderEntry], dict[str, str]]:
     header = json_value(text, where=f"the header of {path}", most=LARGEST_HEADER)
     if not isinstance(header, dict):
-        _reject(path, f"its header is a {type(header).__name__}; expected an object")
+        _reject(path, f"its header is {type_with_article(header)}; expected an object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         _reject(path, "its metadata are not a table of strings")

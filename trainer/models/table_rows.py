@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DatasetError
+from trainer.base.suggestions import type_with_article
 from trainer.data.tables.cells import MISSING, number_of
 from trainer.data.tables.text_rows import TextBlock
 
@@ -87,7 +88,7 @@ class _Written:
             return value
         if not isinstance(value, bool | int | float):
             message = (
-                f"row {row}, column {self.name!r} is a {type(value).__name__}; expected a string, a number or null"
+                f"row {row}, column {self.name!r} is {type_with_article(value)}; expected a string, a number or null"
             )
             raise DatasetError(message, hint="send one value for each column")
         is_whole = self.column is not None and self.column.type == "whole"

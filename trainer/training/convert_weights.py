@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import listed, short
+from trainer.base.suggestions import listed, short, type_with_article
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def convert_weights(path: Path, target: Path) -> Conversion:
         name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
     if not tensors:
-        kind = f"a {type(content).__name__}" + (
+        kind = type_with_article(content) + (
             f" with {listed(map(str, content))}" if isinstance(content, Mapping) else ""
         )
         message = f"{path} holds {kind}; expected tensors by name, or an entry {_ENTRY} that holds them"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trainer.base.errors import DatasetError, ExperimentError, RepriseError
-from trainer.base.suggestions import did_you_mean, listed
+from trainer.base.suggestions import did_you_mean, listed, type_with_article
 from trainer.training.determinism.seeds import derived
 from trainer.training.failures import own_failure
 from trainer.training.tasks.outputs import described
@@ -91,8 +91,8 @@ class SampleTransform:
     def _require_structure(self, found: Any, sample: Sample) -> None:
         keep = "change the sample's fields, and return all of them: return sample | {FIELD: VALUES}"
         if not isinstance(found, dict):
-            message = f"{self.name} returns a {type(found).__name__}; expected a dict of tensors by field, {listed(list(sample))}"
-            raise ExperimentError(message.replace("a NoneType", "nothing"), hint=keep)
+            message = f"{self.name} returns {type_with_article(found)}; expected a dict of tensors by field, {listed(list(sample))}"
+            raise ExperimentError(message, hint=keep)
         if missing := [name for name in sample if name not in found]:
             message = f"{self.name} returns no field {missing[0]!r}; the sample has {listed(list(sample))}"
             raise ExperimentError(message, hint=keep)

@@ -50,7 +50,7 @@ def nested_array(value: Any, spec: TensorSpec, *, where: str) -> Array:
 def named_arrays(value: Any, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     """Return the arrays of `{name: nested lists}`. Raise `RequestError` for an unknown name or invalid values."""
     if not isinstance(value, dict):
-        raise _invalid(f"inputs is a {_kind(value)}; expected an object with {listed(each.name for each in specs)}")
+        raise _invalid(f"inputs is {_kind(value)}; expected an object with {listed(each.name for each in specs)}")
     known = {each.name: each for each in specs}
     return {name: nested_array(each, _known(name, known), where=f"input {name}") for name, each in value.items()}
 
@@ -137,7 +137,7 @@ def _known(name: Any, known: Mapping[str, TensorSpec]) -> TensorSpec:
 def _flattened(value: Any, *, where: str) -> tuple[list[Any], tuple[int, ...]]:
     """Return the values of nested lists in row-major order, and the shape. Raise `RequestError` for lists of different lengths."""
     if type(value) is not list:
-        raise _invalid(f"{where} is a {_kind(value)}; expected lists of samples")
+        raise _invalid(f"{where} is {_kind(value)}; expected lists of samples")
     level, shape = value, [len(value)]
     while level and type(level[0]) is list:
         length = len(level[0])
@@ -176,8 +176,9 @@ def _invalid(message: str) -> RequestError:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "JSON object", str: "string", bool: "boolean", type(None): "null", int: "number", float: "number"}
-    return names.get(type(value), "list")
+    number = "a number"
+    names = {dict: "a JSON object", str: "a string", bool: "a boolean", type(None): "null", int: number, float: number}
+    return names.get(type(value), "a list")
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from trainer.base.errors import ExperimentError, RepriseError
+from trainer.base.suggestions import type_with_article
 from trainer.training.failures import first_line
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _checked(found: Any, net: Any) -> list[Logger]:
     loggers = [*found] if isinstance(found, list | tuple) else [found]
     if wrong := next((each for each in loggers if not isinstance(each, Logger)), None):
         message = (
-            f"{type(net).__name__}.{HOOK} returned a {type(wrong).__name__}; expected a list of Lightning's loggers"
+            f"{type(net).__name__}.{HOOK} returned {type_with_article(wrong)}; expected a list of Lightning's loggers"
         )
         raise ExperimentError(message, hint='return [CSVLogger(folder, name="csv", version="")]')
     return loggers

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from trainer.base.errors import ExperimentError
-from trainer.base.suggestions import counted
+from trainer.base.suggestions import counted, type_with_article
 from trainer.settings.ledger import configured
 from trainer.settings.shards import shards_of
 from trainer.training.determinism.seeds import EpochPosition, Share, derived, seed_all
@@ -152,7 +152,9 @@ class ControlledLoaders:
 
     def _take(self, loader: Any, name: str, *, is_train: bool) -> None:
         if not isinstance(loader, DataLoader):
-            self._uncontrolled(name, f"it is read by a {type(loader).__name__}, not by a DataLoader", is_train=is_train)
+            self._uncontrolled(
+                name, f"it is read by {type_with_article(loader)}, not by a DataLoader", is_train=is_train
+            )
             return
         part = "sampler" if loader.batch_sampler is None else "batch_sampler"
         inner: Any = getattr(loader, part)
@@ -207,7 +209,7 @@ def require_sharded_loaders(loaders: Sequence[Any], split: str, *, shards: int) 
     for loader in loaders:
         sampler = getattr(loader, "sampler", None)
         if isinstance(sampler, DistributedSampler):
-            why = f"the sampler of {split} is a {type(sampler).__name__}, which divides the samples itself"
+            why = f"the sampler of {split} is {type_with_article(sampler)}, which divides the samples itself"
         elif split == "train" and not isinstance(getattr(loader, "batch_sampler", None), SeededBatches):
             why = why or _not_sharded(loader, shards)
     if why is not None:
@@ -219,7 +221,7 @@ def require_sharded_loaders(loaders: Sequence[Any], split: str, *, shards: int) 
 def _not_sharded(loader: Any, shards: int) -> str | None:
     """Return why the batches of a training loader cannot be read as shards, or None."""
     if not isinstance(loader, DataLoader):
-        return f"the training data are read by a {type(loader).__name__}, not by a DataLoader"
+        return f"the training data are read by {type_with_article(loader)}, not by a DataLoader"
     if loader.batch_sampler is None:
         return "the loader of the training data has no batch_size"
     if type(loader.batch_sampler) is not BatchSampler:

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.base.run_files import folder_of, open_run_file
+from trainer.base.suggestions import type_with_article
 from trainer.base.tensor_file import LARGEST_HEADER, read_parts
 from trainer.runs.checkpoint_pointer import NextStage, is_pickle
 from trainer.training.atomic_write import replacing
@@ -105,7 +106,7 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise DocumentError(f"{path}: its tree is not valid JSON: {fault}", hint="use another checkpoint") from fault
     found = unpack(tree, tensors, where=str(path))
     if not isinstance(found, dict):
-        raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
+        raise DocumentError(f"{path} holds {type_with_article(found)}; expected a dict", hint="use another checkpoint")
     return found
 
 

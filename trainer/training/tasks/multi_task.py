@@ -14,7 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from trainer.base.errors import DatasetError, ExperimentError
-from trainer.base.suggestions import did_you_mean, listed
+from trainer.base.suggestions import did_you_mean, listed, type_with_article
 from trainer.settings.ledger import configured
 from trainer.training.settings import MultiTaskSettings
 from trainer.training.tasks.metrics import MeanLoss
@@ -97,7 +97,7 @@ class MultiTask(Task):
         """Raise `ExperimentError` if the output is not a dict with a float tensor for each output."""
         name, expected = type(self).__name__, f"a dict with {listed(list(wanted))}"
         if not isinstance(predicted, dict):
-            found = described(predicted) if isinstance(predicted, Tensor) else f"a {type(predicted).__name__}"
+            found = described(predicted) if isinstance(predicted, Tensor) else type_with_article(predicted)
             raise ExperimentError(
                 f"{name}.forward returns {found}; expected {expected}", hint=f"return {_example(wanted)}"
             )
@@ -120,7 +120,7 @@ class MultiTask(Task):
                 require_shares(name, labels)
 
     def _check_one(self, key: str, found: Any, target: Tensor) -> None:
-        shown = described(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        shown = described(found) if isinstance(found, Tensor) else type_with_article(found)
         message = f"{type(self).__name__}.forward returns {key!r} as {shown}; the targets are {described(target)}"
         if (
             not isinstance(found, Tensor)
@@ -155,8 +155,9 @@ class MultiTask(Task):
     def _outputs(self) -> Mapping[str, Output]:
         made: Any = self.make_outputs()
         if not isinstance(made, dict) or not made or not all(isinstance(each, Output) for each in made.values()):
-            what = "nothing" if not made else f"a {type(made).__name__}"
-            what = "a dict of other values" if isinstance(made, dict) and made else what
+            what = type_with_article(made)
+            if isinstance(made, dict):
+                what = "a dict of other values" if made else "an empty dict"
             message = f"{type(self).__name__}.make_outputs returns {what}; expected a dict of Output by name"
             raise ExperimentError(message, hint='return {"NAME": Output(field="FIELD", loss=nn.CrossEntropyLoss())}')
         if odd := next((name for name in made if not str(name).isidentifier()), None):

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from torchmetrics import MetricCollection
 
 from trainer.base.errors import ExperimentError
+from trainer.base.suggestions import type_with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ def described(tensor: Tensor) -> str:
 def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None, ...], *, is_: str) -> None:
     """Raise `ExperimentError` if `predicted` is not a float tensor of shape `expected` (None: any size); `is_` describes the output."""
     if not _fits(predicted, expected):
-        found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
+        found = described(predicted) if hasattr(predicted, "shape") else type_with_article(predicted)
         shape = ", ".join("any" if size is None else str(size) for size in expected)
         message = f"{type(net).__name__}.forward returns {found}; expected float [{shape}], {is_}"
         raise ExperimentError(message, hint="correct what `forward` returns, or override `check_output`")
@@ -110,7 +111,7 @@ def _last_operation(tensor: Tensor) -> str:
 
 def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
     """Return the error for a loss that is not one number."""
-    found = described(loss) if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    found = described(loss) if isinstance(loss, Tensor) else type_with_article(loss)
     return ExperimentError(
         f"the loss of {type(net).__name__} is {found}; expected one number, float []",
         hint="make the loss function that `make_loss` returns compute the mean over the batch",
@@ -137,8 +138,8 @@ def metrics_of(net: Any) -> MetricCollection:
 
 
 def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hint: str) -> ExperimentError:
-    kind = "nothing" if found is None else f"a {type(found).__name__}"
-    return ExperimentError(f"{type(net).__name__}.{method} returns {kind}; expected {expected}", hint=hint)
+    message = f"{type(net).__name__}.{method} returns {type_with_article(found)}; expected {expected}"
+    return ExperimentError(message, hint=hint)
 
 
 def no_gradient(net: nn.Module) -> ExperimentError:

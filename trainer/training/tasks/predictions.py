@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainer.base.document import Document
 from trainer.base.errors import ExperimentError
+from trainer.base.suggestions import type_with_article
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,9 @@ def _named(predicted: Any) -> dict[str, Tensor]:
     if isinstance(predicted, tuple | list):
         several = {f"{OUTPUT}_{number}": each for number, each in enumerate(predicted)}
     if not several or not all(_is_tensor(each) for each in several.values()):
-        message = f"`forward` returns a {type(predicted).__name__}; expected a tensor, or several in a dict or a tuple"
+        message = (
+            f"`forward` returns {type_with_article(predicted)}; expected a tensor, or several in a dict or a tuple"
+        )
         raise ExperimentError(message, hint="return tensors [batch, ...]")
     return {str(name): each for name, each in several.items()}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection, SumMetric
 
 from trainer.base.errors import DatasetError, ExperimentError
-from trainer.base.suggestions import did_you_mean
+from trainer.base.suggestions import did_you_mean, type_with_article
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fit_normalizations
 from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
@@ -348,7 +348,8 @@ class Task(L.LightningModule):
             if name not in batch:
                 raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
         pair: Any = self.split_batch(batch)
-        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - given and wanted
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - input and target
+            message = f"{type(self).__name__}.split_batch returns {type_with_article(pair)}"
             raise ExperimentError(
                 f"{type(self).__name__}.split_batch returns a {type(pair).__name__}; expected two tensors, the net's input and its target",
                 hint="return batch[INPUT], batch[TARGET]",
