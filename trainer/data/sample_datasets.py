@@ -67,7 +67,7 @@ def masks() -> dict[str, bytes]:
 
 
 def _shapes(number: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a picture and its mask, drawn from the bytes of SHAKE-256: a square and a disc, at random places, in noise."""
+    """Return a picture and its mask, drawn from the bytes of SHAKE-256: a square and a disc, at random positions, in noise."""
     drawn = np.frombuffer(hashlib.shake_256(f"masks/{number}".encode()).digest(_SIDE * _SIDE + 8), dtype=np.uint8)
     image, (rows, columns) = drawn[8:].reshape(_SIDE, _SIDE).astype("<f4") / 1024, np.mgrid[:_SIDE, :_SIDE]
     mask = np.zeros((_SIDE, _SIDE), dtype="|u1")

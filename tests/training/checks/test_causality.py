@@ -96,7 +96,13 @@ WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]
         "layers.heads (MultiheadAttention)",
         "attn_mask",
     ),
-    "a mask one place too wide": (lambda: MaskedAttention(2), 0, 1, "layers.heads (MultiheadAttention)", "attn_mask"),
+    "a mask one position too wide": (
+        lambda: MaskedAttention(2),
+        0,
+        1,
+        "layers.heads (MultiheadAttention)",
+        "attn_mask",
+    ),
     "a centred convolution": (
         lambda: nn.Sequential(nn.ReLU(), OverTime(nn.Conv1d(WIDTH, WIDTH, 5, padding=2))),
         0,
@@ -119,7 +125,7 @@ WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]
         "each position separately",
     ),
     "both directions": (lambda: Recurrent(both=True), 0, TIME - 1, "layers.inner (GRU)", "bidirectional=False"),
-    "a mean of all places": (
+    "a mean of all positions": (
         lambda: CustomLayer(lambda values: values - values.mean(dim=1, keepdim=True)),
         0,
         TIME - 1,
@@ -139,7 +145,7 @@ RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
     "a convolution padded on the left": lambda: OverTime(nn.Conv1d(WIDTH, WIDTH, 5), left=4),
     "one direction": lambda: Recurrent(both=False),
     "dropout": lambda: nn.Dropout(0.5),
-    "layer norm of each place": lambda: nn.LayerNorm(WIDTH),
+    "layer norm of each position": lambda: nn.LayerNorm(WIDTH),
 }
 
 

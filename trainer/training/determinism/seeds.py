@@ -97,7 +97,7 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
 
     A batch has the keys of this process's shards, one shard after another.
 
-    With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` places: the
+    With a `window`, blocks of consecutive samples are shuffled, and then each sample is moved back by less than `window` positions: the
     number of blocks of which only some samples are read stays about the same, so that blocks are needed at a constant rate.
     """
 
@@ -137,8 +137,8 @@ class ShuffledBatches(EpochPosition, Sampler[list[Key]]):
         blocks = torch.randperm(-(-count // size), generator=generator)
         rows = (blocks[:, None] * size + torch.arange(size)).flatten()
         rows = rows[rows < count]  # the last block may be shorter
-        places = torch.arange(count) + torch.randint(self.window, (count,), generator=generator)
-        return rows[torch.argsort(places, stable=True)]
+        positions = torch.arange(count) + torch.randint(self.window, (count,), generator=generator)
+        return rows[torch.argsort(positions, stable=True)]
 
 
 class PlainBatches(Sampler[list[Key]]):

@@ -58,7 +58,7 @@ class Parameter:
 
     @property
     def described(self) -> str:
-        """Return the name of the class and the place of the constructor."""
+        """Return the name of the class and the location of the constructor."""
         return f"{self.owner.__name__} ({self.place})"
 
     @property

@@ -112,7 +112,7 @@ class Classifier(Task):
         return [*not_trained_on(labels, self._named)]
 
     def prediction_form(self) -> PredictionForm:
-        """Return the form of predictions: the most probable class and the softmax of the scores; for maps, the class at each place."""
+        """Return the form of predictions: the most probable class and the softmax of the scores; for maps, the class of each pixel."""
         return PredictionForm(kind="class", names=tuple(class_names(tuple(self.class_names))))
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:

@@ -33,7 +33,7 @@ class PredictionForm(Document):
     def outputs(self, predicted: Any) -> dict[str, Tensor]:
         """Return the output of `forward` as named tensors `[batch, ...]`; operations on tensors only, so that they can be exported.
 
-        `scores` are the softmax of classes or the sigmoid of labels. Of maps `[batch, classes, ...]`, `classes` is the class at each place,
+        `scores` are the softmax of classes or the sigmoid of labels. Of maps `[batch, classes, ...]`, `classes` is the class of each pixel,
         int64 `[batch, ...]`. Several tensors have the names of a dict, or `output_0`, `output_1`. Raise `ExperimentError` for other values.
         """
         if self.kind == "values":

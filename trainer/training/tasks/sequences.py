@@ -46,11 +46,11 @@ _GENERATED: Final = 240
 
 
 class SequenceModel(Task):
-    """A net whose `forward` maps bytes, int64 `[batch, time]`, to scores of the next byte at each place, float `[batch, time, 256]`.
+    """A net whose `forward` maps bytes, int64 `[batch, time]`, to scores of the next byte at each position, float `[batch, time, 256]`.
 
     With the setting `vocabulary` it maps tokens to scores of the next token, float `[batch, time, vocabulary]`; padding is neither in the
-    loss nor in the metrics. A score must not depend on later places. `time` is at most `context`. Metrics: bits per byte, or perplexity per
-    token; and accuracy. Figures: bits at each place, and a text that the net generates.
+    loss nor in the metrics. A score must not depend on later positions. `time` is at most `context`. Metrics: bits per byte, or perplexity
+    per token; and accuracy. Figures: bits at each position, and a text that the net generates.
     """
 
     causal = True
@@ -86,7 +86,7 @@ class SequenceModel(Task):
         return ()
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the inputs and the targets, the next byte or token at each place: int64 `[batch, time]` each; `NOT_WANTED` in padding.
+        """Return the inputs and the targets, the next byte or token at each position: int64 `[batch, time]` each; `NOT_WANTED` in padding.
 
         Raise `DatasetError` if the samples are not windows or lines of text.
         """
@@ -126,8 +126,10 @@ class SequenceModel(Task):
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` if the output is not one score for each byte or token at each place."""
-        require_float(self, predicted, (*wanted.shape, self._size), is_=f"a score of each {self._unit}, at each place")
+        """Raise `ExperimentError` if the output is not one score for each byte or token at each position."""
+        require_float(
+            self, predicted, (*wanted.shape, self._size), is_=f"a score of each {self._unit}, at each position"
+        )
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Report outputs that are probabilities: cross entropy applies the softmax itself."""
@@ -135,7 +137,7 @@ class SequenceModel(Task):
         return odd_probabilities(self, predicted, dim=-1) if self.loss is next_byte_loss else None
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores and targets of all places: `[places, vocabulary]` and `[places]`."""
+        """Return scores and targets of all positions: `[positions, vocabulary]` and `[positions]`."""
         return predicted.flatten(0, 1), wanted.flatten()
 
     def counted(self, wanted: Tensor) -> Tensor:
@@ -143,11 +145,11 @@ class SequenceModel(Task):
         return (wanted != NOT_WANTED).sum()
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
-        """Return a buffer for the bits of each batch's targets at each place."""
+        """Return a buffer for the bits of each batch's targets at each position."""
         return {"places": OutputRows("bits", "count")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Store sums over the batch, for every place up to `context`."""
+        """Store sums over the batch, for every position up to `context`."""
         del given
         bits = costs(*self.metric_inputs(predicted, wanted)).reshape(wanted.shape) / math.log(2)
         missing = self._context - wanted.shape[1]
@@ -156,15 +158,15 @@ class SequenceModel(Task):
         self.kept["places"].update(**{name: F.pad(row, (0, missing))[None] for name, row in sums.items()})  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Return the bits per byte or token at each place, and a text that the net generates."""
+        """Return the bits per byte or token at each position, and a text that the net generates."""
         found: dict[str, Tensor] = self.kept["places"].columns()  # type: ignore[operator]
         if not found:
             return []
         bits, count = found["bits"].sum(dim=0), found["count"].sum(dim=0)
-        at = [place for place in range(len(count)) if count[place] and torch.isfinite(bits[place])]
+        at = [position for position in range(len(count)) if count[position] and torch.isfinite(bits[position])]
         line = Series(name="test", x=tuple(map(float, at)), y=tuple((bits[at] / count[at]).tolist()))
         per = f"its per {self._unit}"
-        labels = {"title": f"B{per} at each place", "x_label": f"{self._unit}s before", "y_label": f"b{per}"}
+        labels = {"title": f"B{per} at each position", "x_label": f"{self._unit}s before", "y_label": f"b{per}"}
         text = self.alphabet.decode(generate(self, _GENERATED, context=self._context, end=self.alphabet.end))
         passage = TextFigure(name="written", title="Generated text", text=text, split=None)
         return [LineFigure(name="places", series=(line,), **labels), passage]
@@ -183,14 +185,14 @@ _READ: Final = "publish the dataset with the reader `text` or `lines`"
 
 def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return input ("\n" and the line) and target (the line and "\n"), `[batch, longest + 1]`, of padded lines `[batch, longest]`."""
-    places = torch.arange(text.shape[1] + 1, device=text.device)
+    positions = torch.arange(text.shape[1] + 1, device=text.device)
     ends = lengths[:, None]
-    wanted = torch.where(places == ends, _NEWLINE, F.pad(text, (0, 1)))
-    return F.pad(text, (1, 0), value=_NEWLINE), wanted.masked_fill(places > ends, NOT_WANTED)
+    wanted = torch.where(positions == ends, _NEWLINE, F.pad(text, (0, 1)))
+    return F.pad(text, (1, 0), value=_NEWLINE), wanted.masked_fill(positions > ends, NOT_WANTED)
 
 
 def costs(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Return the loss of each byte or token in nats, `[places]`, float64; 0 for places without a target."""
+    """Return the loss of each byte or token in nats, `[positions]`, float64; 0 for positions without a target."""
     return F.cross_entropy(scores.float(), wanted, ignore_index=NOT_WANTED, reduction="none").double()
 
 
@@ -200,7 +202,7 @@ def next_byte_loss(scores: Tensor, wanted: Tensor) -> Tensor:
 
 
 def is_padding(text: Tensor, lengths: Tensor) -> Tensor:
-    """Return which places of `[batch, time]` are at or after the length of their sample: bool `[batch, time]`."""
+    """Return which positions of `[batch, time]` are at or after the length of their sample: bool `[batch, time]`."""
     return torch.arange(text.shape[1], device=text.device) >= lengths[:, None]
 
 
@@ -234,7 +236,7 @@ class _MeanCost(Metric):
         self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, wanted: Tensor) -> None:
-        """Add places: scores `[places, vocabulary]`, targets `[places]`."""
+        """Add positions: scores `[positions, vocabulary]`, targets `[positions]`."""
         self.total += costs(scores, wanted).sum()
         self.count += (wanted != NOT_WANTED).sum()
 
