@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.overview/2"
 """The version is increased when the document or the hints change, so that cached overviews are created again."""
 MOST_VALUES: Final = 1000
-"""Maximum number of different values of a column that are counted."""
+"""Maximum number of distinct values of a column that are counted."""
 LARGEST_WHOLE: Final = 2**64
 
 
@@ -28,7 +28,7 @@ class ColumnValues(Document):
     """The lowest number; `None` if the values are text, or all are missing."""
     high: int | float | None = None
     different: Count | None = None
-    """The number of different values; `None` if there are more than `MOST_VALUES`, or if they are not counted."""
+    """The number of distinct values; `None` if there are more than `MOST_VALUES`, or if they are not counted."""
     values: dict[str, Count] | None = None
     """The number of samples with each value, for text and for the label; `None` if they are not counted."""
 
@@ -107,7 +107,7 @@ def _others(one: ColumnValues | None, other: ColumnValues | None) -> list[str]:
 
 
 def changed_columns(before: Overview, after: Overview) -> Iterator[ColumnChange]:
-    """Yield each column and split with a different range, set of values, number of different values or number of missing values."""
+    """Yield each column and split with a different range, set of values, number of distinct values or number of missing values."""
     names = {each.name: None for overview in (before, after) for each in overview.columns}
     for name in names:
         one, other = before.column(name), after.column(name)

@@ -66,10 +66,10 @@ pytestmark = pytest.mark.torch
         (
             {"train": [10, 20, 20]},
             DatasetError,
-            "have the label 20 .*; there are 2 different labels",
+            "have the label 20 .*; there are 2 distinct labels",
             "publish numbers from 0 to 1: numpy.unique",
         ),
-        ({"train": [0, 255, 255]}, DatasetError, "there are 2 different labels", "publish numbers from 0 to 1"),
+        ({"train": [0, 255, 255]}, DatasetError, "there are 2 distinct labels", "publish numbers from 0 to 1"),
         ({"train": list(range(256))}, SettingError, "has the label 255", "set classes to 256"),
         (
             {"train": [[0, 1], [255, 0]]},

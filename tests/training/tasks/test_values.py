@@ -60,7 +60,7 @@ def test_one_sample_with_several_targets_has_an_r2() -> None:
 def test_a_verification_notes_splits_with_one_kind_of_pairs() -> None:
     assert value_notes(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
     assert value_notes(Verifier, val=[3])[0] == "val_auc: there is one sample, and so one pair"
-    why = "each of the 3 samples has a different class, so no pair is of one class"
+    why = "each of the 3 samples has its own class, so no pair is of one class"
     assert value_notes(Verifier, train=[7, 7], val=[1, 2, 3]) == [
         "split train: all 2 samples are of class 7, so no pair differs: nothing can be learned from it",
         f"val_auc: {why}",

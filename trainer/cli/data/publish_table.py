@@ -76,7 +76,7 @@ def add_table_options(parser: Verb) -> None:
     add(
         "--target",
         metavar="COLUMN",
-        help="the column to predict: a class if its values are text, dates or at most 20 different integers, else a number",
+        help="the column to predict: a class if its values are text, dates or at most 20 distinct integers, else a number",
     )
     add(
         "--read",

@@ -187,7 +187,7 @@ def overview_lines(dataset: Dataset, overview: Overview) -> Iterator[str]:
 
 
 def described_values(dataset: Dataset, column: str, values: ColumnValues) -> str:
-    """Return the range of a column's numbers or dates, or the number of its different values and, if there are few, the values."""
+    """Return the range of a column's numbers or dates, or the number of its distinct values and, if few, the values themselves."""
     source = dataset.source_table.columns.get(column) if dataset.source_table else None
     return _described(values, is_date=source is not None and source.read == "date")
 

@@ -1,4 +1,4 @@
-"""Count the kinds of values, the missing values and the different values of a table's columns, in one pass and bounded memory."""
+"""Count the kinds of values, the missing values and the distinct values of a table's columns, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainer.data.tables.text_rows import TextBlock
 
 MOST_VALUES: Final = 10_000
-"""Maximum number of different values of a column that are counted."""
+"""Maximum number of distinct values of a column that are counted."""
 _EXAMPLES: Final = 3
 _EXACT: Final = 1 << 24
 """Float32 represents every whole number up to this one exactly."""
@@ -50,7 +50,7 @@ class ColumnScan:
     """The line of the first missing value."""
     kinds: dict[str, FirstValue] = field(default_factory=dict)
     values: Counter[str] | None = field(default_factory=Counter)
-    """The number of rows of each value; `None` if there are more than `MOST_VALUES` different values."""
+    """The number of rows of each value; `None` if there are more than `MOST_VALUES` distinct values."""
     padded: int = 0
     """Values with whitespace around them."""
     is_counter: bool = True

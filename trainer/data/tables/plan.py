@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from trainer.data.tables.source_table import ColumnType, Missing, ReadAs
 
 MOST_CATEGORIES: Final = 1000
-"""Maximum number of different values of a text column that is read as a category by default."""
+"""Maximum number of distinct values of a text column that is read as a category by default."""
 MOST_CLASSES: Final = 20
-"""Maximum number of different integers of a target that is read as a class by default."""
+"""Maximum number of distinct integers of a target that is read as a class by default."""
 _ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
 _INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
 """Names that pandas gives to unnamed columns."""
@@ -235,7 +235,7 @@ class _Planner:
     def _values(self, scan: ColumnScan, kind: ColumnType, read: ReadAs, earlier: Treatment | None) -> tuple[str, ...]:
         """Return the categories in the order of their codes: the earlier version's categories first, then new ones."""
         if scan.values is None:
-            message = f"{self.file}: column {scan.name!r} has more than 10,000 different values; expected at most 10,000 categories"
+            message = f"{self.file}: column {scan.name!r} has more than 10,000 distinct values; expected at most 10,000 categories"
             raise DatasetError(message, hint=f"--read '{scan.name}=skip'")
         if not scan.values and not (earlier and earlier.values):
             raise DatasetError(f"{self.file}: column {scan.name!r} has no values", hint=f"--read '{scan.name}=skip'")
@@ -274,7 +274,7 @@ def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
         and distinct
         and bool(_INDEX.fullmatch(scan.name)),
         "all values are different": kind == "text" and scan.is_distinct,
-        f"text with more than {MOST_CATEGORIES:,} different values": kind == "text"
+        f"text with more than {MOST_CATEGORIES:,} distinct values": kind == "text"
         and (scan.values is None or len(scan.values) > MOST_CATEGORIES),
     }
     return next((reason for reason, is_one in reasons.items() if is_one), "")

@@ -287,7 +287,7 @@ def negative(message: str, label: int) -> DatasetError:
 def beyond(
     message: str, label: int, classes: int, *, begin_at_one: bool = False, known: int | None = None
 ) -> RepriseError:
-    """Return the error for a label without a score; `known` is the number of different labels."""
+    """Return the error for a label without a score; `known` is the number of distinct labels."""
     found = f"{message}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
@@ -295,7 +295,7 @@ def beyond(
     if known is not None and known <= label // 2:
         numbered = "numpy.unique(labels, return_inverse=True)[1]"
         hint = f"publish numbers from 0 to {known - 1}: {numbered}; or set classes to {label + 1}"
-        return DatasetError(f"{found}; there are {known} different labels", hint=hint)
+        return DatasetError(f"{found}; there are {known} distinct labels", hint=hint)
     return SettingError(found, hint=f"set classes to {label + 1} or more")
 
 

@@ -55,7 +55,7 @@ class Regressor(Task):
         return [] if same is None else [f"all targets of split train are {same:g}: the net learns that number"]
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """Return R2, with the reason, if the split has fewer than two different targets."""
+        """Return R2, with the reason, if the split has fewer than two distinct targets."""
         values = seen.fields.get(self._used[-1])
         count = seen.samples * (math.prod(values.shapes[0].shape) if values and values.shapes else 1)
         if count < _FEWEST:

@@ -148,7 +148,7 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     if len(kinds) == 1:
         return f"{all_are(kinds[0].count, 'sample')} of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
-        return f"each of the {seen.samples:,} samples has a different class, so no pair is of one class"
+        return f"each of the {seen.samples:,} samples has its own class, so no pair is of one class"
     return ""
 
 
