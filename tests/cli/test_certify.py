@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     [
         (
             ["resume", "digits", "--steps", "12", "--kill-after", "12"],
-            "--kill-after is 12, and the training has 12 steps",
+            "--kill-after is 12, but the run has 12 steps",
         ),
         (
             ["resume", "digits", "--max-steps", "12", "--kill-after", "13"],

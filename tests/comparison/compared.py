@@ -1,4 +1,4 @@
-"""Runs to compare, created by the package's functions, with weights in the formats of a training, but without torch."""
+"""Runs to compare, created by the package's functions, with weights in the formats of a training run, but without torch."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def test_an_environment_with_cudas_torch_gets_the_ordinary_build(root: Path) -> 
 
 
 def test_a_package_for_every_torch_needs_the_exemption(root: Path) -> None:
-    with pytest.raises(LockError, match="tensordict links torch, and torch's own index has no build of it") as caught:
+    with pytest.raises(LockError, match="tensordict links torch, but torch's own index has no build of it") as caught:
         add(root, "tensordict")
     assert '[tool.reprise] any-torch-build = ["tensordict"]' in str(caught.value.hint)
 

@@ -60,8 +60,8 @@ def settings_with(annotation: Any, default: Any) -> object:
         (datetime | date, date(2026, 1, 31), r"would read datetime.datetime\(2026, 1, 31, 0, 0\)"),
         (Any, {1}, r"would read \[1\] \(list\) from the record, not \{1\} \(set\)"),
         (list, [timedelta(1)], r"would read \['P1D'\]"),
-        (Size, Size.LARGE, r"the record has \[8, 16\] for <Size.LARGE: .*, and a rerun would reject it"),
-        (dict[tuple[int, int], int], {(1, 2): 3}, "a rerun would reject it"),
+        (Size, Size.LARGE, r"the record has \[8, 16\] for <Size.LARGE: .*, which a rerun would reject"),
+        (dict[tuple[int, int], int], {(1, 2): 3}, "which a rerun would reject"),
         (Annotated[float, AfterValidator(lambda value: value / 100)], 50.0, r"would read 0\.005 \(float\)"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_plain_net_is_certified_and_signed(checkout: Checkout, tmp_path: Path,
 def test_a_kill_after_the_last_step_is_rejected(checkout: Checkout) -> None:
     done = run_certify(checkout, "resume", "--max-epochs", "1", "--kill-after", "25")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--kill-after is 25, and the training has 25 steps" in done.stderr
+    assert "--kill-after is 25, but the run has 25 steps" in done.stderr
     assert "killed after" not in done.stderr
 
 

@@ -116,7 +116,7 @@ def test_a_killed_child_resumes_to_identical_bits(checkout: Checkout, first: Rec
     hidden.rename(checkout.root / "elsewhere")
     try:
         other = checkout.reprise("train", "--resume", run.name, "--init-map", "a=b")
-        assert (other.returncode, "has its initial weights already" in other.stderr) == (88, True), other.stderr
+        assert (other.returncode, "already has its initial weights" in other.stderr) == (88, True), other.stderr
         done = checkout.reprise("train", "--resume", run.name)
     finally:
         (checkout.root / "elsewhere").rename(hidden)

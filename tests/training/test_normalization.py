@@ -99,7 +99,7 @@ def test_pictures_and_numbers_are_normalized_along_their_first_axes() -> None:
             "self.scale(x)",
             "self.scale(x / 2)",
             ExperimentError,
-            "Net.scale is fitted to field 'x', and `forward` calls it with other values",
+            "Net.scale is fitted to field 'x', but `forward` calls it with other values",
         ),
         ("Normalize(4)", "Normalize(3)", ExperimentError, r"Net.scale normalizes \[3\]; the samples have 'x' as"),
         ('field="y"', 'field="z"', DatasetError, "the samples of dots@1 have no field 'z'"),

@@ -222,7 +222,7 @@ def test_lines_are_padded_after_the_transform(tmp_path: Path) -> None:
     assert [bytes(row) for row in batch["text"].numpy()] == [b"bcdef", b"b\0\0\0\0", b"bc\0\0\0"]
     assert batch["length"].tolist() == [5, 1, 2]
     wrong = RunData(dataset, samples, transform_of(returning(lambda each: each | {"text": each["text"][1:]})), **SMALL)
-    with pytest.raises(ExperimentError, match="a sample has 5 bytes in 'text' and the length 6") as caught:
+    with pytest.raises(ExperimentError, match="a sample has 5 bytes in 'text', but its length is 6") as caught:
         wrong.trained.read([(0, 0)])
     assert isinstance(caught.value.__cause__, DatasetError)
 

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     args, settings = _parser().parse_known_args(argv)
     report_shared_options("certify", argv, args.experiment)
     if args.dry_run and args.to is None:
-        raise UsageError("--dry-run prints a job, and no cluster is named", hint="--to SITE")
+        raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
     if args.key is not None and args.to is not None:
         message = "--key with --to: a job must not have a private key"
         raise UsageError(message, hint="omit --key; or certify on this machine, without --to")
@@ -116,7 +116,7 @@ def _parser() -> Arguments:
     )
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name in trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
-    kill = "with resume and elastic: kill the training after step N (default: 8, but at most half of the steps)"
+    kill = "with resume and elastic: kill the run after step N (default: 8, but at most half of the steps)"
     parser.add_argument("--kill-after", type=int, metavar="N", help=kill)
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with, PEM (default: unsigned)"
@@ -216,7 +216,7 @@ def kill_point(requested: int | None, *, steps: int) -> int:
     if requested is None:
         return min(_AFTER, steps // 2)
     if not 0 < requested < steps:
-        message = f"--kill-after is {requested}, and the training has {steps} steps: no step would follow the resume"
+        message = f"--kill-after is {requested}, but the run has {steps} steps: no step would follow the resume"
         raise UsageError(message, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
     return requested
 

@@ -140,7 +140,7 @@ def setting_variables(environ: Mapping[str, str]) -> list[str]:
 def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
     """Raise an error if compose would fail in this checkout or on this machine: `DotenvError`, `ImageMissingError` and others."""
     if not DOTENV.is_file():
-        message = f"{purpose} needs torch or an image, and this checkout is not set up to use an image"
+        message = f"{purpose} needs torch or an image, but this checkout is not set up to use an image"
         raise DotenvError(message, hint="scripts/train sets up the checkout")
     require_current(DOTENV)
     values = read_block(DOTENV).values

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("--exp: the experiment is the first argument", hint="reprise noise EXPERIMENT")
     if args.to is None:
         if args.dry_run:
-            raise UsageError("--dry-run prints a job, and no cluster is named", hint="--to SITE")
+            raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
         records = _runs(args.experiment, settings, seeds=range(args.seeds))
     elif (found := _runs_of_site(args, settings)) is None:
         return 0

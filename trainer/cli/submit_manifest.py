@@ -64,7 +64,7 @@ def plan_of_pods(plan: Plan, site: KubernetesSite, bundle: SourceBundle, *, envi
     Raise `UsageError` for a variable of the site's `pass_on` that looks like a secret.
     """
     if secret := next((name for name in site.pass_on if is_secret_name(name)), None):
-        message = f"variable {secret} of the site's pass_on looks like a secret, and its value would be in the manifest"
+        message = f"variable {secret} of the site's pass_on looks like a secret, but its value would be in the manifest"
         raise UsageError(
             message,
             hint=f"remove it from pass_on, and add it to the Secret that the site names: secret = {site.secret or 'NAME'!r}",

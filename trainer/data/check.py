@@ -143,7 +143,7 @@ def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
     Raises `DatasetError` if the draft declares samples or the file has no tensors, `DocumentError` if the file has another format.
     """
     if draft.splits or draft.sample:
-        message = f"dataset {draft.name} holds weights, which have no samples, and declares [{'splits' if draft.splits else 'sample'}]"
+        message = f"dataset {draft.name} contains weights, which have no samples, but declares [{'splits' if draft.splits else 'sample'}]"
         raise DatasetError(
             message, hint=f"publish the weights under another name, or remove datasets/{draft.name}.toml"
         )

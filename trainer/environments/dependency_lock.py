@@ -215,7 +215,7 @@ def _no_build(name: str, fault: LockError) -> LockError:
             hint=f"put {wheel} into a find-links folder, or change the index's address: docs/how-to/mirror.md; {exempt}",
         )
     return LockError(
-        f"{name} links torch, and torch's own index has no build of it for this torch",
+        f"{name} links torch, but torch's own index has no build of it for this torch",
         hint=exempt,
     )
 

@@ -108,7 +108,7 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     if not facts.nvidia:
         remedy = "install nvidia-container-toolkit, `nvidia-ctk runtime configure --runtime=docker`, restart Docker, then scripts/setup"
         return fault(
-            "gpu", MachineError(f"{message}, and the engine has no runtime that passes them to containers", hint=remedy)
+            "gpu", MachineError(f"{message}, but the engine has no runtime that passes them to containers", hint=remedy)
         )
     needed = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
     major = re.match(r"\d+", driver or "")

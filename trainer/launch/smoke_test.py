@@ -57,7 +57,7 @@ class SmokeResult:
 def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: bool) -> SmokeResult:
     """Run the smoke test with `run`, which runs a command that writes to `runs`, and returns its output.
 
-    Raise `DeviceError` if a GPU is expected but the training used the CPU, `NotDeterministicError` if the weights differ.
+    Raise `DeviceError` if a GPU is expected but the runs used the CPU, `NotDeterministicError` if the weights differ.
     """
     counts = parse_json(run(SELF_TEST).encode(), Counts, where="the self-test of the image")
     for _ in range(2):

@@ -127,7 +127,7 @@ def _require_stateless(decomposed: torch.export.ExportedProgram | None) -> None:
     """Raise `PackageError` if a program without in-place operations changes a buffer: a graph keeps no state between calls."""
     if decomposed and (changed := [*decomposed.graph_signature.buffers_to_mutate.values()]):
         message = (
-            f"no ONNX graph: forward changes the buffer {changed[0].removeprefix('net.')}, and a graph keeps no state"
+            f"no ONNX graph: forward changes the buffer {changed[0].removeprefix('net.')}, but a graph keeps no state"
         )
         raise PackageError(message, hint=_ADVICE)
 

@@ -222,7 +222,7 @@ class ParityCertificate(SavedDocument):
         shown = all(each.largest <= self.tolerance for each in compared) and not any(way.fault for way in self.ways)
         held = all(each.holds for each in self.metrics) and all(each.holds for each in self.ways)
         if self.holds and not (shown and held):
-            raise DocumentError(f"{where} contradicts itself: it holds, and lists a difference", hint=_FETCH)
+            raise DocumentError(f"{where} contradicts itself: it holds, but lists a difference", hint=_FETCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

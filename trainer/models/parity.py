@@ -154,7 +154,7 @@ class _Golden:
         if values > 2 * _MOST_VALUES:
             raise _UntestedError(f"a sample has {values:,} values; a request in JSON has at most {2 * _MOST_VALUES:,}")
         if not all(bool(each.isfinite().all()) for each in self._inputs.values()):
-            raise _UntestedError("an input is not finite, and JSON has no such number")
+            raise _UntestedError("an input is not finite; JSON cannot represent such numbers")
         step = max(1, min(self._count, _MOST_VALUES // max(1, values)))
         return [slice(first, min(first + step, self._count)) for first in range(0, self._count, step)]
 
@@ -162,7 +162,7 @@ class _Golden:
         """Raise `_UntestedError` for an output that JSON cannot hold."""
         for name in names:
             if not bool(self._expected[name].isfinite().all()):
-                raise _UntestedError(f"{name} is not finite for a golden sample, and JSON has no such number")
+                raise _UntestedError(f"{name} is not finite for a golden sample; JSON cannot represent such numbers")
 
     def _directly(self, batches: Sequence[slice]) -> Outputs:
         """Return the program's outputs for the batches."""

@@ -200,7 +200,7 @@ def unrepeatable(name: str, value: object, recorded: object, again: object) -> S
     """Return the error for a value that changes when it is read from its record to `again`, or is rejected if `again` is `None`."""
     original = f"{_cut(repr(value))} ({type(value).__name__})"
     if again is None:
-        message = f"setting {name}: the record has {_as_typed(recorded)} for {original}, and a rerun would reject it"
+        message = f"setting {name}: the record has {_as_typed(recorded)} for {original}, which a rerun would reject"
     else:
         reread = f"{_cut(repr(again))} ({type(again).__name__})"
         message = f"setting {name}: a rerun would read {reread} from the record, not {original}"

@@ -117,7 +117,7 @@ def _with_settings(
         info = None if parameter.is_handed_over else fields.get(parameter.name)
         if info is not None and not agree(info.annotation, parameter.kind):
             location = _declared_at(settings, parameter.name, root)
-            yield f"setting {parameter.name} is declared {type_text(info.annotation)} ({location}), and {parameter.describe(root)}"
+            yield f"setting {parameter.name} is declared {type_text(info.annotation)} ({location}), but {parameter.describe(root)}"
 
 
 def _among(settings: type[LaunchSettings], parameters: Sequence[ConfiguredParameter], root: Path) -> Iterator[str]:

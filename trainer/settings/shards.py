@@ -48,7 +48,7 @@ def _require_one_each(shards: int | None, *, devices: int) -> None:
             message, hint=f"use --devices {shards}: a result with {FSDP} depends on the number of devices"
         )
     if devices == 1:
-        message = f"setting strategy is {FSDP}, which distributes the parameters over devices, and devices is 1"
+        message = f"setting strategy is {FSDP}, which distributes the parameters over devices, but devices is 1"
         raise SettingError(message, hint="use --devices 2 or more, or omit --strategy")
 
 

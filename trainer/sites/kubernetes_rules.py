@@ -46,12 +46,12 @@ def _plan_faults(plan: Plan, site: KubernetesSite) -> Iterator[UsageError]:
         message = f"image is {short(plan.image)!r}; expected REGISTRY/NAME@sha256:..., which nodes can pull and no tag can move"
         yield UsageError(message, hint="reprise image pin ENVIRONMENT --to REGISTRY/NAME")
     elif plan.image.startswith("localhost/"):
-        message = f"image {short(plan.image)} is on this machine only, and nodes cannot pull it"
+        message = f"image {short(plan.image)} is on this machine only, so nodes cannot pull it"
         yield UsageError(message, hint="reprise image pin ENVIRONMENT --to REGISTRY/NAME")
     if not 1 <= plan.nodes <= _MOST_NODES:
         yield UsageError(f"nodes is {plan.nodes}; expected 1 to {_MOST_NODES}", hint="--nodes 2")
     if plan.secrets and site.secret is None:
-        message = f"the run needs the values of {listed(plan.secrets)}, and the site names no secret"
+        message = f"the run needs the values of {listed(plan.secrets)}, but the site names no secret"
         create = f"kubectl -n {site.namespace} create secret generic reprise --from-env-file FILE"
         yield UsageError(message, hint=f'{create}; then add to the site: secret = "reprise"')
 

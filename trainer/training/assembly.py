@@ -280,7 +280,7 @@ def require_distributed(
 def require_whole_parameters(net: L.LightningModule, *, strategy: str | None) -> None:
     """Raise `SettingError` if the setting `strategy` would distribute the parameters of a plain module."""
     if strategy is not None:
-        message = f"setting strategy is {strategy}, and {type(net).__name__} is a plain LightningModule, which does not support it"
+        message = f"setting strategy is {strategy}, but {type(net).__name__} is a plain LightningModule, which does not support it"
         raise SettingError(message, hint="omit --strategy, or derive the net from a task (docs/how-to/experiments.md)")
 
 

@@ -42,7 +42,7 @@ def compiling(device: str, *, compile: bool, determinism: Level) -> list[Compile
         message = "setting compile is on at determinism portable: compiled kernels use the instructions of this CPU"
         raise SettingError(message, hint="use --determinism machine, or --no-compile")
     if missing := _missing(device):
-        message = f"setting compile is on, and this environment has no {missing[0]}"
+        message = f"setting compile is on, but this environment has no {missing[0]}"
         where = "to `packages` of the environment's file in environments/, then scripts/setup --build"
         hint = f"add {missing[1]} {where}; or use --no-compile"
         raise SettingError(message, hint=hint)

@@ -98,7 +98,7 @@ def fields_unchanged(net: nn.Module, batch: Mapping[str, Tensor], *, field: str)
         whole, values = batch.get(fitted), given[0]
         if whole is None or (whole.shape == values.shape and torch.equal(whole.to(values.dtype), values)):
             return
-        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, and `forward` calls it with other values"
+        message = f"{type(net).__name__}.{name} is fitted to field {fitted!r}, but `forward` calls it with other values"
         raise ExperimentError(
             message,
             hint="call it on the unchanged field, at the start of `forward`; or publish the field in the form to normalize",

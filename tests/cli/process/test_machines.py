@@ -26,12 +26,12 @@ def mine(*, inputs: dict[str, Any] | None = None, **around: Any) -> Identified:
         (
             mine(inputs={"settings": {"seed": 1, "learning_rate": 0.001}}),
             {},
-            "settings seed is 1 here, and 0 on node 0",
+            "settings seed is 1 here, but 0 on node 0",
         ),
-        (mine(inputs={"settings": {"learning_rate": 0.001}}), {}, "settings seed is None here, and 0 on node 0"),
-        (mine(inputs={"lock": None}), {}, "lock is None here, and sha256:"),
-        (mine(execution={"devices": 2}), {}, "setting devices is 2 here, and 4 on node 0"),
-        (mine(host=OTHER), {}, "its processor is another CPU, and a CPU on node 0"),
+        (mine(inputs={"settings": {"learning_rate": 0.001}}), {}, "settings seed is None here, but 0 on node 0"),
+        (mine(inputs={"lock": None}), {}, "lock is None here, but sha256:"),
+        (mine(execution={"devices": 2}), {}, "setting devices is 2 here, but 4 on node 0"),
+        (mine(host=OTHER), {}, "its processor is another CPU, but a CPU on node 0"),
         (mine(host=OTHER, inputs={"determinism": PORTABLE}), {"determinism": PORTABLE}, None),
     ],
 )

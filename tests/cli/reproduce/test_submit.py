@@ -133,7 +133,7 @@ def test_a_run_that_the_site_cannot_rerun_is_rejected(
     ("words", "message"),
     [
         (("--to", "labb"), "unknown site 'labb'"),
-        (("--dry-run",), "--dry-run shows a job, and no cluster is named"),
+        (("--dry-run",), "--dry-run prints a job, but no cluster is named"),
         (("--to", "lab", "--no-container"), "found --no-container with --to"),
         (("--to", "lab", "--chain"), "--chain with --to"),
         (("--to", "lab", "--resume-or-begin", "20260301t120005-abcdef"), "found --resume-or-begin with --to"),

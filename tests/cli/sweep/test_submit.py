@@ -156,7 +156,7 @@ def test_no_file_has_the_value_of_a_secret(checkout: Path, tmp_path: Path) -> No
     ("words", "kind", "message"),
     [
         (("digits", "--seed", "1..3", "--to", "labb"), UsageError, "unknown site 'labb'"),
-        (("digits", "--seed", "1..3", "--dry-run"), UsageError, "--dry-run shows a job, and no cluster is named"),
+        (("digits", "--seed", "1..3", "--dry-run"), UsageError, "--dry-run prints a job, but no cluster is named"),
         (("--show", "latest", "--to", "lab"), UsageError, "--show only prints results: it cannot be used with --to"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_machine_other_than_node_0_has_no_run(runs: Path, monkeypatch: pytest.
 
 def test_another_experiment_is_rejected(runs: Path) -> None:
     run = finish_run(runs, status=RunStatus.PREEMPTED).record
-    with pytest.raises(ResumeError, match=rf"trains {run.ingredients.experiment}, and --exp is faces$"):
+    with pytest.raises(ResumeError, match=rf"trains {run.ingredients.experiment}, but --exp is faces$"):
         decide(*words(run.run, "faces"))
 
 

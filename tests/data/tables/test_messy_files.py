@@ -136,7 +136,7 @@ REJECTED = {
     ),
     "both decimal signs": (
         "a;b\n1,5;2.5\n5,6;9.1\n",
-        r"'1,5' (line 2, column 'a') has a decimal comma, and '2.5' (line 2, column 'b')",
+        r"'1,5' (line 2, column 'a') has a decimal comma, but '2.5' (line 2, column 'b')",
         "one form",
     ),
     "a unit": ("a,b\n5 %,2\n7 %,3\n", "line 2, column 'a': '5 %' is a number with a unit", "--read 'a=category'"),

@@ -33,7 +33,7 @@ def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
         torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
     result = translated(caught.value)
     assert result is not None
-    assert result.message == "put_ has no deterministic kernel, and determinism is on"
+    assert result.message == "put_ has no deterministic kernel, but determinism is on"
     assert "--determinism off" in str(result.hint)
 
 

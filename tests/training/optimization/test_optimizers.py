@@ -94,7 +94,7 @@ def test_portable_determinism_rejects_optimizers_that_differ_between_cpus(name: 
 
 
 def test_nesterov_needs_momentum() -> None:
-    with pytest.raises(SettingError, match="nesterov is on, and momentum is 0"):
+    with pytest.raises(SettingError, match="nesterov is on, but momentum is 0"):
         make_steps("--optimizer", "sgd", "--nesterov", "--momentum", "0")
     assert make_steps("--optimizer", "sgd", "--nesterov", "--learning-rate", "0.01")[0].param_groups[0]["nesterov"]
 

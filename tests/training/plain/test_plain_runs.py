@@ -233,7 +233,7 @@ def test_check_finds_a_module_that_does_not_repeat(theirs: Checkout) -> None:
     ("options", "message"),
     [
         (("--clip-norm", "1"), "setting clip_norm has no effect: GAN optimizes manually"),
-        (("--shards", "2"), "a batch has 2 shards, and GAN optimizes manually: its steps cannot be summed over shards"),
+        (("--shards", "2"), "a batch has 2 shards, but GAN optimizes manually: its steps cannot be summed over shards"),
         (("--latent-dim", "few"), "latent_dim"),
         (("--data", "/etc/data.py"), "setting data is '/etc/data.py', which is not a file of the run's source"),
         (("--lerning-rate", "1"), "unknown setting --lerning-rate"),

@@ -233,7 +233,7 @@ def test_settings_that_parts_do_not_support_are_rejected_by_name(checkout: Check
     [
         (
             ("--strategy", "fsdp"),
-            "setting strategy is fsdp, which distributes the parameters over devices, and devices is 1",
+            "setting strategy is fsdp, which distributes the parameters over devices, but devices is 1",
         ),
         (("--strategy", "fsdp", "--devices", "2", "--shards", "4"), "with 4 shards and --devices 2"),
     ],

@@ -83,7 +83,7 @@ class Steps(L.Callback):
     ],
 )
 def test_a_part_that_needs_whole_batches_is_rejected(part: type[Any], why: str) -> None:
-    with pytest.raises(SettingError, match=f"a batch has 2 shards, and {why}"):
+    with pytest.raises(SettingError, match=f"a batch has 2 shards, but {why}"):
         require_sharded(part(), shards=2)
 
 

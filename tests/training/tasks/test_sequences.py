@@ -85,10 +85,10 @@ class TokenReader(Samples):
 @pytest.mark.parametrize(
     ("facts", "vocabulary", "message", "hint"),
     [
-        ({"size": 256}, 300, "setting vocabulary is 300, and text@1 has bytes", "--vocabulary none"),
-        ({"size": 90, "digest": "d"}, None, "setting vocabulary is None, and text@1 has 90 tokens", "--vocabulary 90"),
-        ({"size": 90, "digest": "d"}, 89, "setting vocabulary is 89, and text@1 has 90 tokens", "--vocabulary 90"),
-        ({"size": 90, "digest": "d", "longest": 9}, 90, "setting context is 8, and the longest sample", "--context 9"),
+        ({"size": 256}, 300, "setting vocabulary is 300, but text@1 has bytes", "--vocabulary none"),
+        ({"size": 90, "digest": "d"}, None, "setting vocabulary is None, but text@1 has 90 tokens", "--vocabulary 90"),
+        ({"size": 90, "digest": "d"}, 89, "setting vocabulary is 89, but text@1 has 90 tokens", "--vocabulary 90"),
+        ({"size": 90, "digest": "d", "longest": 9}, 90, "setting context is 8, but the longest sample", "--context 9"),
     ],
 )
 def test_settings_that_do_not_fit_the_tokens_are_rejected(
@@ -105,7 +105,7 @@ def test_a_vocabulary_may_be_larger_than_that_of_the_dataset() -> None:
 
 def test_windows_of_bytes_longer_than_the_context_are_rejected() -> None:
     require_windows(8, "text@1", context=8)
-    with pytest.raises(SettingError, match=r"setting context is 8, and the windows of text@1 have 64 bytes") as caught:
+    with pytest.raises(SettingError, match=r"setting context is 8, but the windows of text@1 have 64 bytes") as caught:
         require_windows(64, "text@1", context=8)
     assert caught.value.hint == "--context 64; or publish the text with --window 8"
 

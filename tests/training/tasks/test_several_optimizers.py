@@ -114,7 +114,7 @@ def test_max_steps_counts_the_steps_of_all_optimizers_and_ends_the_schedule(
         (
             ("automatic_optimization = False", "x = 1"),
             (),
-            "Net has 2 optimizers, and automatic optimization steps exactly one",
+            "Net has 2 optimizers, but automatic optimization steps exactly one",
         ),
         (("x", "x"), ("--accumulate", "2"), "setting accumulate has no effect: Net optimizes manually"),
         (("x", "x"), ("--clip-norm", "1"), "setting clip_norm has no effect: Net optimizes manually"),

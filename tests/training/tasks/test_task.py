@@ -133,7 +133,7 @@ def test_an_unsupported_input_type_is_named_with_the_line_to_add(dtype: torch.dt
     net.add_module("layers", layers)
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(
-        DatasetError, match=rf"field 'image' is {name} \[2, 1, 4, 4\], and the layers of Net take float32"
+        DatasetError, match=rf"field 'image' is {name} \[2, 1, 4, 4\], but the layers of Net take float32"
     ) as caught:
         try_out(net, {"image": IMAGES.to(dtype), "label": LABELS})
     assert "x = x.float()" in str(caught.value.hint)

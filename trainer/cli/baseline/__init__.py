@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     if args.verb == "refresh" and args.seeds < FEWEST:
         raise UsageError(f"--seeds is {args.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
     if args.verb == "refresh" and not (args.yes or sys.stdin.isatty()):
-        message = "a baseline is written only after a confirmation, and standard input is not a terminal"
+        message = "a baseline is written only after a confirmation, but standard input is not a terminal"
         raise UsageError(message, hint="--yes")
     names = experiment_names(CHECKOUT) if args.experiment == ALL else [_require_in_package(args.experiment)]
     if args.verb == "check" and (missing := [name for name in names if _read(name) is None]):

@@ -252,6 +252,6 @@ def require_epochs_left(saved: Saved, *, epochs: int) -> None:
     """Raise `SettingError` if a resumed run has already completed more epochs than requested."""
     if saved.epoch > epochs:
         raise SettingError(
-            f"setting max_epochs is {epochs}, and the run has already completed {saved.epoch} epochs",
+            f"setting max_epochs is {epochs}, but the run has already completed {saved.epoch} epochs",
             hint=f"use --max-epochs {saved.epoch} or more, or omit it",
         )

@@ -137,12 +137,12 @@ def _of_resumed(resolved: Resolved[Any], word: str | None, earlier: Record, *, r
     before = earlier.circumstances.execution.get(_SETTING)
     if word != before:
         message = (
-            f"setting init_from is {word!r}, and run {earlier.run} began with the weights of {before or 'its seed'}"
+            f"setting init_from is {word!r}, but run {earlier.run} began with the weights of {before or 'its seed'}"
         )
         raise ResumeError(message, hint="omit --init-from, or start a new run")
     for name in ("init_map", "init_allow"):
         if (now := resolved.settings.value_of(name)) != (earlier.ingredients.settings.get(name) or type(now)()):
-            message = f"setting {name} is {now!r}, and run {earlier.run} has its initial weights already"
+            message = f"setting {name} is {now!r}, but run {earlier.run} already has its initial weights"
             raise ResumeError(message, hint=f"omit --{name.replace('_', '-')}, or start a new run")
     parent, digest = earlier.circumstances.parent, earlier.ingredients.initial_weights
     if parent is not None and digest is not None:

@@ -116,12 +116,12 @@ def difference(announced: Announcement, mine: Identified) -> str | None:
             continue
         if isinstance(one[name], dict) and isinstance(other[name], dict):
             key = min(each for each in one[name] | other[name] if one[name].get(each) != other[name].get(each))
-            return f"{name} {key} is {other[name].get(key)} here, and {one[name].get(key)} on node 0"
-        return f"{name} is {other[name]} here, and {one[name]} on node 0"
+            return f"{name} {key} is {other[name].get(key)} here, but {one[name].get(key)} on node 0"
+        return f"{name} is {other[name]} here, but {one[name]} on node 0"
     if (devices := mine.circumstances.execution.get("devices")) != announced.devices:
-        return f"setting devices is {devices} here, and {announced.devices} on node 0"
+        return f"setting devices is {devices} here, but {announced.devices} on node 0"
     is_bound = announced.ingredients.determinism.level == Level.MACHINE.value
     cpu = mine.circumstances.host.cpu
     if is_bound and announced.ingredients.device.accelerator == "cpu" and cpu != announced.cpu:
-        return f"its processor is {cpu}, and {announced.cpu} on node 0; determinism machine needs the same (or use portable)"
+        return f"its processor is {cpu}, but {announced.cpu} on node 0; determinism machine needs the same (or use portable)"
     return None

@@ -194,7 +194,7 @@ def _require_consistent(args: Namespace) -> None:
             )
     if args.to is None:
         if args.dry_run:
-            raise UsageError("--dry-run shows a job, and no cluster is named", hint="--to SITE")
+            raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
         return
     for is_given, option, reason in (
         (args.no_container, "--no-container", "the job starts the recorded image"),

@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
             f"--{'continue' if args.go_on else 'show'} takes no experiment, settings, --points or --again", hint=hint
         )
     if args.to is None and args.dry_run:
-        raise UsageError("--dry-run shows a job, and no cluster is named", hint="--to SITE")
+        raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
     if args.to is not None:
         if args.show:
             raise UsageError("--show only prints results: it cannot be used with --to", hint="remove --to")

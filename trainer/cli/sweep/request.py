@@ -206,6 +206,6 @@ def _read_settings_file(file: Path, code: str, sketch: Sketch | None) -> str:
     text = read_text(file, most=LARGEST_SETTINGS)
     for name in parse_settings(text, where=f"settings file {file}"):
         if not _is_no_secret(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", code, re.MULTILINE):
-            message = f"setting {name} is a secret, and a sweep keeps a copy of {file}, which contains it"
+            message = f"setting {name} is a secret, but a sweep keeps a copy of {file}, which contains it"
             raise SettingError(message, hint=f"set the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")
     return text

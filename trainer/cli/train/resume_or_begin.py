@@ -97,7 +97,7 @@ def _require_valid(options: Options) -> str:
 def _require_same_experiment(folder: Path, recorded: str, typed: str) -> None:
     """Raise `ResumeError` if `typed` is another experiment than `recorded`; only the last parts of their paths are compared."""
     if recorded.rpartition("/")[2].removesuffix(".py") != typed.rpartition("/")[2].removesuffix(".py"):
-        message = f"run {folder.name} trains {recorded}, and --exp is {typed}"
+        message = f"run {folder.name} trains {recorded}, but --exp is {typed}"
         raise ResumeError(message, hint=f"for another experiment use another ID: --{OPTION} {new_run_id()}")
 
 

@@ -115,7 +115,7 @@ class StreamedDataset(Files):
     def folder(self) -> Path:
         """Raise `DatasetError`, because a folder needs all files on disk."""
         raise DatasetError(
-            f"{self.dataset.title} is needed as a folder, and is larger than the cache's limit of {self.source.budget.limit:,} bytes",
+            f"{self.dataset.title} is needed as a folder, but is larger than the cache's limit of {self.source.budget.limit:,} bytes",
             hint="set REPRISE_CACHE_LIMIT to more than the dataset's size, or unset it",
         )
 

@@ -48,7 +48,7 @@ def number_format(
     if has_comma and "comma" in kinds and "dotted" in kinds:
         (one, first), (other, second) = kinds["comma"], kinds["dotted"]
         message = (
-            f"{file}: {short(first.value)!r} (line {first.line}, column {one.name!r}) has a decimal comma, and "
+            f"{file}: {short(first.value)!r} (line {first.line}, column {one.name!r}) has a decimal comma, but "
             f"{short(second.value)!r} (line {second.line}, column {other.name!r}) a decimal point"
         )
         raise DatasetError(

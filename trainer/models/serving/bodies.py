@@ -111,7 +111,7 @@ def _of_json(model: PackagedModel, body: bytes, limits: Limits) -> Iterable[Batc
 
 def _of_file(model: PackagedModel, body: bytes, kind: Kind) -> Iterator[Batch]:
     if kind in {"arrays", "tensors"} and len(model.package.inputs) > 1:
-        raise RequestError(422, "the package takes several tensors, and the body is not JSON", hint=_FORMS["tensors"])
+        raise RequestError(422, "the package takes several tensors, but the body is not JSON", hint=_FORMS["tensors"])
     return model.reader.of_bytes(body, name="the request")
 
 

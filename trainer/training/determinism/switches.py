@@ -119,7 +119,7 @@ def translated(fault: RuntimeError) -> NotDeterministicError | None:
         return None
     name = found[1] if found else "a matrix product of cuBLAS"
     return NotDeterministicError(
-        f"{name} has no deterministic kernel, and determinism is on",
+        f"{name} has no deterministic kernel, but determinism is on",
         hint="replace the operation, or use --determinism off, which does not guarantee equal reruns",
     )
 

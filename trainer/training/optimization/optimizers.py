@@ -104,7 +104,7 @@ def sgd(
 ) -> Optimizer:
     """Gradient descent with momentum."""
     if nesterov and not momentum:
-        raise SettingError("setting nesterov is on, and momentum is 0", hint="use --momentum 0.9, or omit nesterov")
+        raise SettingError("setting nesterov is on, but momentum is 0", hint="use --momentum 0.9, or omit nesterov")
     return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 

@@ -138,7 +138,7 @@ def _padded(samples: Sequence[Sample], field: str) -> Batch:
     lengths = torch.tensor([len(row) for row in rows])
     for sample, length in zip(samples, lengths, strict=True):
         if int(sample["length"]) != int(length):
-            message = f"a sample has {int(length)} bytes in {field!r} and the length {int(sample['length'])}"
+            message = f"a sample has {int(length)} bytes in {field!r}, but its length is {int(sample['length'])}"
             raise DatasetError(message, hint=f"set `length` to the length of `{field}`")
     others = stacked([{name: values for name, values in sample.items() if name != field} for sample in samples])
     return {field: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), **others}

@@ -83,7 +83,7 @@ class TokenLines(_Tokenized, ByteSamples):
             for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
                 most = min(longest, len(sample[name]))
                 if length > most:
-                    message = f"a sample has {len(sample[name])} tokens in {name!r} and the length {length}"
+                    message = f"a sample has {len(sample[name])} tokens in {name!r}, but its length is {length}"
                     raise DatasetError(
                         f"{message}; expected at most {most}", hint="set `length` to the number of tokens"
                     )

@@ -27,7 +27,7 @@ _BASES: Final = (L.LightningModule, L.LightningDataModule, L.Callback)
 def require_sharded(part: L.LightningModule | L.LightningDataModule, *, shards: int) -> None:
     """Raise `SettingError` if a net or data module does not support shards."""
     if (why := next(_reasons(part), None)) is not None:
-        message = f"a batch has {shards} shards, and {type(part).__name__} {why}"
+        message = f"a batch has {shards} shards, but {type(part).__name__} {why}"
         raise SettingError(message, hint=ALONE)
 
 
@@ -37,7 +37,7 @@ def require_sharded_callbacks(callbacks: Iterable[Callback], *, shards: int) -> 
         if type(each).__module__.partition(".")[0] in _KNOWN:
             continue
         if (name := next(_hooks_that_use_the_batch(each), None)) is not None:
-            message = f"a batch has {shards} shards, and {type(each).__name__} uses the batch in `{name}`"
+            message = f"a batch has {shards} shards, but {type(each).__name__} uses the batch in `{name}`"
             raise SettingError(message, hint=ALONE)
 
 

@@ -247,7 +247,7 @@ def wrong_dtype(net: Task, given: Any) -> DatasetError | None:
             continue
         name = str(dtype).removeprefix("torch.")
         field = next(iter(net._used), "")  # noqa: SLF001 - private to this package
-        message = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
+        message = f"field {field!r} is {described(given)}, but the layers of {type(net).__name__} take {name}"
         hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
         if dtype.is_floating_point and dtype != torch.float32:
             hint = f"make the layers float32: remove `.{call}()`; --precision sets the dtype of the run"

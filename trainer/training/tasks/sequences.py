@@ -282,7 +282,7 @@ def vocabulary_setting(*, vocabulary: int | None) -> int | None:
 def require_windows(window: int, dataset: str, *, context: int) -> None:
     """Raise `SettingError` if windows of bytes are longer than the context: the net would train on a part of each window."""
     if window > context:
-        message = f"setting context is {context}, and the windows of {dataset} have {window:,} bytes"
+        message = f"setting context is {context}, but the windows of {dataset} have {window:,} bytes"
         raise SettingError(message, hint=f"--context {window}; or publish the text with --window {context}")
 
 
@@ -291,11 +291,11 @@ def require_tokens(samples: Samples, dataset: str, *, vocabulary: int | None, co
     """Raise `SettingError` if the vocabulary or the context does not fit the bytes or tokens of the samples."""
     found = samples.alphabet
     if not found.digest and vocabulary is not None:
-        message = f"setting vocabulary is {vocabulary}, and {dataset} has bytes"
+        message = f"setting vocabulary is {vocabulary}, but {dataset} has bytes"
         raise SettingError(message, hint="--vocabulary none; or publish the text with --tokenizer")
     if found.digest and (vocabulary is None or vocabulary < found.size):
-        message = f"setting vocabulary is {vocabulary}, and {dataset} has {found.size:,} tokens"
+        message = f"setting vocabulary is {vocabulary}, but {dataset} has {found.size:,} tokens"
         raise SettingError(message, hint=f"--vocabulary {found.size}")
     if found.longest > context:
-        message = f"setting context is {context}, and the longest sample of {dataset} has {found.longest:,} tokens"
+        message = f"setting context is {context}, but the longest sample of {dataset} has {found.longest:,} tokens"
         raise SettingError(message, hint=f"--context {found.longest}; or publish the text with --window {context}")

@@ -275,7 +275,7 @@ class Task(L.LightningModule):
         modules = [*self.optimized_modules()]
         if len(modules) != 1 and self.automatic_optimization:
             message = (
-                f"{type(self).__name__} has {len(modules)} optimizers, and automatic optimization steps exactly one"
+                f"{type(self).__name__} has {len(modules)} optimizers, but automatic optimization steps exactly one"
             )
             hint = "set self.automatic_optimization = False in the constructor, and step each in training_step"
             raise ExperimentError(message, hint=hint)
