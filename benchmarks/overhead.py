@@ -51,7 +51,7 @@ LOOPS["the module of bare Lightning through Reprise, trace and determinism off"]
     *(*RUN, "train", *MODULE, NETS[net][1], "--name", net)
 ]
 RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
-"""The line in which a training prints its run, to delete the run afterwards."""
+"""The line in which a training process prints its run, to delete the run afterwards."""
 SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 

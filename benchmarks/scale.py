@@ -25,14 +25,14 @@ SECONDS_PER_STEP = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 
 def reprise(net: str, *, devices: int, shards: int, strategy: str | None = None) -> list[str]:
-    """Return the command of a training by Reprise, at the default level of determinism and with the trace."""
+    """Return the command of a training run by Reprise, at the default level of determinism and with the trace."""
     chosen = ("--strategy", strategy) if strategy else ()
     words = ("--exp", "benchmarks/overhead_exp.py", "--body", net, "--max-steps", str(NETS[net][1]), "--no-publish")
     return [*RUN, "train", *words, "--threads", "1", "--devices", str(devices), "--shards", str(shards), *chosen]
 
 
 def bare(kind: str, net: str, ranks: int) -> list[str]:
-    """Return the command of a training without Reprise."""
+    """Return the command of a training run without Reprise."""
     return [*RUN, "--entrypoint", "python", "train", "benchmarks/scale_bare.py", kind, net, str(ranks)]
 
 

@@ -1,4 +1,4 @@
-"""Measures the cost of the trace per step: one training alternates traced, fully traced and untraced steps.
+"""Measures the cost of the trace per step: one run alternates traced, fully traced and untraced steps.
 
 Traced and untraced steps are adjacent, in balanced order; the result is the median of the ratios of the pairs. Times are of whole steps,
 from the beginning of a batch to the beginning of the next. The time in calls of the tracer is also shown; it excludes indirect costs.

@@ -137,7 +137,7 @@ class Small:
             return train(job)
 
     def failed(self, patch: pytest.MonkeyPatch, *words: str) -> RepriseError | BaseException:
-        """Train until the training fails; return the error of the run."""
+        """Train until the run fails; return the error of the run."""
         from trainer.base.errors import RepriseError
 
         try:

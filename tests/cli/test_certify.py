@@ -1,4 +1,4 @@
-"""`reprise certify` rejects trainings without observable results before it trains."""
+"""`reprise certify` rejects runs without observable results before it trains."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         (["resume", "digits", "--kill-after", "0"], "--kill-after is 0; expected 1 or more"),
         (
             ["resume", "digits", "--steps", "1"],
-            "the training has 1 step; a resume needs one step before the kill and one step after it",
+            "the run has 1 step; a resume needs one step before the kill and one step after it",
         ),
-        (["rerun", "digits", "--kill-after", "3"], "certify rerun kills no training"),
+        (["rerun", "digits", "--kill-after", "3"], "certify rerun kills no run"),
         (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
         (["rerun", "digits", "--trace", "off"], "--trace is off, but a certificate is based on the trace"),
     ],

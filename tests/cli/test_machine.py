@@ -1,4 +1,4 @@
-"""Checks that this image and this machine can run a training."""
+"""Checks that this image and this machine can train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submitting a training to Slurm, with shell scripts in place of its programs: what the user types and sees."""
+"""Submitting a run to Slurm, with shell scripts in place of its programs: what the user types and sees."""
 
 from __future__ import annotations
 

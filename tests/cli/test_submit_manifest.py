@@ -1,4 +1,4 @@
-"""Submitting a training to Kubernetes: the manifest, the source in the store, and a script in place of kubectl."""
+"""Submitting a run to Kubernetes: the manifest, the source in the store, and a script in place of kubectl."""
 
 from __future__ import annotations
 

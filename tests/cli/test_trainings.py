@@ -1,4 +1,4 @@
-"""All trainings of a command use the source as it is at the start of the command."""
+"""All runs of a command use the source as it is at the start of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stopped training is resumed with compose alone, and is bit-identical to an uninterrupted run."""
+"""A stopped run is resumed with compose alone, and is bit-identical to an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Cluster:
         return result.out
 
     def submit(self, site: str = "docker", *, epochs: int = EPOCHS) -> str:
-        """Submit a training on two machines; return the run's ID."""
+        """Submit a run on two machines; return its ID."""
         typed = ("submit", "digits", "--to", site, "--nodes", "2", "--devices", "2", *settings(epochs))
         return self.reprise(*typed).split()[1].rstrip(":")
 
@@ -162,7 +162,7 @@ def running_machines(root: Path, folder: Path, *, prefix: str, uid: str) -> Iter
 
 @pytest.fixture(scope="module")
 def alone(cluster: Cluster) -> tuple[Any, bytes, bytes]:
-    """Return the results of the same training on one machine."""
+    """Return the results of the same run on one machine."""
     result = cluster.house.type("scripts/train", "--exp", "digits", "--shards", "2", *settings(EPOCHS), "--no-publish")
     assert result.code == 0, result.text
     return cluster.results(result.run)

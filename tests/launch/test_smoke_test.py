@@ -46,7 +46,7 @@ def test_k05_two_runs_of_ten_steps_with_equal_weights_pass(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
 def test_k05_different_and_missing_weights_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
-    with pytest.raises(NotDeterministicError, match="two trainings of 10 steps produced the weights"):
+    with pytest.raises(NotDeterministicError, match="two runs of 10 steps produced the weights"):
         smoke_test(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
 
 

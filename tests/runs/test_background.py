@@ -1,4 +1,4 @@
-"""Publishing checkpoints in the background: at intervals, one at a time, and without failing the training."""
+"""Publishing checkpoints in the background: at intervals, one at a time, and without failing the run."""
 
 from __future__ import annotations
 

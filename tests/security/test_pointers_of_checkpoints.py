@@ -59,7 +59,7 @@ def test_a_log_path_outside_the_attempt_raises_and_truncates_nothing(run: Path, 
     precious.write_text("years of work")
     write_pointer(run, logs={log.format(absolute=precious): 3})
     before = all_bytes(run.parents[1])
-    with pytest.raises(DigestMismatchError, match=r"latest\.json is not a pointer written by a training: log "):
+    with pytest.raises(DigestMismatchError, match=r"latest\.json is not a pointer written by a training run: log "):
         resume(run)
     assert all_bytes(run.parents[1]) == before
 

@@ -56,7 +56,7 @@ def rerun_plan(**changes: Any) -> Plan:
 
 
 def certificate_plan(**changes: Any) -> Plan:
-    """Return the plan of a certificate, whose first training is the run."""
+    """Return the plan of a certificate, whose first run is the plan's run."""
     words = ["certify", "rerun", "digits", "--max-steps=8", f"--first-run={RUN}"]
     return plan(**{"words": words, "nodes": 1, "devices": 1, **changes})
 

@@ -69,7 +69,7 @@ def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callabl
 
 @pytest.mark.parametrize(("tries", "is_equal"), [(1, True), (None, False)])
 def test_a_store_that_tries_once_draws_no_random_number_of_the_process(tries: int | None, *, is_equal: bool) -> None:
-    """A thread that runs during a training uses such a store, and the training draws from the same generator."""
+    """A thread that runs during training uses such a store, and training draws from the same generator."""
     access = S3Access(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}", key="key", secret="key", region="here")  # noqa: S106
     store = open_store("s3://bucket", access=access, tries=tries)
     before = random.getstate()

@@ -62,7 +62,7 @@ class Checkout:
         return {**kept, **mine, "PYTHONPATH": str(self.root)}
 
     def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
-        """Start a training of `dots.py`, unless `argv` names another program, with `host` as the host's name and further variables."""
+        """Start a run of `dots.py`, unless `argv` names another program, with `host` as the host's name and further variables."""
         experiment = () if {"--exp", "--script"} & {*argv} else ("--exp", "dots.py")
         command = [self.python, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Kill points of a training: they are counted and named, and the process is killed at the requested point.
+"""Kill points of a run: they are counted and named, and the process is killed at the requested point.
 
 A training calls `tick` at its kill points. Each system call of the code that writes checkpoints is a kill point too.
 """
@@ -30,7 +30,7 @@ TENSOR_WRITER: Final = "trainer/training/resuming/checkpoint_file.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """Kill points that are only counted, because watching calls makes a training four times slower."""
+    """Kill points that are only counted, because watching calls makes training four times slower."""
 
     reported: int
     """Reported kill points before calls are watched; 0: from the beginning, -1: never."""

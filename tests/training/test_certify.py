@@ -124,7 +124,7 @@ def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(
 def test_edits_during_certification_are_in_no_training(
     checkout: Checkout, claim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each training overwrites the experiment in the checkout with invalid Python, which no training reads."""
+    """Each run overwrites the experiment in the checkout with invalid Python, which no run reads."""
     monkeypatch.setenv("EDITED", str(checkout.root / "secretive.py"))
     code, tested = certify(checkout, claim, "--max-epochs", "4")
     assert (code, tested["holds"]) == (0, True), tested

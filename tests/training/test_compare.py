@@ -1,4 +1,4 @@
-"""`reprise compare` on real trainings: each difference is reported with its candidate and its first step."""
+"""`reprise compare` on real runs: each difference is reported with its candidate and its first step."""
 
 from __future__ import annotations
 

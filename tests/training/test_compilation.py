@@ -1,4 +1,4 @@
-"""Compiled nets: what is compiled, what is rejected, that names stay the same, and that two compiled trainings are bit-identical."""
+"""Compiled nets: what is compiled, what is rejected, that names stay the same, and that two compiled runs are bit-identical."""
 
 from __future__ import annotations
 

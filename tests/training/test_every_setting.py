@@ -312,7 +312,7 @@ BY_COMMAND: Final = {
 
 
 def test_every_setting_of_the_package_has_a_case_here() -> None:
-    """Settings of a task are listed by the class that declares them, settings of all trainings by name."""
+    """Settings of a task are listed by the class that declares them, settings of all training runs by name."""
     tasks = [kind for kind in vars(ours).values() if isinstance(kind, type) and issubclass(kind, ours.TrainingSettings)]
     own = {
         f"{kind.__name__}.{name}"

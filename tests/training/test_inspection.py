@@ -187,7 +187,7 @@ def test_a_nan_validation_loss_fails_the_run(checkout: Checkout, tmp_path: Path)
     record = checkout.last()[1]
     assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err
     assert record.outcome.reason == "the validation loss after step 7 is nan"
-    assert "if the training diverges, try a lower --learning-rate" in err
+    assert "if training diverges, try a lower --learning-rate" in err
     code, _, err = checkout.train(*words, "--no-terminate-on-nan")
     record = checkout.last()[1]
     assert (code, record.outcome.status) == (NotFiniteError.code, RunStatus.FAILED), err

@@ -118,7 +118,7 @@ AVERAGED: Final = (
     *("--ema-decay", "0.8", "--schedule", "one_cycle"),
     *("--patience", "1", "--min-delta", "9", "--max-epochs", "4"),
 )
-"""Options for averaged weights and a torch schedule; the training ends after two of four epochs, because nothing improved enough."""
+"""Options for averaged weights and a torch schedule; training ends after two of four epochs, because nothing improved enough."""
 
 
 LONG: Final = pytest.mark.long

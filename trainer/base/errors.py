@@ -337,7 +337,7 @@ class PackageError(RunError):
 
 
 class StoppedError(RepriseError):
-    """A command that was stopped by SIGTERM; a training that has a checkpoint ends with 75 instead."""
+    """A command that was stopped by SIGTERM; a run that has a checkpoint ends with 75 instead."""
 
     code = 143
 

@@ -52,12 +52,12 @@ COMMANDS: Final = {
     "certify": Command("test that a rerun or a resume is bit-identical, and certify it", "image"),
     "verify": Command("verify a certificate, a retest or a signed package"),
     "sweep": Command("train at every point of a grid, with one frozen source in one image"),
-    "submit": Command("submit a training to a cluster, as a job that resumes the run", "host"),
+    "submit": Command("submit a run to a cluster, as a job that resumes it", "host"),
     "logs": Command("print the output of a submitted run, or the log of a run"),
     "cancel": Command("stop a submitted run, after it has saved a checkpoint", "host"),
     "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
     "bench": Command("measure the time of an experiment's training steps", "image"),
-    "baseline": Command("compare short trainings of experiments with their recorded baselines"),
+    "baseline": Command("compare short training runs of experiments with their recorded baselines"),
     "data": Command("publish, import, fetch, push, list, show, diff, verify and gc datasets"),
     "add": Command("add a package to environments, and lock and build them", "host", entry="dependencies:add"),
     "remove": Command("remove a package from environments", "host", entry="dependencies:remove"),
@@ -90,7 +90,7 @@ _NEAR: Final = 0.75
 _COLUMNS: Final = 80
 HIDDEN: Final = {
     "_baseline": Command(
-        "run the short trainings of baseline", "image", entry="baseline:print_measurements", runs_code=True
+        "train the short runs of baseline", "image", entry="baseline:print_measurements", runs_code=True
     ),
     "_bench": Command("time the steps of bench", "image", entry="bench:print_benchmark", runs_code=True),
     "_check": Command("run the checks of check", "image", entry="check:run_checks", runs_code=True),

@@ -1,6 +1,6 @@
 """`reprise certify rerun|resume|elastic EXP`: test whether a rerun, a resumed run, or a run on other numbers of devices is bit-identical.
 
-The command runs the training several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the
+The command trains several times, compares the runs, and writes a certificate, signed if a key is given. The exit code is the
 verdict's.
 """
 
@@ -47,7 +47,7 @@ _CERTIFY: Final = "certify"
 _EVERY: Final = 3
 """The number of steps between checkpoints, unless the user sets `checkpoint_every`."""
 _AFTER: Final = 8
-"""The default step after which the training is killed; a training with fewer than twice as many steps is killed at half of its steps."""
+"""The default step after which the run is killed; a run with fewer than twice as many steps is killed at half of its steps."""
 _TRIES: Final = 4
 _SHARDS: Final = 4
 """The default number of shards of a batch in an elastic training, and its largest number of devices."""
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise certify",
-        "Test a property of a training and write a certificate. All other options are settings, or --settings FILE, as for "
+        "Test a property of a run and write a certificate. All other options are settings, or --settings FILE, as for "
         "`reprise train`. Exit codes: 0 the property holds; 10, 11 or 20 it does not hold; docs/reference/exit-codes.md.",
     )
     parser.add_argument(
@@ -170,9 +170,7 @@ def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
     if args.property == "rerun" and args.kill_after is not None:
-        raise UsageError(
-            "--kill-after: certify rerun kills no training", hint=f"reprise certify resume {args.experiment}"
-        )
+        raise UsageError("--kill-after: certify rerun kills no run", hint=f"reprise certify resume {args.experiment}")
     if args.property != "rerun" and (steps := str(values.get("max_steps", ""))).isdecimal():
         kill_point(args.kill_after, steps=int(steps))
     elif args.kill_after is not None and args.kill_after < 1:
@@ -201,7 +199,7 @@ def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> Non
 
 
 def kill_point(requested: int | None, *, steps: int) -> int:
-    """Return the step after which to kill a training of `steps` steps, so that at least one step follows the resume.
+    """Return the step after which to kill a run of `steps` steps, so that at least one step follows the resume.
 
     Raise `UsageError` if there is no such step, or if `requested` is not such a step.
 
@@ -209,9 +207,7 @@ def kill_point(requested: int | None, *, steps: int) -> int:
     (8, 3, 11)
     """
     if steps < 2:  # noqa: PLR2004 - one before the kill, one after the resume
-        message = (
-            f"the training has {counted(steps, 'step')}; a resume needs one step before the kill and one step after it"
-        )
+        message = f"the run has {counted(steps, 'step')}; a resume needs one step before the kill and one step after it"
         raise UsageError(message, hint="train for more steps: --steps 12")
     if requested is None:
         return min(_AFTER, steps // 2)
@@ -222,7 +218,7 @@ def kill_point(requested: int | None, *, steps: int) -> int:
 
 
 def certify_rerun(recipe: Recipe, *, first: Path | None = None) -> Statement:
-    """Train twice, first in the folder `first`, and compare. Raise `RunError` if a training fails."""
+    """Train twice, first in the folder `first`, and compare. Raise `RunError` if a run fails."""
     print_notice("training once")
     once = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
     print_notice("training again from the start")
@@ -230,10 +226,10 @@ def certify_rerun(recipe: Recipe, *, first: Path | None = None) -> Statement:
 
 
 def certify_resume(recipe: Recipe, *, after: int | None, first: Path | None = None) -> Statement:
-    """Train without interruption; train again, kill the second training and resume it; compare the two runs.
+    """Train without interruption; train again, kill the second run and resume it; compare the two runs.
 
     The uninterrupted training runs first, because it determines the number of steps, and the kill must happen before the last step. Raise
-    `RunError` if a training fails or ends before the kill, `UsageError` if no step can follow the resume.
+    `RunError` if a run fails or ends before the kill, `UsageError` if no step can follow the resume.
     """
     print_notice("training without interruption")
     whole = completed([], purpose=_CERTIFY, recipe=recipe, folder=first)
@@ -246,7 +242,7 @@ def certify_resume(recipe: Recipe, *, after: int | None, first: Path | None = No
 def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Path | None = None) -> Statement:
     """Train on 1, 2 and `shards` devices; train on `shards` devices again, kill the run, resume it on 1 device; compare with the first.
 
-    Raise `RunError` if a training fails or ends before the kill, `UsageError` if no step can follow the resume.
+    Raise `RunError` if a run fails or ends before the kill, `UsageError` if no step can follow the resume.
     """
     recipe = replace(recipe, arguments=[*recipe.arguments, "--shards", str(shards)])
     records: list[Record] = []
@@ -267,9 +263,9 @@ def certify_elastic(recipe: Recipe, *, after: int | None, shards: int, first: Pa
 
 
 def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
-    """Start a training and kill it before its last step; if it finishes first, try again with an earlier kill.
+    """Start a run and kill it before its last step; if it finishes first, try again with an earlier kill.
 
-    Raise `RunError` if the training finishes first in each try.
+    Raise `RunError` if the run finishes first in each try.
     """
     for _ in range(_TRIES):
         print_notice(f"training, to be killed after step {after} of {steps}, once a checkpoint exists")
@@ -278,13 +274,13 @@ def _kill_before_end(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Ki
             return run, kill
         print_notice(f"run {run} finished all {steps} steps before it could be killed")
         after = max(1, after // 2)
-    message = f"the training ({steps} steps) finished before the kill in all {_TRIES} attempts"
+    message = f"the run ({steps} steps) finished before the kill in all {_TRIES} attempts"
     hint = "train for more steps (--steps, --max-epochs), or save more often (--checkpoint-every 1)"
     raise RunError(message, hint=hint)
 
 
 def _train_and_kill(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
-    """Start a training and kill it; return its run ID and the kill, or `None` instead of the kill if the training completed first."""
+    """Start a run and kill it; return its ID and the kill, or `None` instead of the kill if the run completed first."""
     training = start([], purpose=_CERTIFY, recipe=recipe)
     attempt = training.folder / ATTEMPTS / "1"
     saved = attempt / "checkpoints" / "latest.json"

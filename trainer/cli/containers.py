@@ -1,6 +1,6 @@
 """Running commands in containers of the environment's image, on a host without torch.
 
-The launcher inspects the container of a training from outside, so the record can state that its image is verified.
+The launcher inspects the container of a training run from outside, so the record can state that its image is verified.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks that this image and this machine can run a training: lock, environment and device. Imports no torch."""
+"""Checks that this image and this machine can train: lock, environment and device. Imports no torch."""
 
 from __future__ import annotations
 

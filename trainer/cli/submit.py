@@ -94,7 +94,7 @@ def submit_job(request: SubmitRequest, site: SlurmSite, args: Namespace) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise submit",
-        "Freeze the source and submit a training to a cluster, as a job that resumes the run whenever it starts again. All other "
+        "Freeze the source and submit a run to a cluster, as a job that resumes the run whenever the job starts again. All other "
         "options are settings, or --settings FILE, as for `reprise train`. With Slurm, the folder of runs must be on a file system "
         "that all machines of the cluster share, at the same path. For Kubernetes, the manifest is written, the source is uploaded "
         "to the store, and the command that submits the run is printed.",
@@ -139,7 +139,7 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> SubmitReq
 def plan_request(
     train: TrainRequest, site: Site, *, run: str, words: Sequence[str], devices: int, nodes: int = 1
 ) -> SubmitRequest:
-    """Capture the source of a training, and plan the job of `run`, in which every machine types `words`.
+    """Capture the source of a run, and plan the job of `run`, in which every machine types `words`.
 
     Raise `SettingError`, `DeviceError`, `ExperimentError`, `SourceError`.
     """

@@ -1,7 +1,7 @@
-"""Processes that another command starts: trainings, and hidden commands that need torch.
+"""Processes that another command starts: training runs, and hidden commands that need torch.
 
 A training runs `reprise train`: on a host without torch, the command starts a container; otherwise it trains in its own process. Several
-trainings can start from one frozen source. A hidden command is started like a training and prints lines of JSON; on a host without torch,
+runs can start from one frozen source. A hidden command is started like a training run and prints lines of JSON; on a host without torch,
 the whole command runs in a container, so torch is available.
 """
 
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 
 
 _RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
-"""The line with which a training prints its run ID."""
+"""The line with which a training process prints its run ID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The source and the settings files that all trainings of a command start from."""
+    """The source and the settings files that all runs of a command start from."""
 
     arguments: list[str]
     source: SourceBundle
@@ -104,7 +104,7 @@ def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
 
 
 def freeze_image() -> None:
-    """Run all trainings in the current image, even if `.env` changes: compose prefers environment variables."""
+    """Start all runs in the current image, even if `.env` changes: compose prefers environment variables."""
     os.environ.update(frozen_image()[0])
 
 
@@ -121,20 +121,20 @@ class ChildTraining:
     listener: Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start a thread that prints the training's output."""
+        """Start a thread that prints the process's output."""
         self.listener = Thread(target=self._listen, daemon=True)
         self.listener.start()
 
     @property
     def folder(self) -> Path:
-        """Return the run's folder. Raise `RunError` if the training ended before it opened a record."""
+        """Return the run's folder. Raise `RunError` if the process ended before it opened a record."""
         self.is_run_known.wait()
         if self.run is None:
-            raise RunError("the training ended before it opened a record", hint="see the output above")
+            raise RunError("the training process ended before it opened a record", hint="see the output above")
         return runs_folder() / self.run
 
     def wait(self) -> int:
-        """Wait until the training ends; return its exit code."""
+        """Wait until the process ends; return its exit code."""
         code = self.command.wait()
         self.listener.join()
         if self.new_folder is not None:
@@ -183,15 +183,15 @@ def start(
 def completed(
     arguments: Sequence[str], *, purpose: str, recipe: Recipe | None = None, folder: Path | None = None
 ) -> Record:
-    """Train as `start` does, and return the record. Raise `RunError` if the training fails."""
+    """Train as `start` does, and return the record. Raise `RunError` if training fails."""
     training = start(arguments, purpose=purpose, recipe=recipe, folder=folder)
     try:
         code = training.wait()
     except BaseException:
-        training.wait()  # Ctrl-C reached the training too: it closes its record
+        training.wait()  # Ctrl-C reached the training process too: it closes its record
         raise
     if code:
-        subject = f"run {training.run}" if training.run else "the training"
+        subject = f"run {training.run}" if training.run else "the training process"
         raise RunError(f"{subject} ended with exit code {code}", hint="see the output above")
     return record_of(training.folder)
 

@@ -2,8 +2,8 @@
 
 Format `reprise.baseline/1`. An environment is identified by its lock, its Python version and its class of device; each environment has its
 own baseline. The image is recorded as evidence only. The same seed is trained again, so only rounding may change a result. The effect of
-rounding is measured by trainings whose initial weights were changed in their last bits. For a metric that rounding does not change, such as
-an accuracy, the limit is the largest difference that other seeds explain (`trainer.comparison.noise`).
+rounding is measured by runs whose initial weights were changed in their last bits. For a metric that rounding does not change, such
+as an accuracy, the limit is the largest difference that other seeds explain (`trainer.comparison.noise`).
 """
 
 from __future__ import annotations

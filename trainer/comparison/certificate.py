@@ -1,4 +1,4 @@
-"""Certificates: statements, optionally signed, that a property of a training was tested, with the result of the test.
+"""Certificates: statements, optionally signed, that a property of a run was tested, with the result of the test.
 
 A certificate is an in-toto Statement (v1). Its subjects are records, identified by digest; its predicate has the format
 `reprise.certificate/1`. A signed certificate is a DSSE envelope, signed with an Ed25519 key in a PEM file and verified with a key that the

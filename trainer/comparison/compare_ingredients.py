@@ -54,7 +54,7 @@ def code_diff(
     one, other = (_source_files(folder, digest) for folder, digest in zip((a, b), digests, strict=True))
     versions = ({path: (file.sha256, file.executable) for path, file in files.items()} for files in (one, other))
     changed = {path for path, _ in next(versions).items() ^ next(versions).items()}
-    # code that a training may import first, tests and documentation last
+    # code that a training run may import first, tests and documentation last
     paths = sorted(changed, key=lambda path: (not path.endswith(".py") or path.startswith(("tests/", "docs/")), path))
     imported_paths = changed if None in imported else {path for each in imported if each for path in each.files}
     ran, idle = (

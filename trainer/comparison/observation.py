@@ -1,6 +1,6 @@
 """An observation of a few steps: a fingerprint of each value, in the order of computation.
 
-Two observations of a training are compared up to their first difference. This module does not need torch;
+Two observations of a training run are compared up to their first difference. This module does not need torch;
 `trainer.training.tracing.observe` records observations.
 """
 

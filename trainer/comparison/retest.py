@@ -1,7 +1,8 @@
 """A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
-A retest of a training is written once, under the id of its new run, into the original run's folder and into the store that contains the
-original run. It is not signed: whether to trust it depends on its author. `trainer.models.weights_retest` handles retests of saved weights.
+A retest of a run's training is written once, under the id of its new run, into the original run's folder and into the store that
+contains the original run. It is not signed: whether to trust it depends on its author. `trainer.models.weights_retest` handles retests of
+saved weights.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class RunIdentity(Document):
 
 
 class Retest(SavedDocument):
-    """A retest of a run: of its training, or of its saved weights without a training."""
+    """A retest of a run: of its training, or of its saved weights without training."""
 
     format: Literal["reprise.retest/1"] = FORMAT
     original: RunIdentity
@@ -103,7 +104,9 @@ def read_retest(text: bytes, where: str, *, run: str) -> Retest:
     if retest.original.run != run:
         raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint=_UNUSED)
     if retest.tested != "training":
-        raise DocumentError(f"{where} is a retest of saved weights; expected a retest of a training", hint=_UNUSED)
+        raise DocumentError(
+            f"{where} is a retest of saved weights; expected a retest of a run's training", hint=_UNUSED
+        )
     return retest
 
 

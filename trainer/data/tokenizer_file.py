@@ -71,7 +71,7 @@ class TokenizerFile:
         choice = found or self.special
         hint = f"{option} TOKEN; its special tokens are {listed(choice)}" if choice else None
         if hint is None:
-            hint = f"add one before the training: tokenizer.add_special_tokens(['{names[0]}']), or give {option} TOKEN"
+            hint = f"add one before training: tokenizer.add_special_tokens(['{names[0]}']), or give {option} TOKEN"
         raise DatasetError(f"{where} does not state {meaning}: {count}", hint=hint)
 
 

@@ -67,7 +67,7 @@ def compose_files(*, gpu: bool) -> str:
 
 
 def environment_name(choice: Choice, before: Mapping[str, str], *, nvidia: bool) -> str:
-    """Return the environment of trainings: the user's choice, the value of the block, or the machine's default."""
+    """Return the environment of training runs: the user's choice, the value of the block, or the machine's default."""
     return choice.environment or before.get("REPRISE_ENVIRONMENT") or ("cuda" if nvidia else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""The smoke test of an image: a self-test of its integrity code, then two trainings of ten steps, which must produce equal weights."""
+"""The smoke test of an image: a self-test of its integrity code, then two training runs of ten steps, which must produce equal weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SmokeResult:
 
 
 def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: bool) -> SmokeResult:
-    """Run the smoke test with `run`, which runs a command that writes to `runs`, and returns its output.
+    """Run the smoke test. `run` executes a command that writes to the folder `runs` and returns the command's output.
 
     Raise `DeviceError` if a GPU is expected but the runs used the CPU, `NotDeterministicError` if the weights differ.
     """
@@ -69,7 +69,7 @@ def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: 
         )
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
         weights = f"{first.outcome.weights} and {second.outcome.weights}"
-        message = f"two trainings of {STEPS} steps produced the weights {weights}; expected equal weights"
+        message = f"two runs of {STEPS} steps produced the weights {weights}; expected equal weights"
         raise NotDeterministicError(message, hint="docs/how-to/environments.md describes the variables of an image")
     image = first.circumstances.image
     return SmokeResult(

@@ -22,7 +22,7 @@ def train(experiment: str, /, **settings: Any) -> LoadedRun:
     """Train an experiment, given by name or by the path of a Python file; print the progress and return the run.
 
     In a notebook, the cells that were executed so far become `notebook/cells.py` in the run's source. Raise `RunError` with the message of
-    the command if the training fails.
+    the command if training fails.
     """
     words = [f"{option(name)}={_text(value)}" for name, value in settings.items()]
     command = [sys.executable, "-P", "-m", "trainer", "train", f"--exp={experiment}", "--json", *words]
@@ -53,7 +53,7 @@ def train(experiment: str, /, **settings: Any) -> LoadedRun:
 def _error(experiment: str, code: int, line: str | None) -> RunError:
     """Return the error that the command printed as the JSON object `line`, or an error with the exit code if it printed none."""
     if line is None:
-        return RunError(f"the training of {experiment} ended with exit code {code}", hint="see the lines above")
+        return RunError(f"the run of {experiment} ended with exit code {code}", hint="see the lines above")
     fault = json_value(line, where="the error of train")
     return RunError(str(fault["message"]), hint=str(fault["hint"]))
 

@@ -1,4 +1,4 @@
-"""Publish checkpoints in a background thread: the training neither waits for the store nor fails if the store fails."""
+"""Publish checkpoints in a background thread: training neither waits for the store nor fails if the store fails."""
 
 from __future__ import annotations
 

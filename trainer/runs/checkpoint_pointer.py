@@ -67,7 +67,7 @@ class NextStage(StrEnum):
     EPOCH = "epoch"
     """The first batch of an epoch."""
     END = "end"
-    """The test, after the training."""
+    """The test, after training."""
 
 
 class Checkpoint(Document):
@@ -174,7 +174,7 @@ def _pointer(earlier: Root, name: str) -> Saved:
     saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=path)
     if fault := saved.fault_of_pointer():
         raise DigestMismatchError(
-            f"{path} is not a pointer written by a training: {fault}", hint="do not resume this run"
+            f"{path} is not a pointer written by a training run: {fault}", hint="do not resume this run"
         )
     return saved
 

@@ -1,6 +1,6 @@
 """Publish the checkpoint of a running attempt as a snapshot, from which another machine can resume the run if this machine is lost.
 
-The files are opened between two batches and uploaded later from the open descriptors, so a checkpoint that the training removes in the
+The files are opened between two batches and uploaded later from the open descriptors, so a checkpoint that training removes in the
 meantime remains readable. The objects are written first and the snapshot's document last, under the next free number.
 """
 

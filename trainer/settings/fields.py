@@ -46,7 +46,7 @@ ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
 """Environment variable with the original run of a rerun, whose settings are read from the original run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"
-"""Environment variable with the name of the command that started this training, if it is `certify` or `noise`."""
+"""Environment variable with the name of the command that started this run, if it is `certify` or `noise`."""
 CONFINED: Final = "REPRISE_CONFINED"
 """Environment variable set in an untrusted container: the launcher asked for trust before start; the container cannot reach the register.
 """

@@ -1,6 +1,6 @@
 """The plan of a job on a cluster: the command that every machine runs, the image, and the number of machines.
 
-The job trains a run, reruns a recorded run, certifies a training, or, as an array job, trains the points of a sweep.
+The job trains a run, reruns a recorded run, certifies a run, or, as an array job, trains the points of a sweep.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def is_certificate(self) -> bool:
-        """Whether the job certifies: it starts several trainings, the first of which is the run, and cannot be continued."""
+        """Whether the job certifies: it starts several runs, of which the plan's run is the first, and cannot be continued."""
         return self.words[0] == "certify"
 
     @property

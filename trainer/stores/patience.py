@@ -1,4 +1,4 @@
-"""Retry requests to a store that stalls or fails, so that an outage pauses a training that reads from it instead of ending the run."""
+"""Retry requests to a store that stalls or fails, so that an outage pauses a run that reads from it instead of ending it."""
 
 from __future__ import annotations
 

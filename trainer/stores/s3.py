@@ -101,7 +101,7 @@ class S3Store:
         """Create the client, without a request to the server.
 
         A failing request is sent `tries` times, by default twice. The pause before another try is drawn from Python's global generator, so
-        a thread that runs during a training sets `tries` to 1.
+        a thread that runs during training sets `tries` to 1.
         """
         self.address, self.access = address.rstrip("/"), access
         self._tries = Config(retries={"mode": "standard", "total_max_attempts": tries}) if tries else Config()

@@ -1,4 +1,4 @@
-"""The inputs of a training, and their assembly: net, data, and the parts that only one kind of experiment needs."""
+"""The inputs of a training run, and their assembly: net, data, and the parts that only one kind of experiment needs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _SCALED: Final = "16-mixed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """The inputs of a training."""
+    """The inputs of a training run."""
 
     run: str
     experiment: Experiment | PlainExperiment
@@ -102,7 +102,7 @@ class TrainingJob:
     check_ranks: Callable[[], None] = lambda: None
     """Raises if the process of another rank has ended, or if this process must stop."""
     watching: Sequence[Callback] = ()
-    """Additional callbacks from a command that observes the training."""
+    """Additional callbacks from a command that observes the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def by_role(settings: LaunchSettings, datasets: Iterable[tuple[Dataset, Files]])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
-    """The net and the data of a training, and the parts that only its kind of experiment needs."""
+    """The net and the data of a training run, and the parts that only its kind of experiment needs."""
 
     net: L.LightningModule
     data: L.LightningDataModule | None

@@ -55,15 +55,15 @@ class BenchPlan:
     device: str
     root: Path
     folder: Path
-    """The folder for the files that the training writes."""
+    """The folder for the files that the training run writes."""
     warmup: int
     steps: int
     seconds: float
-    """The time limit in seconds: when it has passed, the training ends as soon as half of the steps are timed."""
+    """The time limit in seconds: when it has passed, training ends as soon as half of the steps are timed."""
 
 
 def bench(course: BenchPlan) -> Bench:
-    """Time a training and return the benchmark."""
+    """Time a training run and return the benchmark."""
     watch = Stopwatch(course)
     net = _trained(course, [watch], profiler=watch.parts, steps=course.warmup + course.steps)
     settings = course.resolved.settings

@@ -225,7 +225,7 @@ class RunData(L.LightningDataModule):
         if declared.sample and len(samples):
             self.picked[0, 0]
         self.trained = self.picked if transform is None else self.picked.transformed(transform)
-        """The samples as the training reads them: transformed, if the net has a transform."""
+        """The samples as training reads them: transformed, if the net has a transform."""
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
@@ -233,7 +233,7 @@ class RunData(L.LightningDataModule):
         self._trained: ShuffledBatches | None = None
 
     def start_at(self, *, epoch: int, batch: int) -> None:
-        """Begin the training at a batch of an epoch, for a resumed run."""
+        """Begin training at a batch of an epoch, for a resumed run."""
         self.start = (epoch, batch)
 
     @property
@@ -246,7 +246,7 @@ class RunData(L.LightningDataModule):
         return self.read(self._split("train")[:count])
 
     def trained_example(self, count: int = 2) -> Batch:
-        """Return the example as the training reads it in the first epoch, with the transform.
+        """Return the example as training reads it in the first epoch, with the transform.
 
         Raise `ExperimentError` if the transform returns another structure, `ExperimentFailedError` if its code raises.
         """
@@ -301,7 +301,7 @@ class RunData(L.LightningDataModule):
         return PlainBatches(self._split_if_any("val"), batch_size=self.batch_size)
 
     def _next_epoch(self) -> Iterable[list[Key]]:
-        """Return the batches of the epoch that follows a validation; empty if there is no training."""
+        """Return the batches of the epoch that follows a validation; empty if the process does not train."""
         return () if self._trained is None else self._trained.following()
 
     def _split(self, name: str) -> Sequence[int]:

@@ -111,12 +111,12 @@ class StopIfNotFinite(Callback):
             raise NotFiniteError(message, hint=f"{remedy}. {_ALL_THE_SAME}")
 
 
-_DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
+_DIVERGED: Final = "if training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
 _OF_ONE: Final = (
     "a standard deviation or variance over a batch of one is NaN: choose a --batch-size that leaves no batch of one"
 )
 _FROM_THE_START: Final = "the untrained net returns such a loss, too: `reprise check EXPERIMENT` names the module"
-_ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
+_ALL_THE_SAME: Final = "--no-terminate-on-nan continues training"
 
 
 def require_finite_weights(net: L.LightningModule, step: int) -> None:

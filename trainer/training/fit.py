@@ -232,7 +232,7 @@ def _test(
     forget_results(net)
     steps = machine.global_step
     if not checkpoint["reprise"]["results"] and has_loop(net, data, "validation_step", "val_dataloader"):
-        # `max_steps` ended the training before the epoch's validation.
+        # `max_steps` ended training before the epoch's validation.
         machine.validate(net, datamodule=data, verbose=False)
     if has_loop(net, data, "test_step", "test_dataloader"):
         machine.test(net, datamodule=data, verbose=False)
@@ -258,7 +258,7 @@ def has_loop(net: L.LightningModule, data: L.LightningDataModule | None, step: s
 def limits(
     *, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm: float | None, log_every: int
 ) -> dict[str, Any]:
-    """Return the arguments for the length of the training and for gradient accumulation."""
+    """Return the arguments for the length of training and for gradient accumulation."""
     return {
         "max_epochs": max_epochs,
         "max_steps": -1 if max_steps is None else max_steps,

@@ -1,4 +1,4 @@
-"""Settings of every training and of each kind of task. Does not import torch, because the launcher imports this module."""
+"""Settings of every training run and of each kind of task. Does not import torch, because the launcher imports this module."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ScriptSettings(LaunchSettings):
 
 
 class FitSettings(LaunchSettings):
-    """Settings of every training, also of a plain LightningModule."""
+    """Settings of every training run, also of a plain LightningModule."""
 
     seed: NonNegativeInt = 0
     """Seed of all randomness: initial weights, order of the data, dropout."""
@@ -114,7 +114,7 @@ class FitSettings(LaunchSettings):
     monitor_mode: Literal["min", "max"] = "min"
     """Whether a lower or a higher value of `monitor` is better."""
     patience: PositiveInt | None = None
-    """Stop the training after this many epochs without an improvement of `monitor`."""
+    """Stop training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0
     """Smallest change of `monitor` that counts as an improvement for `patience`."""
     init_map: Annotated[dict[str, str], BeforeValidator(table_of)] = {}
@@ -152,7 +152,7 @@ class FitSettings(LaunchSettings):
 
 
 class SampleSettings(FitSettings):
-    """Settings of a training whose batches are read from a dataset."""
+    """Settings of a training run whose batches are read from a dataset."""
 
     dataset: Annotated[str | dict[Literal["train", "val", "test"], str], BeforeValidator(roles_of)]
     """Name of the dataset, declared in `datasets/NAME.toml`. Splits can come from several datasets: `train=a,test=b`."""

@@ -1,7 +1,7 @@
 """The results of an experiment's benchmark: the document `reprise.bench/1`, its table, and ratios to another benchmark.
 
 An interval contains the median with 95 % confidence: its ends are two of the values, by ranks of the binomial distribution (p = 1/2). It
-assumes only that values are independent, which is nearly true for steps of one training.
+assumes only that values are independent, which is nearly true for steps of one run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of a training, of a net or of a script. Does not import torch."""
+"""The result of training a net or running a script. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The results of any training for its record; `None` for an unknown value."""
+    """The results of any training run for its record; `None` for an unknown value."""
 
     metrics: dict[str, float]
     undefined: dict[str, str] = field(default_factory=dict)

@@ -20,5 +20,5 @@ def test_observed_steps_are_counted() -> None:
 
 @pytest.mark.parametrize("values", [[], [ObservedValue(0, Kind.START, "w", 1, "0")]])
 def test_without_a_step_nothing_is_called_clean(values: list[ObservedValue]) -> None:
-    with pytest.raises(RunError, match="the training took no step"):
+    with pytest.raises(RunError, match="the run took no step"):
         require_steps(values)

@@ -1,4 +1,4 @@
-"""Fetching the data of a training."""
+"""Fetching the data of a training run."""
 
 from __future__ import annotations
 

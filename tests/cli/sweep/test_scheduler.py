@@ -1,4 +1,4 @@
-"""Running a sweep with trivial processes instead of trainings."""
+"""Running a sweep with trivial processes instead of training runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loggers of an experiment: their files, and failures that do not end a training."""
+"""Loggers of an experiment: their files, and failures that do not end a run."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def test_a_failing_logger_is_reported_once_and_tried_again_after_a_pause() -> No
     logger.log_metrics({}, 3)
     assert flaky.calls == 2
     assert list(reports) == ["logs of Flaky"]
-    assert reports["logs of Flaky"].startswith(
-        "it raised OSError: the disk of the server is full; the training continues"
-    )
+    assert reports["logs of Flaky"].startswith("it raised OSError: the disk of the server is full; training continues")
 
 
 def test_a_request_to_stop_is_no_failure_of_the_logger() -> None:

@@ -46,7 +46,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = make_client(folder, REQUIREMENTS)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [python, "-c", "import mlflow"]
-    subprocess.run(command, check=True, env=environ)  # compiled once, not in every training
+    subprocess.run(command, check=True, env=environ)  # compiled once, not in every run
     return folder
 
 

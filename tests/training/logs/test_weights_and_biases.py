@@ -119,7 +119,7 @@ def test_a_resumed_run_without_a_server_is_not_rejected_and_its_gap_is_reported(
     assert start(first.model_copy(update={"attempt": 2})) == []
     ((name, reason),) = reported.items()
     assert (name, caught.value.message in reason) == ("logs of WandbLogger", True)
-    assert reason.endswith("; the training continues, and these logs have a gap")
+    assert reason.endswith("; training continues, and these logs have a gap")
 
 
 def test_a_page_has_settings_by_name_and_other_inputs_by_digest(tmp_path: Path) -> None:

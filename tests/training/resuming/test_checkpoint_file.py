@@ -1,4 +1,4 @@
-"""Checkpoint files: every value of a training is restored bit for bit, and damage is reported."""
+"""Checkpoint files: every value of a training run is restored bit for bit, and damage is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALUES: Final[dict[str, Any]] = {
     "keys of every kind": {None: 1, True: 2, 3: 4, 2.5: 5, (1, "x"): 6, b"b": 7, "x/y": 8},
     "other values": [Path("a/b"), timedelta(1, 2, 3), NextStage.EPOCH, torch.Size([1, 2]), torch.bfloat16],
     "a device": torch.device("cuda:1"),
-    "random states": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002 - trainings save the global state
+    "random states": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002 - a run saves the global state
     "a generator's state": np.random.default_rng(0).bit_generator.state,
     "arrays": [np.arange(6, dtype=">i4").reshape(2, 3).T, np.zeros((0, 3)), np.array(["ab", "c"]), np.float32("nan")],
     "dates": np.datetime64("2026-01-01"),

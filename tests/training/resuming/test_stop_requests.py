@@ -24,7 +24,7 @@ def test_a_run_that_never_started_is_not_reported_as_stopped(
     stop.has_run = has_run
     with pytest.raises(kind) as error:
         os.kill(os.getpid(), number)
-    message = f"the run was stopped by {by}" if has_run else f"stopped by {by} before the training began"
+    message = f"the run was stopped by {by}" if has_run else f"stopped by {by} before training began"
     assert (error.value.message, error.value.code) == (message, kind.code)
 
 

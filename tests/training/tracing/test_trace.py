@@ -1,4 +1,4 @@
-"""The tracer in a real fit: a line for each step, in order, that covers every bit, on any device, without an effect on the training."""
+"""The tracer in a real fit: a line for each step, in order, that covers every bit, on any device, without an effect on training."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def require_steps(values: Sequence[ObservedValue]) -> int:
     steps = max((value.step for value in values), default=0)
     if not steps:
         raise RunError(
-            "the training took no step, so no value was compared", hint="train for more epochs or steps: --max-epochs 1"
+            "the run took no step, so no value was compared", hint="train for more epochs or steps: --max-epochs 1"
         )
     return steps
 
@@ -145,7 +145,7 @@ def _print_note(line: str) -> None:
 
 
 def _operation(subject: ObservedTraining, first: ObservedValue) -> str | None:
-    """Run the training twice more, and describe the first operation that differs.
+    """Train twice more, and describe the first operation that differs.
 
     Return `None` if the initial values or a batch differ, which no operation explains, or if both runs are equal.
     """

@@ -102,7 +102,7 @@ class RunningAttempt:
 
     @property
     def steps(self) -> int | None:
-        """The optimizer steps of this attempt and of the earlier attempts; `None` if the training began and has not finished."""
+        """The optimizer steps of this attempt and of the earlier attempts; `None` if training began and has not finished."""
         if self.trained is not None:
             return self.trained.steps
         return None if self.has_stepped else self.began_at

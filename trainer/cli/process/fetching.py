@@ -1,4 +1,4 @@
-"""Fetch the data of a training: datasets, as a whole or during the run, and the file of its initial weights."""
+"""Fetch the data of a training run: datasets, as a whole or during the run, and the file of its initial weights."""
 
 from __future__ import annotations
 

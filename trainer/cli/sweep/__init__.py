@@ -1,6 +1,6 @@
 """`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, with one source and one image.
 
-All points are checked before the source is frozen and the first training starts. Points whose run already exists are not trained again.
+All points are checked before the source is frozen and the first run starts. Points whose run already exists are not trained again.
 """
 
 from __future__ import annotations

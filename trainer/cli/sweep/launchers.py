@@ -48,7 +48,7 @@ _OVERRIDE: Final = "compose.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointLauncher:
-    """Starts the trainings of a sweep's points."""
+    """Starts the runs of a sweep's points."""
 
     sweep: Sweep
     launcher: Launcher
@@ -75,7 +75,7 @@ class PointLauncher:
         )
 
     def attach(self, run: Path) -> StartedCommand:
-        """Return the training of a run that an earlier process started."""
+        """Return the process of a run that an earlier process started."""
         return self.launcher.attach(run)
 
     def check_points(self, log: int) -> bytes:

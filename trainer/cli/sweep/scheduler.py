@@ -55,7 +55,7 @@ class RunningPoint:
     training: StartedCommand
     slot: int | None
     is_attached: bool = False
-    """Whether an earlier process of the sweep started the training."""
+    """Whether an earlier process of the sweep started the run."""
     resumes: bool = False
     is_image_recorded: bool = False
     printed: int = 0
@@ -169,7 +169,7 @@ class Scheduler:
         )
 
     def _start_arguments(self, number: int, point: Point) -> list[str]:
-        """Create a new run for a point; return the arguments of its training."""
+        """Create a new run for a point; return the arguments of its `train` command."""
         if point.run is not None and not recorded_attempts(self.runs / point.run):
             abandon(self.runs / point.run)
         recorded = [run for run in point.runs if recorded_attempts(self.runs / run)]

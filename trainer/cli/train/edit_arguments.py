@@ -1,4 +1,4 @@
-"""Edits of the arguments of a training: the form in which they were typed, additional options, and paths of the checkout."""
+"""Edits of the arguments of `train`: the form in which they were typed, additional options, and paths of the checkout."""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ def crate_files(run: ExportedRun) -> Iterator[tuple[str, File]]:
 
 
 def _root(record: Record) -> Entity:
-    about = (
-        f"The record and the files of run {record.run} of the experiment {record.ingredients.experiment}: a training."
-    )
+    about = f"The record and the files of run {record.run} of the experiment {record.ingredients.experiment}: a training run."
     return {
         "@id": "./",
         "@type": "Dataset",

@@ -147,7 +147,7 @@ def require_equal_outputs(net: Any, program: Any, example: ExampleCall) -> bool:
 
 
 class FirstBatch(Callback):
-    """A callback that keeps the module and the first batch of a training."""
+    """A callback that keeps the module and the first batch of a training run."""
 
     def __init__(self) -> None:
         self.net: L.LightningModule | None = None

@@ -115,7 +115,7 @@ def _require_equal(before: Switches, now: Switches) -> None:
 def training_pass(trial: Trial) -> str:
     """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
-        raise NothingToCheck("manual optimization: training_step needs a complete training")
+        raise NothingToCheck("manual optimization: training_step needs a complete training run")
     first, second = _first_and_second(trial, "training pass")
     if not _equal(first, second):
         raise CheckFailed(

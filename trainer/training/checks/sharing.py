@@ -1,4 +1,4 @@
-"""The check of whether several devices can share the batches of a training: it trains with two shards in one process."""
+"""The check of whether several devices can share the batches of a training run: it trains with two shards in one process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Short trainings of an experiment for checks and baselines, with the package's own `train` and without external services.
+"""Short training runs of an experiment for checks and baselines, with the package's own `train` and without external services.
 
 A baseline's runs take about a minute on synthetic data, with several seeds or with perturbed weights; `trainer.comparison.baseline`
-judges the results. The check `settings used` reads the ledger of a short training.
+judges the results. The check `settings used` reads the ledger of a short training run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _QUIET: Final[dict[str, Any]] = {
 
 
 class LenientLedger(Ledger):
-    """A ledger that lets a training begin although a given setting has no effect, and records the setting."""
+    """A ledger that lets training begin although a given setting has no effect, and records the setting."""
 
     idle_then: list[str] | None = None
     """The given settings without an effect before the first step; None if no first step was reached."""
@@ -63,7 +63,7 @@ class LenientLedger(Ledger):
 
 
 def lenient_ledger(subject: CheckSubject, **settings: object) -> LenientLedger:
-    """Return the ledger of a short training, with some settings changed."""
+    """Return the ledger of a short training run, with some settings changed."""
     changed = subject.resolved.settings.model_copy(update=_QUIET | settings)
     return LenientLedger(replace(subject.resolved, settings=changed), root=subject.root)
 
@@ -89,10 +89,10 @@ def train_shortly(subject: CheckSubject, into: Path, ledger: Ledger, *, saved: S
 
 
 def settings_used(trial: Trial) -> str:
-    """Check the ledger of a short training for unused settings, as a run does before its first step and at its end."""
+    """Check the ledger of a short training run for unused settings, as a run does before its first step and at its end."""
     ledger = trial.lenient_ledger
     if ledger is None or ledger.idle_then is None:
-        raise NothingToCheck("no short training reached its first step")
+        raise NothingToCheck("no short training run reached its first step")
     bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
     if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)

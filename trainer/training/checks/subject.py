@@ -61,7 +61,7 @@ class CheckSubject:
     device: str
     """`cpu` or `gpu`."""
     folder: Path
-    """The folder for the files that a training writes."""
+    """The folder for the files that a training run writes."""
     steps: int = 100
     """The maximum number of steps of the short fit."""
     made_up: bool = False
@@ -99,7 +99,7 @@ class Trial:
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.lenient_ledger: LenientLedger | None = None
-        """The ledger of the first short training; None before it."""
+        """The ledger of the first short training run; None before that run."""
         self.switches = read_switches()
         self.first_values: dict[str, tuple[float, Any]] = {}
         """For each value of the checks in `seeding`: the time of its first reading, in seconds, and the value."""

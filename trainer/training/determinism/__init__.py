@@ -1,1 +1,1 @@
-"""Determinism: levels, seeds and sample order, so that two trainings with equal inputs can have equal results."""
+"""Determinism: levels, seeds and sample order, so that two runs with equal inputs can have equal results."""

@@ -218,7 +218,7 @@ class WatchSwitches(Callback):
         self._report_cheap(f"after step {trainer.global_step}")
 
     def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Check at the end of the training."""
+        """Check at the end of training."""
         self.report(f"after step {trainer.global_step}")
 
     def on_validation_end(self, trainer: L.Trainer, *_: object) -> None:

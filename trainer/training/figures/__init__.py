@@ -1,1 +1,1 @@
-"""Figures: the charts and pictures of a training."""
+"""Figures: the charts and pictures of a training run."""

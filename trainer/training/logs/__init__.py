@@ -1,1 +1,1 @@
-"""Logs: metrics, telemetry and progress of a training."""
+"""Logs: metrics, telemetry and progress of a training run."""

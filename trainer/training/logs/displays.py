@@ -1,4 +1,4 @@
-"""The progress display of a training: a bar on a terminal, or a line for each epoch."""
+"""The progress display of a training run: a bar on a terminal, or a line for each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loggers that may fail without ending a training: those of an experiment's own `make_loggers`, Weights & Biases, MLflow.
+"""Loggers that may fail without ending the run: those of an experiment's own `make_loggers`, Weights & Biases, MLflow.
 
 A logger that cannot start ends a new run before its first step. Afterwards, and when a run resumes, a failure is reported once; the logger
 is tried again after a pause, so that a server that is down costs little time. `metrics.jsonl` has every value in any case.
@@ -38,7 +38,7 @@ def guard(logger: Logger, report: Report, *, clock: Callable[[], float] = monoto
     """Catch the exceptions of a logger's methods, and return the logger. Each exception is passed to `report`, with the name of the logs.
 
     The object stays the same, so that an experiment finds its own logger in `self.loggers`. Random numbers that a logger draws do not
-    change those of the training. An error of Reprise, such as a request to stop, is raised.
+    change those of the run. An error of Reprise, such as a request to stop, is raised.
     """
     state = _LoggerState(type(logger).__name__, report, clock)
     for name in _CALLS:
@@ -75,7 +75,7 @@ class _LoggerState:
 def report_failure(report: Report, name: str, fault: Exception) -> None:
     """Report that the logs of `name` have gaps."""
     message = f"{type(fault).__name__}{first_line(fault)}"
-    report(f"logs of {name}", f"it raised {message}; the training continues, and these logs have a gap")
+    report(f"logs of {name}", f"it raised {message}; training continues, and these logs have a gap")
 
 
 def own_loggers(net: Any, folder: Path, record: Record | None, report: Report) -> list[Logger]:

@@ -1,4 +1,4 @@
-"""The loggers of a training: metrics.jsonl at full precision, TensorBoard, Weights & Biases, MLflow."""
+"""The loggers of a training run: metrics.jsonl at full precision, TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 

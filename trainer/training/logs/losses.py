@@ -32,7 +32,7 @@ class LossLines(Callback):
         self.before = 0
 
     def on_train_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Store the step at which the training starts."""
+        """Store the step at which training starts."""
         self.before = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:

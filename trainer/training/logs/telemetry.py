@@ -1,4 +1,4 @@
-"""Telemetry: the speed and resource usage of a training, logged at intervals.
+"""Telemetry: the speed and resource usage of a training run, logged at intervals.
 
 Lines are written to telemetry.jsonl and to every logger except metrics.jsonl, which is equal for equal runs. Telemetry does not affect
 results or a resume: a resumed attempt writes a new file.
@@ -46,7 +46,7 @@ _PASSED: Final = nullcontext()
 
 
 class Waits(PassThroughProfiler):
-    """Sums the time that a training waits for data. Other actions are not measured."""
+    """Sums the time that training waits for data. Other actions are not measured."""
 
     def __init__(self, clock: Clock = monotonic) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class AveragedWeights(EMAWeightAveraging):
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Swap in the average; after the training the net already has the average."""
+        """Swap in the average; after training the net already has the average."""
         if trainer.state.fn is TrainerFn.FITTING:
             self.is_swapped = True
             super().on_validation_epoch_start(trainer, pl_module)

@@ -127,7 +127,7 @@ _OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
 
 @configured
 def make_schedule(optimizer: Optimizer, *, steps: int, schedule: str) -> LRScheduler:
-    """Return the named schedule, for a training of `steps`."""
+    """Return the named schedule for a run of `steps`."""
     return _SCHEDULES[schedule](optimizer, steps)
 
 

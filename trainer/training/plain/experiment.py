@@ -101,7 +101,7 @@ class PlainExperiment:
 
     def _arguments(self, owner: type, folders: Mapping[str, Path]) -> dict[str, Any]:
         ledger = current()
-        assert ledger is not None  # noqa: S101 - a training sets a ledger
+        assert ledger is not None  # noqa: S101 - a training run sets a ledger
         code = inspect.unwrap(owner.__init__).__code__  # type: ignore[misc]
         for name in self.choices:
             ledger.bind(name, to=owner.__qualname__, code=code, read=True)

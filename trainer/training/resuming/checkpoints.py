@@ -2,7 +2,7 @@
 
 A checkpoint adds the position in the run, the validation results and the averages of the epoch to Lightning's contents; `latest.json`
 has the sizes of the logs. A checkpoint is written between two steps, so that all values that a step logs are in the logs. A stop request
-ends the training after such a checkpoint.
+ends training after such a checkpoint.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Checkpoints(Callback):
         """The values that the current checkpoint adds to Lightning's."""
         self.restored: dict[str, Any] | None = None
         self.restoring = False
-        """Whether a checkpoint was read, and the training that resumes from it has not begun."""
+        """Whether a checkpoint was read, and training has not yet resumed from it."""
 
     def resume_from(self, saved: Saved) -> None:
         """Set the checkpoint from which this attempt resumes; its files are in the folder."""

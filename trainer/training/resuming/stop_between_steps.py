@@ -1,4 +1,4 @@
-"""The stop of a training between two steps, after a checkpoint was saved."""
+"""Stops a run between two steps, after a checkpoint was saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StopBetweenSteps(Callback):
-    """Stop a training after the current step, with a checkpoint of this step. This callback must come directly after `Checkpoints`."""
+    """Stop a run after the current step, with a checkpoint of this step. This callback must come directly after `Checkpoints`."""
 
     def __init__(self, stop: StopRequest, checkpoints: Checkpoints) -> None:
         self.stop = stop
@@ -60,7 +60,7 @@ class StopBetweenSteps(Callback):
             raise self.stop.fault()
 
     def on_validation_epoch_start(self, *_: object) -> None:
-        """Reinstall the signal handlers that Lightning replaced, for a validation after the training."""
+        """Reinstall the signal handlers that Lightning replaced, for a validation after training."""
         self._listen()
 
     def on_test_start(self, *_: object) -> None:

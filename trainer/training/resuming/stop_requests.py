@@ -1,6 +1,6 @@
 """Stop requests by Ctrl-C and SIGTERM.
 
-While a training checks for a request after each step, a first signal only sets the request; otherwise, and at a second signal, the stop
+While a run checks for a request after each step, a first signal only sets the request; otherwise, and at a second signal, the stop
 is raised immediately. Several SIGTERM within `_BURST` seconds are one request: a scheduler sends SIGTERM to every process of a job, and
 container runtimes forward theirs. The code that opened the record closes it, without interruption by later signals. This module does not
 import torch, because the request is created before torch is imported.
@@ -30,7 +30,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested: int | None = None
         self.is_delayed = False
-        """Whether the training checks `requested` after each step."""
+        """Whether the run checks `requested` after each step."""
         self.is_on_hold = False
         """Whether signals only set the request, however many arrive."""
         self.is_raised = False
@@ -83,7 +83,7 @@ class StopRequest:
         kind, by = (InterruptedRunError, "Ctrl-C") if self.requested == signal.SIGINT else (StoppedError, "SIGTERM")
         if self.has_run:
             return kind(f"the run was stopped by {by}")
-        return kind(f"stopped by {by} before the training began", hint="nothing was changed: run the command again")
+        return kind(f"stopped by {by} before training began", hint="nothing was changed: run the command again")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -1,4 +1,4 @@
-"""The comparison of the ranks' weights during a training, which detects a rank with other results within `EVERY` steps."""
+"""The comparison of the ranks' weights during training, which detects a rank with other results within `EVERY` steps."""
 
 from __future__ import annotations
 

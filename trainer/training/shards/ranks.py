@@ -1,4 +1,4 @@
-"""The processes of a run with several devices: rank 0 keeps the record, and the others join it before the training.
+"""The processes of a run with several devices: rank 0 keeps the record, and the others join it before training.
 
 The processes meet at a file if there is one machine, otherwise at an address of node 0. A rank that ends closes its connections, so that
 the others end too.

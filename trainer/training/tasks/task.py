@@ -351,7 +351,7 @@ class Task(L.LightningModule):
         if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - input and target
             message = f"{type(self).__name__}.split_batch returns {type_with_article(pair)}"
             raise ExperimentError(
-                f"{type(self).__name__}.split_batch returns a {type(pair).__name__}; expected two tensors, the net's input and its target",
+                f"{message}; expected two tensors, the net's input and its target",
                 hint="return batch[INPUT], batch[TARGET]",
             )
         return pair[0], pair[1]

@@ -1,1 +1,1 @@
-"""Tracing: fingerprints of a training's tensors at every step, and digests at the end."""
+"""Tracing: fingerprints of a training run's tensors at every step, and digests at the end."""

@@ -1,6 +1,6 @@
 """The tracer, which writes a line of the trace for each optimizer step and each evaluation, and the writer of the final tensors.
 
-The tracer does not affect a training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes
+The tracer does not affect training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes
 a line with one write call at the end of a step, so that the line survives a kill. On a GPU values stay on the device; many steps are
 fetched at once, and are written before each checkpoint.
 """
@@ -209,7 +209,7 @@ class Tracer(Callback):
 
 @configured
 def tracers(folder: Path, *, trace: str) -> list[Tracer]:
-    """Return the tracer of a training, which writes into `folder`; empty if the setting `trace` is off."""
+    """Return the tracer of a training run, which writes into `folder`; empty if the setting `trace` is off."""
     return [] if trace == "off" else [Tracer(folder, full=trace == "full")]
 
 
