@@ -13,8 +13,8 @@ def test_two_paths_that_collide_are_rejected_with_a_way_to_import_one_of_them(pa
     listing = UpstreamListing(files=tuple(RemoteFile(path=path, size=1) for path in paths))
     with pytest.raises(DatasetError, match="lists 'a' twice, or as both a file and a folder") as caught:
         checked_listing(listing, "https://data.lab")
-    assert "rename one of them" in caught.value.hint
-    assert "import a folder that contains only one of them" in caught.value.hint
+    assert "rename one of them" in str(caught.value.hint)
+    assert "import a folder that contains only one of them" in str(caught.value.hint)
 
 
 def test_files_are_sorted_by_path() -> None:
