@@ -51,6 +51,7 @@ KNOWN: Final = {
     "trainer/comparison/verdict.py": "notes, kept in documents; the page spells them",
     "trainer/comparison/certificate.py": "the hint of an error, which spells it",
     "trainer/data/cache/version.py": "the hint of an error, which spells it",
+    "trainer/data/publish.py": "the hint of an error, which spells it",
     "trainer/data/format_guess.py": "the hint of an error, or a note; both are spelled when they are printed",
     "trainer/data/upstream/torchvision.py": "the hints of errors, which spell them",
     "trainer/data/declaration.py": "the first lines of a file that is committed",

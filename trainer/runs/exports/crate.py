@@ -72,7 +72,9 @@ def crate_files(run: ExportedRun) -> Iterator[tuple[str, File]]:
 
 
 def _root(record: Record) -> Entity:
-    about = f"The record and the files of run {record.run} of the experiment {record.ingredients.experiment}: a training run."
+    about = (
+        f"The record and the files of run {record.run} of the experiment {record.ingredients.experiment}: a training."
+    )
     return {
         "@id": "./",
         "@type": "Dataset",
