@@ -56,11 +56,24 @@ def test_monitoring_an_undefined_metric_is_rejected_before_training(
     splits = {"train": (0, 24), "val": (24, 25), "test": (32, 40)}
     small = Small(place=tmp_path, code=REGRESSOR, y=TARGETS, splits=splits, record="a record")
     with pytest.raises(SettingError, match="'val_r2', which is undefined on the split val: the split has 1 target"):
-        small.train(monkeypatch, "--monitor", "val_r2")
+        small.train(monkeypatch, "--monitor", "val_r2", "--monitor-mode", "max")
     small.train(monkeypatch, "--monitor", "val_loss")
     assert [line for line in small.messages if "is undefined" in line] == [
         "dots@1: val_r2 is undefined: the split has 1 target; R2 needs 2"
     ]
+
+
+@pytest.mark.parametrize(("mode", "is_rejected"), [((), True), (("--monitor-mode", "min"), False)])
+def test_a_score_is_not_monitored_as_if_lower_were_better_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...], *, is_rejected: bool
+) -> None:
+    small = Small(place=tmp_path, code=REGRESSOR, y=TARGETS)
+    if not is_rejected:
+        small.train(monkeypatch, "--max-epochs", "1", "--monitor", "val_r2", *mode)
+        return
+    with pytest.raises(SettingError, match="'val_r2', a score, and monitor_mode is 'min' by default") as caught:
+        small.train(monkeypatch, "--max-epochs", "1", "--monitor", "val_r2", *mode)
+    assert "--monitor-mode max" in str(caught.value.hint)
 
 
 def test_epochs_without_the_monitored_metric_neither_stop_a_run_nor_are_the_best(

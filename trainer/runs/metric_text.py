@@ -1,11 +1,16 @@
-"""Format a metric: four decimals, or scientific notation for very small and very large values."""
+"""Metrics as text, and which of two values is better by a metric's name."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _SMALL: Final = 1e-3
 _LARGE: Final = 1e6
+_SCORES: Final = re.compile(
+    "acc|accuracy|auc|auroc|f1|precision|recall|r2|score|correlation|map|bleu|iou|dice", re.IGNORECASE
+)
+"""Words in the names of metrics for which a higher value is better."""
 
 
 def metric_text(value: float) -> str:
@@ -15,3 +20,13 @@ def metric_text(value: float) -> str:
     ['0.9700', '0.0000', '-123.4000', '1.234e-05', '1.500e+30', 'nan']
     """
     return f"{value:.4f}" if value == 0 or _SMALL <= abs(value) < _LARGE else f"{value:.3e}"
+
+
+def is_score(name: str) -> bool:
+    """Return whether a metric's name says that a higher value is better.
+
+    >>> [is_score(name) for name in ("val_accuracy", "val/acc", "val_loss", "val_map_error")]
+    [True, True, False, False]
+    """
+    words = re.split("[^A-Za-z0-9]+", name)
+    return any(map(_SCORES.fullmatch, words)) and not {"loss", "error"} & {word.lower() for word in words}

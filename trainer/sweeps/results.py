@@ -5,7 +5,6 @@ Whether a lower or a higher value is better is given by the user or the experime
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.comparison.noise import SEED, spread_of
 from trainer.comparison.verdict import number_of
 from trainer.reporting.drawing.frame import drawable
+from trainer.runs.metric_text import is_score
 from trainer.sweeps.folder import PointState
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from trainer.sweeps.document import Sweep
 
 Mode = Literal["min", "max"]
-_HIGHER: Final = re.compile("accuracy|auc|auroc|f1|precision|recall|r2|score|correlation|map|bleu|iou|dice")
-"""Words in the names of metrics for which a higher value is better."""
 _FIRST: Final = ("val_loss", "val_error", "test_loss")
 
 
@@ -142,4 +140,4 @@ def _mode(records: Mapping[int, Record], metric: str) -> Mode:
     for record in records.values():
         if record.ingredients.settings.get("monitor") == metric:
             return "max" if record.ingredients.settings.get("monitor_mode") == "max" else "min"
-    return "max" if any(map(_HIGHER.fullmatch, metric.split("_"))) else "min"
+    return "max" if is_score(metric) else "min"

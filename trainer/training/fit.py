@@ -36,7 +36,7 @@ from trainer.training.logs.loggers import METRICS, finish, loggers
 from trainer.training.logs.losses import log_at_steps
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.logs.wandb_page import facts
-from trainer.training.optimization.callbacks import early_stopping
+from trainer.training.optimization.callbacks import early_stopping, require_direction
 from trainer.training.plain.experiment import PlainExperiment
 from trainer.training.results import forget_results, is_plain, results_of, undefined_of
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO
@@ -89,6 +89,7 @@ def train(job: TrainingJob) -> Trained:
     """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
     quieten()
     with use_ledger(job.ledger), meeting(job.place, call_configured(kind_of, job.device), check=job.check_ranks):
+        call_configured(require_direction, job.ledger.origins())
         job = replace(job, saved=from_rank_0(job.saved))
         job = replace(job, initial=_initial_weights(job))
         apply_level()

@@ -112,7 +112,7 @@ class FitSettings(LaunchSettings):
     monitor: str | None = None
     """Validation metric that selects the weights to keep and test, for example `val_loss`; by default the last weights."""
     monitor_mode: Literal["min", "max"] = "min"
-    """Whether a lower or a higher value of `monitor` is better."""
+    """Whether a lower or a higher value of `monitor` is better; required if `monitor` is a score, such as `val_accuracy`."""
     patience: PositiveInt | None = None
     """Stop training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0

@@ -12,12 +12,15 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
+from trainer.base.errors import SettingError
 from trainer.base.suggestions import counted
+from trainer.runs.metric_text import is_score
 from trainer.settings.errors import unmonitored
+from trainer.settings.fields import Origin
 from trainer.settings.ledger import call_configured, configured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import lightning as L
     from torch import Tensor
@@ -109,6 +112,16 @@ def early_stopping(say: Callable[[str], None], *, patience: int | None, monitor:
     if monitor is None:
         raise unmonitored()
     return [call_configured(StopEarly, say)]
+
+
+@configured
+def require_direction(origins: Mapping[str, Origin], *, monitor: str | None, monitor_mode: str) -> None:
+    """Raise `SettingError` if `monitor` is a score, and only the default says that a lower value is better."""
+    if monitor is None or monitor_mode != "min" or not is_score(monitor):
+        return
+    if origins.get("monitor_mode") is Origin.DEFAULT:
+        message = f"setting monitor is {monitor!r}, a score, and monitor_mode is 'min' by default: the worst epoch would be kept"
+        raise SettingError(message, hint="add --monitor-mode max; or --monitor-mode min if a lower value is better")
 
 
 def _exact_where_equal(
