@@ -146,6 +146,15 @@ def test_a_number_or_a_boolean_is_the_category_that_spells_it(
     assert read(other, {"floor": value, "area": 1})["floor"] == [code]
 
 
+def test_a_missing_number_that_the_table_never_has_is_an_error(reader: InputReader, tmp_path: Path) -> None:
+    strict = with_treatments(reader, {"area": Treatment()})
+    (tmp_path / "new.csv").write_text("floor;area\n1;40,5\n2;\n")
+    with pytest.raises(DatasetError, match=r"line 3 of .*new\.csv: column 'area' is missing, and flats@1 has no"):
+        list(strict.of_file(tmp_path / "new.csv"))
+    with pytest.raises(DatasetError, match="row 0 of the request: column 'area' is missing"):
+        read(strict, {"floor": 1, "area": None})
+
+
 def test_a_missing_value_that_the_table_rejects_is_named_as_missing(reader: InputReader, tmp_path: Path) -> None:
     strict = with_treatments(reader, {"floor": Treatment(values=("1", "2"))})
     (tmp_path / "new.csv").write_text("floor;area\n;40,5\n")

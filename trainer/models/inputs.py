@@ -23,7 +23,7 @@ from trainer.base.suggestions import did_you_mean, listed
 from trainer.data.declaration import Draft, sample_types
 from trainer.data.file_formats import parse_head
 from trainer.data.files import FolderFiles
-from trainer.data.reader import ArraysReader, ImagesReader, TableReader
+from trainer.data.reader import ArraysReader, ImagesReader, TableReader, Treatment
 from trainer.data.tables.convert import write_parquet
 from trainer.data.tables.source_table import FORMATS, SourceColumn
 from trainer.data.tables.table_file import blocks_of, columns_of
@@ -189,13 +189,30 @@ class InputReader:
         texts = blocks_of(file, own) if blocks is None else blocks
         with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
             read = [name if name in needed else None for name in names]
-            rows = with_empty_missing(texts, read, source, reader.columns)
+            spelled = with_empty_missing(texts, read, source, reader.columns)
+            rows = self._without_missing(spelled, read, reader, f"{'line' if blocks is None else 'row'} {{}} of {file}")
             write_parquet(own, rows, Path(folder) / "rows.parquet")
             fields = {name: each for name, each in reader.fields.items() if name in self.fields}
             treated = reader.model_copy(update={"files": ("rows.parquet",), "fields": fields})
             draft = Draft(name="rows", reader=treated)
             with _about(file, "rows.parquet"):
                 yield from _in_batches(open_samples(draft, FolderFiles(Path(folder), ["rows.parquet"])))
+
+    def _without_missing(
+        self, blocks: Iterable[TextBlock], names: Sequence[str | None], reader: TableReader, where: str
+    ) -> Iterator[TextBlock]:
+        """Yield the blocks. Raise `DatasetError` for an empty cell of a column of numbers in which the dataset has no missing values."""
+        allowed = self.dataset.allow_nan if self.dataset else ()
+        fields = [each for name, each in reader.fields.items() if name not in allowed]
+        treated = {name: reader.columns.get(name, Treatment()) for each in fields for name in each.names}
+        complete = {name for name, each in treated.items() if each.missing == "reject" and not each.values}
+        for block in blocks:
+            for name, cells in zip(names, block.columns, strict=True):
+                if name in complete and "" in cells:
+                    line = where.format(block.lines[cells.index("")])
+                    message = f"{line}: column {name!r} is missing, and {self.title} has no missing values in it"
+                    raise DatasetError(message, hint="fill the value, or leave the row out")
+            yield block
 
     def _arrays(self, file: Path, content: io.BytesIO | None = None) -> Iterator[Batch]:
         """Yield the samples of arrays in batches; `content` is the file's content if the file is not on the disk."""
