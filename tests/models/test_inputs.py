@@ -146,6 +146,19 @@ def test_a_number_or_a_boolean_is_the_category_that_spells_it(
     assert read(other, {"floor": value, "area": 1})["floor"] == [code]
 
 
+@pytest.mark.parametrize(
+    ("column", "hint"),
+    [("Area", "rename column 'Area'"), ("city", "add the column; the columns are city, floor")],
+)
+def test_a_column_that_is_absent_is_named_with_the_columns_of_the_file(
+    reader: InputReader, tmp_path: Path, column: str, hint: str
+) -> None:
+    (tmp_path / "new.csv").write_text(f"{column};floor\n1;2\n")
+    with pytest.raises(DatasetError, match="has no column 'area'; flats@1 has area, floor") as caught:
+        list(reader.of_file(tmp_path / "new.csv"))
+    assert caught.value.hint == hint
+
+
 def test_a_missing_number_that_the_table_never_has_is_an_error(reader: InputReader, tmp_path: Path) -> None:
     strict = with_treatments(reader, {"area": Treatment()})
     (tmp_path / "new.csv").write_text("floor;area\n1;40,5\n2;\n")

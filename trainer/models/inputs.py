@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import did_you_mean, listed
+from trainer.base.suggestions import did_you_mean, listed, nearest
 from trainer.data.declaration import Draft, sample_types
 from trainer.data.file_formats import parse_head
 from trainer.data.files import FolderFiles
@@ -182,7 +182,9 @@ class InputReader:
         needed = self._columns(reader)
         if missing := [name for name in needed if name not in names]:
             message = f"{file} has no column {missing[0]!r}; {self.title} has {listed(needed)}"
-            raise DatasetError(message, hint=did_you_mean(missing[0], names))
+            near = nearest(missing[0], set(names) - set(needed), most=1)
+            hint = f"rename column {near[0]!r}" if near else f"add the column; the columns are {listed(names)}"
+            raise DatasetError(message, hint=hint)
         ignored = SourceColumn(type="text", read="left out")
         columns = {name: source.columns[name] if name in needed else ignored for name in names}
         own = source.model_copy(update={"columns": columns, "missing": ("",)})

@@ -54,3 +54,13 @@ def test_the_command_that_publishes_later_names_the_store(
     mine.opened.close(Outcome(status=RunStatus.COMPLETED))
     lines = report_lines(mine, PublishOutcome(fault="it is away"), metrics={})
     assert lines[-1].endswith(f"runs publish {mine.opened.record.run}{option}")
+
+
+def test_a_rerun_leaves_it_to_reproduce_to_say_where_it_is(tmp_path: Path) -> None:
+    mine = make_session(tmp_path)
+    original = "20260228t100000-qwerty"
+    around = mine.opened.record.circumstances.model_copy(update={"retest_of": original})
+    mine.opened.update(circumstances=around)
+    mine.opened.close(Outcome(status=RunStatus.COMPLETED))
+    lines = report_lines(mine, PublishOutcome(fault="the setting publish is off"), metrics={})
+    assert not [line for line in lines if "publish" in line]

@@ -221,10 +221,11 @@ def report_lines(
         if metrics and name not in metrics:
             rows.append(("undefined", f"{name.replace('_', ' ')}: {reason}"))
     rows.append(("record", session.shown_path("record.json")))
-    rows.append(
-        ("published", f"local only: {with_host_endpoint(location.fault)}" if location.fault else str(location.label))
-    )
-    if location.fault:
+    is_rerun = record.circumstances.retest_of is not None  # `reprise reproduce` reports where it is
+    if not is_rerun:
+        fault = location.fault
+        rows.append(("published", f"local only: {with_host_endpoint(fault)}" if fault else str(location.label)))
+    if location.fault and not is_rerun:
         address = os.environ.get("REPRISE_STORE")  # possibly set for this command only
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
