@@ -67,6 +67,11 @@ def test_a_file_without_a_header_gets_numbered_names(published: Callable[..., An
     assert published("1,x\n5,y\n2,x\n") == {"column_1": [1, 5, 2], "column_2": ["x", "y", "x"]}
 
 
+@pytest.mark.parametrize("name", ["id", "Id", "ID", "Customer Id", "order-ID", "PassengerId"])
+def test_a_column_with_the_name_of_an_identifier_is_left_out(plan: Callable[..., Any], name: str) -> None:
+    assert reads(plan(f"{name},n,y\n10,1,a\n12,1,b\n17,2,a\n31,3,b\n"))[name] == "left out"
+
+
 def test_identifiers_counters_and_constants_are_left_out(plan: Callable[..., Any]) -> None:
     rows = "".join(f"{n},u{n * 7},{100 - n},same,{n % 3}\n" for n in range(9))
     planned = plan(f"row,name,user_id,k,n\n{rows}")

@@ -22,7 +22,7 @@ MOST_CATEGORIES: Final = 1000
 """Maximum number of distinct values of a text column that is read as a category by default."""
 MOST_CLASSES: Final = 20
 """Maximum number of distinct integers of a target that is read as a class by default."""
-_ID: Final = re.compile(r"(?:.*[_ .-])?id|.*[a-z]I[dD]|ID", re.ASCII)
+_ID: Final = re.compile(r"(?:.*[_ .-])?(?:id|Id|ID)|.*[a-z]I[dD]", re.ASCII)
 _INDEX: Final = re.compile(r"__index_level_\d+__|Unnamed: \d+", re.ASCII)
 """Names that pandas gives to unnamed columns."""
 _READ: Final[dict[str, ReadAs]] = {"number": "number", "category": "category", "date": "date", "skip": "left out"}
