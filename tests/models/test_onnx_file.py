@@ -112,7 +112,7 @@ def test_an_input_may_have_the_name_of_a_value_inside_of_the_graph() -> None:
     ("function", "match"),
     [
         (lambda _, x: torch.lgamma(x), "lgamma"),
-        (counting, "forward changes the buffer calls, and"),
+        (counting, "forward changes the buffer calls, but"),
     ],
     ids=["no operator", "a buffer that changes"],
 )

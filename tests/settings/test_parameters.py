@@ -53,7 +53,7 @@ def test_a_parameter_with_another_type_than_the_setting_is_rejected() -> None:
         require_agreement(Settings, configured_parameters(odd, called="odd"), root=ROOT)
     message = caught.value.message
     assert message.startswith("setting width is declared int (tests/settings/test_ledger.py:")
-    assert "and odd (tests/settings/test_parameters.py:" in message
+    assert "but odd (tests/settings/test_parameters.py:" in message
     assert message.endswith("takes it as str")
 
 
