@@ -75,4 +75,4 @@ def test_a_run_that_is_stopped_in_one_pod_and_resumed_in_another_has_the_bits_of
 def test_a_run_whose_submitted_source_was_not_fetched_does_not_start(checkout: Checkout) -> None:
     code, _, err = checkout.train(*WORDS, REPRISE_SOURCE=f"sha256:{'0' * 64}")
     assert code == SourceError.code
-    assert "REPRISE_SOURCE is sha256:000000000000.., and" in err
+    assert "REPRISE_SOURCE is sha256:000000000000.., but" in err
