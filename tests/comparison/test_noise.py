@@ -59,7 +59,7 @@ def test_a_meaningless_spread_is_rejected(change: dict[str, Any], message: str) 
 
 
 def test_noise_covers_19_of_20_pairs_of_seeds() -> None:
-    """All values are drawn from the same normal distribution; the spread is estimated anew for each pair."""
+    """All values are drawn from the same normal distribution; the spread is estimated again for each pair."""
     draw = random.Random(0)  # noqa: S311 - no secret
     inside = 0
     for _ in range(4000):

@@ -83,7 +83,7 @@ class RunningAttempt:
     trained: Result | None = None
     publishes: bool = True
     has_stepped: bool = False
-    """Whether the first step has begun. Before it, input can still be rejected; the attempt is then removed."""
+    """Whether the first step has started. Before it, input can still be rejected; the attempt is then removed."""
 
     switched: list[str] = field(default_factory=list)
     """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""

@@ -36,7 +36,7 @@ class ExistingRerun:
 
     folder: Path
     is_begun: bool = False
-    """Whether the rerun was begun and not completed, so that it is resumed."""
+    """Whether the rerun has started but is not complete, so that it is resumed."""
     image: Knowledge | None = None
     """How well the image of a completed rerun is known; `None` for a rerun that is not completed."""
 

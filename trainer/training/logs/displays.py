@@ -47,7 +47,7 @@ class EpochLines(Callback):
     def __init__(self, say: Say) -> None:
         self.say = say
         self.began = monotonic()
-        """The time when this process began the epoch: a resumed epoch may have begun earlier."""
+        """The time when this process started the epoch; a resumed epoch may have started earlier."""
         self.reported: set[tuple[str, str]] = set()
         """The undefined metrics that were reported, with the reason."""
         self.reported_early: set[str] = set()
