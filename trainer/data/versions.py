@@ -53,23 +53,36 @@ def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Datas
 
 
 def newest_version(store: Store, name: str) -> Dataset | None:
-    """Return the highest version of `name` in the store; `None` if the store has none."""
-    numbers = list_versions(store, name)
-    return read_version(store, name, numbers[-1]) if numbers else None
+    """Return the highest version of `name` in the store; `None` if the store has none.
+
+    Only the highest listed version is read, and the versions after it.
+    """
+    newest, after = None, 1
+    for number in reversed(_listed_versions(store, name)):
+        if newest := read_version(store, name, number):
+            after = number + 1
+            break
+    while later := read_version(store, name, after):
+        newest, after = later, after + 1
+    return newest
 
 
 def list_versions(store: Store, name: str) -> list[int]:
     """Return the versions of `name` in the store, sorted.
 
-    Listed versions are confirmed one by one, and later versions are searched. Without permission to list, versions are searched from 1.
+    Listed versions are confirmed one by one, and later versions are searched.
     """
-    try:
-        listed = [_version_of(key) for key in store.keys(f"datasets/{name}/")]
-    except StoreDeniedError:
-        listed = []
-    known = sorted({version for version in listed if version and store.size(version_key(name, version)) is not None})
+    known = [each for each in _listed_versions(store, name) if store.size(version_key(name, each)) is not None]
     after = count(max(known, default=0) + 1)
     return [*known, *takewhile(lambda version: store.size(version_key(name, version)) is not None, after)]
+
+
+def _listed_versions(store: Store, name: str) -> list[int]:
+    """Return the listed versions of `name`, sorted; none without permission to list."""
+    try:
+        return sorted({version for key in store.keys(f"datasets/{name}/") if (version := _version_of(key))})
+    except StoreDeniedError:
+        return []
 
 
 def _version_of(key: str) -> int:
