@@ -49,12 +49,12 @@ def program() -> str | None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Start a server on `folder`, yield its endpoint, and stop it by process id at the end."""
+def serving(folder: Path, *options: str) -> Iterator[str]:
+    """Start a server on `folder` with more options of `weed mini`, yield its endpoint, and stop it by process id at the end."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     words = [str(program()), "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    words += [f"-{name}={port}" for name, port in ports.items()] + [f"-{option}" for option in OFF]
+    words += [f"-{name}={port}" for name, port in ports.items()] + [f"-{option}" for option in (*OFF, *options)]
     keys = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
