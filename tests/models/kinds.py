@@ -132,12 +132,19 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
+_RUNS: dict[tuple[Path, str], str] = {}
+"""The run of each checkout and kind."""
+
+
 def train(checkout: Checkout, kind: str, folder: Path) -> str:
-    """Train a model of a kind for one epoch, with its data in an empty folder; return the run."""
+    """Train a model of a kind for one epoch, with its data in an empty folder, unless the checkout has one; return the run."""
+    if (known := _RUNS.get((checkout.root, kind))) is not None:
+        return known
     words = KINDS[kind].prepare(checkout, folder)
     code, _, err = checkout.train(*words, "--max-epochs", "1", "--batch-size", "8")
     assert code == 0, err
-    return checkout.last()[0].parents[1].name
+    run = _RUNS[checkout.root, kind] = checkout.last()[0].parents[1].name
+    return run
 
 
 def _publish(checkout: Checkout, name: str, path: Path, *words: str) -> None:
