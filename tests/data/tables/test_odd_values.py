@@ -89,6 +89,40 @@ def test_text_of_typed_formats_is_never_missing(published: Callable[..., Any]) -
     assert published(body, name="t.jsonl") == {"a": ["NA", "x", "x"], "b": ["?", None, "null"]}
 
 
+def test_a_declared_spelling_of_a_missing_value_holds_for_later_files(plan: Callable[..., Any]) -> None:
+    source, planned = plan("x,label\n1.5,a\n2.5,b\n3.5,a\n", nulls=("-999",), plan=PlanOptions(target="label"))
+    assert source.missing == ("-999",)
+    with pytest.raises(DatasetError, match="line 3, column 'x': the value is missing") as caught:
+        plan(
+            "x,label\n1.5,a\n-999,b\n",
+            before=(source, planned.reader("t.parquet")),
+            plan=PlanOptions(missing={"x": "reject"}),
+        )
+    assert "--missing" in str(caught.value.hint)
+    _, later = plan("x,label\n1.5,a\n-999,b\n", before=(source, planned.reader("t.parquet")))
+    assert later.columns[0].scan.gaps == 1
+
+
+def test_a_word_that_is_missing_in_a_csv_file_is_a_value_in_a_later_typed_file(
+    plan: Callable[..., Any], published: Callable[..., Any]
+) -> None:
+    source, planned = plan("country,n\nNA,1\nDE,5\nDE,3\n")
+    rows = '{"country": "NA", "n": 1}\n{"country": "DE", "n": 5}\n{"country": "DE", "n": 3}\n'
+    before = (source, planned.reader("t.parquet"))
+    assert plan(rows, name="t.jsonl", before=before)[1].columns[0].treatment.values == ("DE", "NA")
+    assert published(rows, name="t.jsonl", before=before)["country"] == ["NA", "DE", "DE"]
+
+
+def test_a_usual_spelling_is_missing_in_a_typed_file_if_it_is_declared(
+    plan: Callable[..., Any], published: Callable[..., Any]
+) -> None:
+    rows = '{"country": "NA", "n": 1}\n{"country": "DE", "n": 5}\n{"country": "DE", "n": 3}\n'
+    assert published(rows, name="t.jsonl", nulls=("NA",))["country"] == [None, "DE", "DE"]
+    source, planned = plan(rows, name="t.jsonl", nulls=("NA",))
+    assert planned.columns[0].scan.gaps == 1
+    assert plan(rows, name="t.jsonl", before=(source, planned.reader("t.parquet")))[0] == source
+
+
 @pytest.mark.parametrize(
     ("values", "note"),
     [

@@ -125,14 +125,19 @@ class ColumnScan:
 
 
 def scan_columns(
-    names: Sequence[str], blocks: Iterable[TextBlock], *, missing: frozenset[str], texts: frozenset[str] | None = None
+    names: Sequence[str],
+    blocks: Iterable[TextBlock],
+    *,
+    missing: frozenset[str],
+    declared: frozenset[str],
+    texts: frozenset[str] | None = None,
 ) -> list[ColumnScan]:
     """Read all rows once, and return the scan of each column.
 
-    `texts` are the columns that the format declares as text; in them, the usual spellings of a missing value are values. `texts` is `None`
-    if the format has no types.
+    `texts` are the columns that the format declares as text; in them, only the `declared` spellings of a missing value are missing values.
+    `texts` is `None` if the format has no types.
     """
-    spelled, is_typed = frozenset({"", *(missing - MISSING)}), texts is not None
+    spelled, is_typed = frozenset({"", *declared}), texts is not None
     scans = [
         ColumnScan(name=name, missing=spelled, is_text=True, is_typed=True)
         if name in (texts or ())

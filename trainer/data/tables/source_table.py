@@ -51,7 +51,7 @@ class SourceTable(Document):
     thousands: str = Field(default="", exclude_if=lambda value: not value)
     """The thousands separator; empty if numbers have none."""
     missing: tuple[str, ...] = ()
-    """The spellings of a missing value that the file contains."""
+    """The spellings of a missing value that the user declared or that the file contains."""
     values: tuple[str, ...] = Field(default=(), exclude_if=lambda values: not values)
     """Usual spellings of a missing value that are values in this table, such as `NA` for Namibia."""
     columns: Annotated[dict[str, SourceColumn], Field(min_length=1)]

@@ -59,11 +59,13 @@ def _planned(
 ) -> tuple[SourceTable, TablePlan]:
     earlier, kind = before[0] if before else None, FORMATS[path.suffix.lower()]
     dialect, names, texts = _opened(path, kind, options, earlier)
-    nulls = (*options.nulls, *(earlier.missing if earlier else ()))
     values = tuple(sorted({*options.values, *(earlier.values if earlier else ())} - {*options.nulls}))
     kept = {each.strip().lower() for each in values}
-    missing = frozenset({*MISSING, *(each.strip().lower() for each in nulls)}) - kept
-    scans = scan_columns(names, _blocks(path, kind, dialect, names), missing=missing, texts=texts)
+    nulls = {each.strip() for each in (*options.nulls, *_earlier_nulls(earlier, kind))}
+    declared = frozenset(each.lower() for each in nulls) - kept
+    scans = scan_columns(
+        names, _blocks(path, kind, dialect, names), missing=(MISSING - kept) | declared, declared=declared, texts=texts
+    )
     if not scans[0].rows:
         raise DatasetError(f"{path.name} has no rows below its header", hint="publish a file with rows")
     numbers = (
@@ -87,10 +89,7 @@ def _planned(
         missing=tuple(
             sorted(
                 each
-                for each in {
-                    *(earlier.missing if earlier else ()),
-                    *(each for scan in scans for each in scan.spellings),
-                }
+                for each in {*nulls, *(each for scan in scans for each in scan.spellings)}
                 if each.lower() not in kept
             )
         ),
@@ -98,6 +97,17 @@ def _planned(
         columns={each.scan.name: each.source for each in plan.columns},
     )
     return source, plan
+
+
+def _earlier_nulls(earlier: SourceTable | None, kind: Format) -> tuple[str, ...]:
+    """Return the spellings of a missing value that an earlier version declares.
+
+    The usual spellings that a CSV file contained are values in the text of a format with types.
+    """
+    if earlier is None:
+        return ()
+    is_found = earlier.format == "csv" and kind != "csv"
+    return tuple(each for each in earlier.missing if not (is_found and each.lower() in MISSING))
 
 
 def _with_earlier(options: DialectOptions, earlier: SourceTable | None) -> DialectOptions:
