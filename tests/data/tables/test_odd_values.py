@@ -200,7 +200,23 @@ REJECTED = {
     "a dash": ("a,b\n-,x\n5,y\n2,z\n", "line 2, column 'a': '-' among numbers", "--null=-"),
     "None": ("a,b\nNone,x\n5,y\n2,z\n", "line 2, column 'a': 'None' among numbers", "--null None"),
     "infinity": ("a,b\ninf,x\n5,y\n2,z\n", "line 2, column 'a': 'inf' among numbers", "--null inf"),
-    "another minus": ("a,b\n\u22125,x\n5,y\n2,z\n", "line 2, column 'a': '\u22125' among numbers", "correct it"),
+    "another minus": (
+        "a,b\n\u22125,x\n5,y\n2,z\n",
+        "line 2, column 'a': '\u22125' has MINUS SIGN (U+2212)",
+        "replace it",
+    ),
+    "another minus in most rows": (
+        "a,b\n\u22125,x\n\u22126,y\n2,z\n",
+        "'\u22125' has MINUS SIGN (U+2212)",
+        "--read 'a=",
+    ),
+    "a dash in all rows": (
+        "a,b\n\u20135.5,x\n\u20136.5,y\n",
+        "line 2, column 'a': '\u20135.5' has EN DASH",
+        "replace it",
+    ),
+    "wide digits": ("a,b\n\uff11\uff12,x\n\uff13,y\n", "'\uff11\uff12' has FULLWIDTH DIGIT ONE (U+FF11)", "replace it"),
+    "Arabic digits": ("a,b\n\u0663\u066b\u0665,x\n\u0664,y\n", "has ARABIC-INDIC DIGIT THREE (U+0663)", "replace it"),
     "the error of a formula": ("a,b\nx,1\n#VALUE!,5\nx,2\n", "line 3, column 'a': '#VALUE!' is the error", "--null"),
     "times with and without a zone": (
         "t,b\n2020-01-01T10:00Z,1\n2020-01-01 10:00,5\n",

@@ -10,6 +10,10 @@ MISSING: Final = frozenset({"", "na", "n/a", "#n/a", "null", "nan", "?", r"\n"})
 """Spellings of a missing value, in lower case; `\\N` is written by databases."""
 
 _WHOLE: Final = r"[+-]?(?:0|[1-9]\d*)"
+_SIGNS: Final = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d\uff0b"
+"""Minus signs, hyphens and dashes that are not `-`, and the wide plus."""
+_DIGITS: Final = "\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff10-\uff19"
+"""Arabic, Persian, Devanagari and wide digits."""
 _KINDS: Final = {
     "padded": r"0\d+|\+\d{7,}",
     "whole": _WHOLE,
@@ -25,6 +29,7 @@ _KINDS: Final = {
     "zoned": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)? ?(?:Z|[+-]\d\d:?\d\d)",
     "day": r"\d{1,2}(?P<separator>[./-])\d{1,2}(?P=separator)(?:\d{4}|\d\d)(?: \d\d?:\d\d(?::\d\d)?)?",
     "amount": r"[+-]?[$€£¥]\s?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*\s?[%$€£¥]|\(\d[\d.,]*\)",
+    "foreign": rf"(?=.*[{_SIGNS}{_DIGITS}])[+-]?[{_SIGNS}]?[\d{_DIGITS}][\d{_DIGITS}.,\u066b\u066c]*",
     "error": r"#(?:DIV/0!|VALUE!|REF!|NUM!|NAME\?|NULL!)",
 }
 _GROUPS: Final = {name: f"k{number}" for number, name in enumerate(_KINDS)}
@@ -45,6 +50,8 @@ NUMERIC: Final = PLAIN | WITH_COMMA | GROUPED
 
 def kind_of(cell: str) -> str:
     """Return the kind of a cell that has no whitespace around it and is not missing; `text` if no other kind matches.
+
+    A number with another minus sign or other digits than those of ASCII is `foreign`.
 
     >>> [kind_of(cell) for cell in ("12", "0012", "1.5", "1e5", "1,5", "1,234", "1,234.5", "2024-02-03", "3.2.2024", "5 %", "a")]
     ['whole', 'padded', 'dotted', 'power', 'comma', 'comma3', 'grouped,', 'date', 'day', 'amount', 'text']

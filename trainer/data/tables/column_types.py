@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -110,7 +111,7 @@ def column_type(
         return "number"
     if len(kinds) == 1 and kinds <= {"date", "zoned"}:
         return "date"
-    if "padded" not in kinds and kinds <= NUMERIC | {"amount"}:
+    if "padded" not in kinds and kinds <= NUMERIC | {"amount", "foreign"}:
         odd = next(kind for kind in scan.kinds if kind not in numbers.kinds)
         raise _odd_number(scan.kinds[odd], odd, where.format(scan.kinds[odd].line), options)
     return "text" if kinds <= {"padded", "whole"} else _text(scan, file, options)
@@ -174,6 +175,10 @@ def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> Dat
         return DatasetError(
             message, hint=f"write it without its unit, and add the unit to the column's name; or {options}"
         )
+    if kind == "foreign":
+        character = next(each for each in value if not each.isascii())
+        message = f"{where}: {value!r} has {unicodedata.name(character)} (U+{ord(character):04X}); expected 0 to 9, - and +"
+        return DatasetError(message, hint=f"replace it in the file; or {options}")
     if kind in {"comma", "dotted"}:
         mark, other = (",", "point") if kind == "comma" else (".", "comma")
         message = f"{where}: {value!r} does not have a decimal {other}, unlike the other numbers of this file"
