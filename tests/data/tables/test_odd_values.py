@@ -9,7 +9,7 @@ import pytest
 from trainer.base.errors import DatasetError
 from trainer.data.tables.dialect import DialectOptions
 from trainer.data.tables.plan import PlanOptions
-from trainer.data.tables.value_notes import describe_similar, describe_spellings
+from trainer.data.tables.value_notes import describe_rounding, describe_similar, describe_spellings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +156,44 @@ def test_large_whole_numbers_are_rounded_only_if_they_are_declared_as_numbers(
     assert published(body, plan=declared)["people"] == [20500000.0, 70.0, 33554433.0]
     source, planned = plan(body, plan=declared)
     assert plan(body, before=(source, planned.reader("t.parquet")))[0] == source
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (("123456789.0", "70.0", "123456790.0"), {}),
+        (("123,456,789", "70", "123,456,790"), {"thousands": ","}),
+        (("123.456.789,00", "70", "5,0"), {"thousands": "."}),
+    ],
+)
+def test_whole_numbers_in_any_notation_are_not_rounded_silently(
+    values: Any, options: Any, plan: Callable[..., Any]
+) -> None:
+    body = "account;day\n" + "".join(f"{value};{day}\n" for day, value in zip((1, 5, 2), values, strict=True))
+    with pytest.raises(DatasetError, match=f"line 2, column 'account': {values[0]} is rounded in a feature"):
+        plan(body, **options)
+    assert plan(body, **options, plan=PlanOptions(reads={"account": "number"}))[0].columns["account"].type == "number"
+    amounts = body + "0,5;9\n" if options.get("thousands") == "." else body + "0.5;9\n"
+    assert plan(amounts, **options)[0].columns["account"].read == "number"
+
+
+@pytest.mark.parametrize(
+    ("form", "reads", "note"),
+    [
+        ("{}.25", {}, "float32 rounds 200 distinct values to 3 values; write the values as differences"),
+        ("2024-03-01 00:00:{:06.3f}", {"t": "date"}, "float32 rounds 200 distinct values to 1 value; write"),
+    ],
+)
+def test_numbers_that_float32_makes_equal_are_reported(
+    form: str, reads: dict[str, str], note: str, plan: Callable[..., Any]
+) -> None:
+    start = 0 if reads else 1_700_000_000
+    rows = "".join(f"{form.format(start + row * (0.01 if reads else 1))},{row % 7}\n" for row in range(200))
+    planned = plan(f"t,n\n{rows}", plan=PlanOptions(reads=reads))[1]
+    (found,) = describe_rounding(planned, dataset="d")
+    assert note in found
+    fine = "".join(f"{row * 0.37:.6f},{row % 7}\n" for row in range(200))
+    assert not [*describe_rounding(plan(f"t,n\n{fine}")[1], dataset="d")]
 
 
 REJECTED = {

@@ -62,6 +62,24 @@ def kind_of(cell: str) -> str:
     return _NAMES[str(found.lastgroup)]
 
 
+_MARKS: Final = ",.' \u00a0\u202f"
+_WHOLE_VALUE: Final = re.compile(
+    rf"(?P<whole>[+-]?(?:\d{{1,3}}(?:(?P<mark>[{_MARKS}])\d{{3}}(?:(?P=mark)\d{{3}})*)?|\d+))(?:[.,]0*)?", re.ASCII
+)
+
+
+def whole_of(cell: str) -> int | None:
+    """Return the whole number that a numeric cell spells in any notation; `None` if it has a fraction or an exponent.
+
+    One group of three digits may be a fraction: then the result is at most a thousand times the number.
+
+    >>> [whole_of(cell) for cell in ("12", "-12.0", "12,00", "1,234,567", "1.234.567,00", "12.5", "1e5")]
+    [12, -12, 12, 1234567, 1234567, None, None]
+    """
+    found = _WHOLE_VALUE.fullmatch(cell)
+    return None if found is None else int(re.sub(rf"[{_MARKS}]", "", found["whole"]))
+
+
 def number_of(cell: str, *, decimal: str, thousands: str) -> float:
     """Parse the number in a cell. Raises `ValueError` if the cell is not a number, or if the number is too large for 64 bits."""
     plain = cell.replace(thousands, "") if thousands else cell

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.tables.cells import MISSING, kind_of
+from trainer.data.tables.cells import MISSING, NUMERIC, kind_of, whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +56,11 @@ class ColumnScan:
     is_counter: bool = True
     """Whether the values are consecutive whole numbers."""
     rounded: FirstValue | None = None
-    """The first whole number beyond the range in which float32 is exact."""
+    """The first whole number, in any notation, beyond the range in which float32 is exact."""
+    has_fractions: bool = False
+    """Whether a number is not whole, or has an exponent."""
+    first_values: tuple[str, ...] = ()
+    """The first distinct values, if there are too many to count."""
     _last: int | None = None
 
     @property
@@ -91,13 +95,16 @@ class ColumnScan:
             counts[value] += count
             kind = self._kind(value)
             self._count(kind, count, lines, cells, cell)
-            if kind == "whole" and self.rounded is None and abs(int(value)) > _EXACT:
-                self.rounded = FirstValue(count=count, line=lines[cells.index(cell)], value=value)
+            if kind in NUMERIC and not self.has_fractions:
+                number = whole_of(value)
+                self.has_fractions = number is None
+                if self.rounded is None and abs(number or 0) > _EXACT:
+                    self.rounded = FirstValue(count=count, line=lines[cells.index(cell)], value=value)
         self._follow(cells)
         if self.values is not None:
             self.values.update(counts)
             if len(self.values) > MOST_VALUES:
-                self.values = None
+                self.first_values, self.values = tuple(islice(self.values, MOST_VALUES)), None
 
     def _kind(self, value: str) -> str:
         kind = kind_of(value)

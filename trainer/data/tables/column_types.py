@@ -177,7 +177,9 @@ def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> Dat
         )
     if kind == "foreign":
         character = next(each for each in value if not each.isascii())
-        message = f"{where}: {value!r} has {unicodedata.name(character)} (U+{ord(character):04X}); expected 0 to 9, - and +"
+        message = (
+            f"{where}: {value!r} has {unicodedata.name(character)} (U+{ord(character):04X}); expected 0 to 9, - and +"
+        )
         return DatasetError(message, hint=f"replace it in the file; or {options}")
     if kind in {"comma", "dotted"}:
         mark, other = (",", "point") if kind == "comma" else (".", "comma")

@@ -61,7 +61,7 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
     """Return the values of a column, `None` if a value is missing."""
     column, missing = table.columns[name], frozenset(table.missing)
     cells = [value if (value := cell.strip()) not in missing else None for cell in block.columns[number]]
-    convert = _conversion(table, column)
+    convert = conversion(column, decimal=table.decimal, thousands=table.thousands)
     if convert is None:
         return cells
     try:
@@ -70,7 +70,7 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
         raise _misfit(table, name, block.lines, cells, convert) from fault
 
 
-def _conversion(table: SourceTable, column: SourceColumn) -> Callable[[str], Any] | None:
+def conversion(column: SourceColumn, *, decimal: str, thousands: str) -> Callable[[str], Any] | None:
     """Return the function that converts a cell to a value; `None` if cells stay text."""
     if column.read == "date":
         form = column.date
@@ -79,7 +79,7 @@ def _conversion(table: SourceTable, column: SourceColumn) -> Callable[[str], Any
         return None
     if column.type == "whole":
         return _whole
-    return lambda cell: number_of(cell, decimal=table.decimal, thousands=table.thousands)
+    return lambda cell: number_of(cell, decimal=decimal, thousands=thousands)
 
 
 def _whole(cell: str) -> int:

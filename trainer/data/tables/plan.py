@@ -129,7 +129,7 @@ class _Planner:
             kind = column_type(scan, self.numbers, file=self.file, options=choices, is_number=is_number)
         self._require_possible(scan, kind, declared)
         read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
-        if read in {"number", "target"} and kind == "whole" and scan.rounded:
+        if read in {"number", "target"} and scan.rounded and not scan.has_fractions:
             kind = self._rounded(scan)
         source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)

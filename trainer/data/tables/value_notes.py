@@ -1,16 +1,18 @@
-"""Notes about the values of a planned table: removed whitespace, values read as missing, and values that look the same or damaged."""
+"""Notes about the values of a planned table: removed whitespace, values read as missing, rounded, similar or damaged values."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import struct
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.suggestions import counted, listed, short
+from trainer.data.tables.convert import conversion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from trainer.data.tables.plan import TablePlan
 
@@ -55,3 +57,38 @@ def describe_padding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
     for each in plan.columns:
         if each.scan.padded and each.source.read in {"category", "class"}:
             yield f"{dataset}: whitespace around {counted(each.scan.padded, 'value')} of column {each.scan.name!r} is removed"
+
+
+_KEPT: Final = 0.9
+"""The least part of the distinct values of a column that must stay distinct in float32."""
+
+
+def describe_rounding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
+    """Yield notes on numbers and dates of which float32 makes many equal, such as the seconds of a time."""
+    for each in plan.columns:
+        if each.source.read not in {"number", "date", "target"}:
+            continue
+        convert = conversion(each.source, decimal=plan.numbers.decimal, thousands=plan.numbers.thousands)
+        assert convert is not None  # noqa: S101 - the column is read as numbers
+        tried = (_tried(convert, text) for text in each.scan.values or each.scan.first_values)
+        numbers = {number for number in tried if number is not None}
+        rounded = {_FLOAT32.unpack(_FLOAT32.pack(number)) for number in numbers}
+        if len(rounded) < _KEPT * len(numbers):
+            first = "the first " if each.scan.values is None else ""
+            name, many = each.scan.name, f"{first}{len(numbers):,} distinct values"
+            fix = f"write the values as differences from a constant; or --read '{name}=skip'"
+            yield f"{dataset}: column {name!r}: float32 rounds {many} to {counted(len(rounded), 'value')}; {fix}"
+
+
+_FLOAT32: Final = struct.Struct("<f")
+_MOST: Final = 3.4e38
+"""About the greatest number that float32 holds."""
+
+
+def _tried(convert: Callable[[str], Any], text: str) -> float | None:
+    """Return the number of a text; `None` if it is not one that float32 holds, which other checks report."""
+    try:
+        number = float(convert(text))
+    except ValueError:
+        return None
+    return number if abs(number) < _MOST else None
