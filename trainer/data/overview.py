@@ -12,7 +12,7 @@ from trainer.base.document import Count, Document, parse_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT: Final = "reprise.overview/2"
+FORMAT: Final = "reprise.overview/3"
 """The version is increased when the document or the hints change, so that cached overviews are created again."""
 MOST_VALUES: Final = 1000
 """Maximum number of distinct values of a column that are counted."""
@@ -24,6 +24,7 @@ class ColumnValues(Document):
 
     present: Count
     missing: Count
+    """The number of missing values, NaN and infinities."""
     low: int | float | None = None
     """The lowest number; `None` if the values are text, or all are missing."""
     high: int | float | None = None
@@ -46,7 +47,7 @@ class OverviewColumn(Document):
 class Overview(Document):
     """The values of a dataset."""
 
-    format: Literal["reprise.overview/2"] = FORMAT
+    format: Literal["reprise.overview/3"] = FORMAT
     samples: dict[str, Count]
     """The number of samples of each split; if no split is declared, the only name is empty."""
     columns: tuple[OverviewColumn, ...] = ()

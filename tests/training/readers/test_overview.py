@@ -64,6 +64,20 @@ def test_ranges_missing_and_different_values_of_each_split(of_table: Callable[..
     assert [(each.name, each.read_as) for each in found.columns] == [("a", "x"), ("b", "left out"), ("y", "label")]
 
 
+def test_infinities_are_counted_as_missing_and_are_outside_of_the_range(
+    tmp_path: Path, of_table: Callable[..., Overview]
+) -> None:
+    inf, nan = float("inf"), float("nan")
+    found = of_table({"a": [inf, 1.0, -inf, nan, 2.0, 3.0, 4.0, 5.0]}, x={"column": "a"})
+    train = of_split(found, "a", "train")
+    assert (train.present, train.missing, train.low, train.high, train.different) == (1, 3, 1.0, 1.0, 1)
+    np.save(tmp_path / "s.npy", np.array([1, inf, nan, 3, 4, 5, 6, 7], np.float32))
+    reader = {"kind": "arrays", "fields": {"s": "s.npy"}}
+    overview = make_overview(declared(reader, {"train": [0, 4], "val": [4, 8]}), FolderFiles(tmp_path, ["s.npy"]))
+    scalar = of_split(overview, "s", "train")
+    assert (scalar.present, scalar.missing, scalar.low, scalar.high) == (2, 2, 1.0, 3.0)
+
+
 def test_whole_numbers_above_2_to_the_53_stay_different(of_table: Callable[..., Overview]) -> None:
     found = of_table({"a": [2**60, 2**60 + 1, 2**60, 2**60 + 1]}, x={"column": "a", "dtype": "int64"})
     assert (of_split(found, "a", "train").different, of_split(found, "a", "train").high) == (2, 2**60 + 1)

@@ -116,6 +116,8 @@ class _ColumnTally:
 
     def add(self, marks: Marks, numbers: Values | None) -> None:
         is_present = marks != MISSING
+        if numbers is not None and numbers.dtype.kind == "f":
+            is_present &= np.isfinite(numbers)
         known = marks[is_present]
         self.present, self.missing = self.present + len(known), self.missing + len(marks) - len(known)
         if numbers is not None and len(known):
@@ -140,11 +142,9 @@ class _ColumnTally:
             self._bound(known)
 
     def _bound(self, numbers: Values) -> None:
-        finite = numbers[np.isfinite(numbers)] if numbers.dtype.kind == "f" else numbers
-        if finite.size:
-            low, high = finite.min().item(), finite.max().item()
-            self.low = low if self.low is None else min(self.low, low)
-            self.high = high if self.high is None else max(self.high, high)
+        low, high = numbers.min().item(), numbers.max().item()
+        self.low = low if self.low is None else min(self.low, low)
+        self.high = high if self.high is None else max(self.high, high)
 
     def result(self, names: Mapping[int, str] | None) -> ColumnValues:
         values = None
