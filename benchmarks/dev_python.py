@@ -11,7 +11,7 @@ HOME = Path(__file__).resolve().parent.parent / ".venv"
 
 
 def require(module: str) -> None:
-    """If `module` is not installed, replace this process with the same program in `.venv`; exit if `.venv` lacks it, too."""
+    """If `module` is not installed, replace this process with the same program in `.venv`; exit if `.venv` also lacks it."""
     if find_spec(module) is not None:
         return
     python = HOME / "bin/python"

@@ -26,7 +26,7 @@ _GENERATED: Final = (
 )
 _EXIT_CODES: Final = """
 After reading this page, you can find out from an exit code why a command failed, and handle that failure in a script.
-With `--json` an error is printed as JSON, too.
+With `--json`, errors are also printed as JSON.
 
 The classes of the codes 50 to 99 derive from the class of their range's first code: `except StoreError` catches 50 to 55.
 `reprise compare --at-least VERDICT` exits with 1 if the verdict is weaker."""

@@ -1,4 +1,4 @@
-"""K01: documents in the first version of each stored format can always be read, and are written again byte for byte."""
+"""Documents in the first version of each stored format can always be read, and are written again byte for byte."""
 
 from __future__ import annotations
 

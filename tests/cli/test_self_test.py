@@ -1,4 +1,4 @@
-"""The self-test of the integrity code (K05)."""
+"""The self-test of the integrity code."""
 
 from __future__ import annotations
 

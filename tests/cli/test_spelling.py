@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PACKAGE: Final = Path(__file__).parents[2] / "trainer"
 NAMED: Final = re.compile(rf"(?<![\w/.-])reprise ({'|'.join(COMMANDS)})\b")
 PRINTED_BY_REPORT: Final = {"hint", "remedy", "more"}
-"""The names of texts of errors and findings, which `report` and the doctors spell when they print them."""
+"""The attributes of errors and findings whose commands `report` and the doctors spell when they print them."""
 NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parser"}
 """The calls that build a help text, which names the command as the user typed it."""
 KNOWN: Final = {

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bucket(house: House, second_house: House) -> Iterator[str]:
-    """Start a second S3 server in the network of the second clone's containers; yield its endpoint, which the host can reach, too."""
+    """Start a second S3 server in the network of the second clone's containers; yield its endpoint, which the host can also reach."""
     project = project_name(second_house.root)
     labels = (f"--label=com.docker.compose.project={project}", "--label=com.docker.compose.network=default")
     docker("network", "create", *labels, f"{project}_default")

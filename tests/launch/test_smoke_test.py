@@ -1,4 +1,4 @@
-"""The smoke test of an image (K05): two runs, whose devices and weights are compared."""
+"""The smoke test of an image: two runs, whose devices and weights are compared."""
 
 from __future__ import annotations
 

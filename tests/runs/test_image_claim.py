@@ -78,7 +78,7 @@ def test_two_build_ids_that_differ_are_both_shown(image_statement: Path) -> None
 
 
 def test_an_observation_of_another_build_is_unknown(image_statement: Path, tmp_path: Path) -> None:
-    """The variables from `.env` are ignored, too, if the engine reports another build."""
+    """The variables from `.env` are also ignored if the engine reports another build."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=OTHER))
     assert claim_image(HANDED, run=tmp_path, baked=image_statement).image.known is Knowledge.UNKNOWN
 

@@ -67,7 +67,7 @@ def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]
     faults: dict[str, dict[str, Any]] = {}
     while done < words.count and process_time() - began < words.seconds:
         body = kind.mutated(draw)
-        if words.keep:  # so that the document is known if it kills the process
+        if words.keep:  # saved first, in case reading it kills the process
             words.keep.mkdir(parents=True, exist_ok=True)
             (words.keep / f"{name}-last").write_bytes(body)
         started = process_time()

@@ -22,7 +22,7 @@ ESCAPES = "\x1b]0;PWNED\x07\x1b[2J"
 
 
 def change_record(text: bytes, change: Change) -> bytes:
-    """Return a record's text after a change, with the identity of the changed ingredients, which an attacker can compute, too."""
+    """Return a record's text after a change, with the identity of the changed ingredients, which an attacker can also compute."""
     content = json.loads(text)
     change(content)
     try:

@@ -1,4 +1,4 @@
-"""Damaged checkpoints (E05, E05b): a resumed run falls back to the previous checkpoint or to step 0, and never exits with code 1."""
+"""Damaged checkpoints: a resumed run falls back to the previous checkpoint or to step 0, and never exits with code 1."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "another run's": (
         lambda found: found["reprise"].update(run="20200101t000000-aaaaaa"),
-        "is of run '20200101t000000-aaaaaa'; expected run ",
+        "belongs to run '20200101t000000-aaaaaa'; expected run ",
     ),
     "no averages": (lambda found: found["reprise"].update(averages={}), "KeyError: 'logged'"),
 }

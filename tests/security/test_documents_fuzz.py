@@ -1,4 +1,4 @@
-"""Mutated documents of every kind never cause exit code 1, "this is a bug in Reprise", and are read in bounded memory (K01, K04)."""
+"""Mutated documents of every kind never cause exit code 1, "this is a bug in Reprise", and are read in bounded memory."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def edit(text: bytes) -> bytes:
 
 
 def test_an_edited_record_is_not_shown(run: OpenRun, tmp_path: Path) -> None:
-    """D12a: `show`, `ls`, `compare` and `report` read records through `load_record`."""
+    """`show`, `ls`, `compare` and `report` read records through `load_record`."""
     path = run.folder / RECORD
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(DigestMismatchError, match="changed after the run was published"):
@@ -59,7 +59,7 @@ def test_pulling_restores_an_edited_record(run: OpenRun, store: MemoryStore, tmp
 
 
 def test_an_edited_seal_is_attributed_to_the_store(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
-    """D12b: publishing again and pulling report the edited seal, and do not change local files."""
+    """Publishing again and pulling report the edited seal, and do not change local files."""
     key = sealed_key(run.record.run, 1)
     store._objects[key] = edit(store._objects[key])
     before = (run.folder / RECORD).read_bytes()

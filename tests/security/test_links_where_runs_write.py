@@ -1,4 +1,4 @@
-"""Commands on the host do not follow links, and do not block on pipes, that a container creates in `runs/` (G02d)."""
+"""Commands on the host do not follow links, and do not block on pipes, that a container creates in `runs/`."""
 
 from __future__ import annotations
 

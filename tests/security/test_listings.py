@@ -1,4 +1,4 @@
-"""Commands name an unreadable document, and list all others: L01, L02, L04, G11b."""
+"""Commands name an unreadable document, and list all others."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["typed"]
 
 BAD: dict[str, tuple[Any, str]] = {
-    "L01 NaN seconds": (set_value("circumstances", "timing", "seconds", value="NaN"), "circumstances.timing.seconds"),
-    "L01 NaN literal": (set_value("circumstances", "timing", "seconds", value=float("nan")), "NaN"),
-    "L01 infinite seconds": (
+    "NaN seconds": (set_value("circumstances", "timing", "seconds", value="NaN"), "circumstances.timing.seconds"),
+    "NaN literal": (set_value("circumstances", "timing", "seconds", value=float("nan")), "NaN"),
+    "infinite seconds": (
         set_value("circumstances", "timing", "seconds", value="Infinity"),
         "circumstances.timing.seconds",
     ),
@@ -37,9 +37,9 @@ BAD: dict[str, tuple[Any, str]] = {
         set_value("circumstances", "timing", "seconds", value=1e308),
         "circumstances.timing.seconds",
     ),
-    "L02 surrogate in a value": (set_value("ingredients", "experiment", value="a\ud800"), "ingredients.experiment"),
-    "L02 surrogate in a key": (set_value("ingredients", "settings", "\ud800", value=1), "ingredients.settings"),
-    "L04 memory of 400 digits": (
+    "surrogate in a value": (set_value("ingredients", "experiment", value="a\ud800"), "ingredients.experiment"),
+    "surrogate in a key": (set_value("ingredients", "settings", "\ud800", value=1), "ingredients.settings"),
+    "memory of 400 digits": (
         set_value("circumstances", "host", "memory", value=10**400),
         "circumstances.host.memory",
     ),
@@ -106,7 +106,7 @@ def test_a_pipe_in_place_of_a_record_does_not_block_a_listing(runs: Path, capsys
 def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finish_run(runs)
     register_attempt(run.folder)
-    good, bad = run.record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    good, bad = run.record.run, bad_run(runs, BAD["NaN seconds"][0])
     newest = f"29990101t000000-{bad[-6:]}"
     (runs / bad).rename(runs / newest)
     assert find_run_id("latest", [good, newest]) == good
@@ -114,7 +114,7 @@ def test_latest_skips_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_report_of_several_runs_names_the_bad_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["NaN seconds"][0])
     assert main(["report", good, bad, "--no-samples", "--json", "-o", str(runs / "page.html")]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
@@ -153,7 +153,7 @@ def test_data_ls_and_gc_name_a_bad_declaration(
 
 
 def test_a_sweep_shows_its_points_beside_an_unreadable_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    good, bad = finish_run(runs).record.run, bad_run(runs, BAD["NaN seconds"][0])
     points = [{"seed": "0"}, {"seed": "1"}]
     sweep = Sweep(
         id=good,

@@ -1,4 +1,4 @@
-"""Manipulated arrays, tables and pictures are rejected by name, in bounded memory: P01b, P02, P03, P04."""
+"""Manipulated arrays, tables and pictures are rejected by name, in bounded memory."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def parquet_file(**columns: Any) -> bytes:
 
 
 def test_a_row_group_that_expands_when_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P04: a million equal values take only a few kilobytes in a file."""
+    """A million equal values take only a few kilobytes in a file."""
     body = parquet_file(x=np.zeros(1_000_000))
     monkeypatch.setattr(tables, "MOST_DECODED", 1 << 20)
     (block,) = open_table(body, "x").blocks(np.arange(1_000_000))

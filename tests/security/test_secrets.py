@@ -1,4 +1,4 @@
-"""H02: no credential in an exception reaches the terminal, the log, the record or the JSON error."""
+"""No credential in an exception reaches the terminal, the log, the record or the JSON error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invalid settings files of any size, depth and kind are rejected in bounded time: G08."""
+"""Invalid settings files of any size, depth and kind are rejected in bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source of another user cannot cause a tool such as git to run code: R4, evil-1, with real git."""
+"""Another user's source cannot cause a tool such as git to run code; the tests use real git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code of strangers in a shared store: R1, R2, R5, evil-3, evil-3b, evil-4, without a container engine."""
+"""Strangers' code in a shared store does not run without consent; the tests need no container engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""End-to-end tests of R1, evil-3b, T1 and resume-1: a stopped run of a stranger is resumed with compose and from the host."""
+"""End-to-end tests: a stranger's stopped run is resumed with compose and from the host."""
 
 from __future__ import annotations
 

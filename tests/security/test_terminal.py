@@ -1,4 +1,4 @@
-"""No command prints escape sequences from the values, names or keys of strangers: L03, L07, G08c, G11b."""
+"""No command prints escape sequences from the values, names or keys in strangers' documents."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_control_characters_of_a_seal_are_escaped(
 
 
 def test_control_characters_in_a_table_header_are_escaped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """L03b: two runs of one experiment differ in a setting whose name contains an escape sequence."""
+    """Two runs of one experiment differ in a setting whose name contains an escape sequence."""
     for value in (0, 1):
         run = finish_run(runs)
 
@@ -114,7 +114,7 @@ def test_control_characters_of_another_hosts_claim_are_escaped(
 def test_control_characters_of_a_declaration_are_escaped(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """L07: escape sequences in a colleague's declaration and in the document of a version in the store."""
+    """Escape sequences in a colleague's declaration and in the document of a version in the store."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a").write_bytes(b"a")
     for body in (b"a", b"b"):

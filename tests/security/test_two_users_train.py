@@ -129,7 +129,7 @@ def test_each_user_trains_as_itself_and_sees_all_runs(team: Team, trained_runs: 
 def test_a_planted_link_is_named_or_skipped(
     team: Team, trained_runs: dict[int, Path], home: Path, planted: str
 ) -> None:
-    """G02a, b, c: the victim and root can fetch and verify despite the link, or get an error that names it."""
+    """The victim and root can fetch and verify despite the link, or get an error that names it."""
     assert trained_runs
     kept = team.cache.with_name("kept")
     team.cache.rename(kept)
@@ -162,7 +162,7 @@ def test_a_planted_link_is_named_or_skipped(
 def test_root_writes_nothing_through_a_link_in_a_run_of_the_containers_user(
     team: Team, trained_runs: dict[int, Path], home: Path
 ) -> None:
-    """G02d: root reproduces its own run after another user has created `retests` as a link."""
+    """Root reproduces its own run after another user has created `retests` as a link."""
     link = trained_runs[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)

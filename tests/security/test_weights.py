@@ -1,4 +1,4 @@
-"""Weights and tables with false headers are rejected (G04); unusual records are shown or rejected (L06)."""
+"""Weights and tables with false headers are rejected; unusual records are shown or rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts of Slurm jobs, compared with golden files, and the scripts' behavior, with shell scripts in place of Slurm and the engine."""
+"""The files of Slurm jobs, compared with golden files, and the scripts' behavior, with shell scripts in place of Slurm and the engine."""
 
 from __future__ import annotations
 

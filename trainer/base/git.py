@@ -144,7 +144,7 @@ def since(checkout: Path, file: str, *below: str) -> CommitsSince | None:
 
 
 def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Return the `paths` that no .gitignore in `folder` matches, in a repository or not; without git, return all of them."""
+    """Return the `paths` that no .gitignore in `folder` matches, even if `folder` is not in a repository; without git, all `paths`."""
     listed = list(paths)
     with tempfile.TemporaryDirectory(prefix="reprise-git-") as empty:
         if _git(folder, "init", "--quiet", "--bare", "--template=", empty) is None:

@@ -2,7 +2,7 @@
 
 Values are found in every encoding that occurs in messages: plain, as Python and JSON string literals, in a URL, in base64 at any
 offset in a longer body, in hexadecimal, in HTML; also the beginning of a value where a text was truncated, as messages are. This is a
-second line of defense behind the rules that keep secrets out of texts: a value that is printed in pieces is not found.
+second line of defense behind the rules that keep secrets out of printed text: a value that is printed in pieces is not found.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def require_mounted(address: str, *, typed: Sequence[str]) -> None:
 
 
 def export_store_variables(dotenv: Path) -> None:
-    """Set the variables with which compose uses the store in REPRISE_STORE instead of the store in `.env`.
+    """Set the variables that make compose use the store in REPRISE_STORE instead of the store in `.env`.
 
     A folder is mounted; for a server, the address is passed. Raise `UsageError` for an invalid address.
     """

@@ -93,7 +93,7 @@ class RunOnDisk:
     record: Record
     folder: Path
     published: bool
-    """Whether the run is published. If it is, its retests are published, too."""
+    """Whether the run is published. If it is, its retests are also published."""
 
 
 def find_run(word: str) -> RunOnDisk:

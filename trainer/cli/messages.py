@@ -89,7 +89,7 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
 
 
 def readable(text: str) -> str:
-    """Return the text with very long words and very long texts cut.
+    """Return the text with very long words shortened and a very long text cut.
 
     >>> len(readable("no run is called " + 1000 * "x"))
     280

@@ -90,7 +90,7 @@ class SafeStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Write several strings."""
         for line in lines:
             self.write(line)
 
@@ -105,7 +105,7 @@ def escaping(stream: TextIO) -> TextIO:
 
 
 def underlying(stream: TextIO) -> TextIO:
-    """Return the stream without escaping, for colors and progress bars; the caller escapes texts."""
+    """Return the stream without escaping, for colors and progress bars; the caller escapes the text."""
     return _guarded(stream, escapes=False)
 
 

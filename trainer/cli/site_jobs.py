@@ -32,7 +32,7 @@ _ADDRESSES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStore:
-    """The variables and mounts with which a job's containers access the store; empty without a store."""
+    """The variables and mounts that give a job's containers access to the store; empty without a store."""
 
     variables: dict[str, str] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def slurm_site(name: str, *, command: str, hint: str) -> SlurmSite:
         raise UsageError(message, hint=f"type there: scripts/reprise {command} ... --to {name}")
     site = load_site(name, root=CHECKOUT)
     if not isinstance(site, SlurmSite):
-        message = f"`reprise {command} --to` submits to Slurm; site {name} is of the kind {site.kind}"
+        message = f"`reprise {command} --to` submits to Slurm; site {name} has the kind {site.kind}"
         raise UsageError(message, hint=hint)
     return site
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 _RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
-"""The line with which a training process prints its run ID."""
+"""The beginning of the line in which a training process prints its run ID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
 
 
 def freeze_image() -> None:
-    """Start all runs in the current image, even if `.env` changes: compose prefers environment variables."""
+    """Export the current image's variables, so that later runs use it even if `.env` changes: compose prefers environment variables."""
     os.environ.update(frozen_image()[0])
 
 

@@ -126,7 +126,7 @@ class BaselineResult:
 def compare_with_entry(
     entry: BaselineEntry, *, key: EnvironmentKey, code: str, metrics: Mapping[str, float], imported: str | None = None
 ) -> BaselineResult:
-    """Compare a result with an entry, which may be of another environment than `key`.
+    """Compare a result with an entry, which may come from another environment than `key`.
 
     `imported` is the digest of the imported files. It is more exact than `code`, and is used if the entry also has it.
     """

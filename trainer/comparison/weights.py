@@ -122,7 +122,7 @@ def compare_weights(a: Path, b: Path, *, digests: tuple[str | None, str | None])
 def _read_tensors(folder: Path, digest: str | None) -> Tensors:
     tensors = read_tensors(folder / TENSORS)
     if tensors.digest != digest:
-        message = f"{folder / TENSORS} is of the weights {tensors.digest}; the record names {digest}"
+        message = f"{folder / TENSORS} belongs to the weights {tensors.digest}; the record names {digest}"
         raise DigestMismatchError(message, hint=PULL_AGAIN)
     return tensors
 

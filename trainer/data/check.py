@@ -79,7 +79,7 @@ class CheckResult:
 
 
 def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> CheckResult:
-    """Check the files `paths` of a folder. Raises `DatasetError` if they do not fit the reader, the splits or the sample of the draft."""
+    """Check the files `paths` of a folder. Raise `DatasetError` if they do not fit the reader, the splits or the sample of the draft."""
     if not paths:
         raise DatasetError(
             f"{source.root} is empty; expected a folder with files", hint="publish the folder that contains the files"
@@ -140,7 +140,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
 def _check_weights(draft: Draft, reader: Weights, source: SourceFolder) -> None:
     """Check the header of a weights file.
 
-    Raises `DatasetError` if the draft declares samples or the file has no tensors, `DocumentError` if the file has another format.
+    Raise `DatasetError` if the draft declares samples or the file has no tensors, `DocumentError` if the file has another format.
     """
     if draft.splits or draft.sample:
         message = f"dataset {draft.name} contains weights, which have no samples, but declares [{'splits' if draft.splits else 'sample'}]"
@@ -177,7 +177,7 @@ def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Seque
 def count_samples(dataset: Described, files: Files) -> CheckResult:
     """Count the samples of a cached version, in total and in each split.
 
-    Raises `DatasetError` if its files do not fit its reader or its splits.
+    Raise `DatasetError` if its files do not fit its reader or its splits.
     """
     checker = _FileChecker(dataset, files)
     layout = checker.layout()

@@ -92,7 +92,7 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
 def check_pictures(
     pictures: PictureFiles, paths: Sequence[str], table: bytes | None, *, declared: Described
 ) -> list[str]:
-    """Return notes on files that the reader does not read, and on odd classes. Raises `DatasetError` if a class would be lost."""
+    """Return notes on files that the reader does not read, and on odd classes. Raise `DatasetError` if a class would be lost."""
     reader: ImagesReader = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
     folders = ClassFolders(reader, declared.splits)

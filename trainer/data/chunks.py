@@ -284,7 +284,7 @@ def _follows(before: Chunk, after: Chunk) -> bool:
 def download_run(store: Store, run: Sequence[ChunkGroup], *, title: str) -> list[bytes]:
     """Return the bytes of each of the adjacent groups, in one request if each chunk has one segment.
 
-    Raises `DigestMismatchError` if a chunk has the wrong digest, `StoreError` if the store fails.
+    Raise `DigestMismatchError` if a chunk has the wrong digest, `StoreError` if the store fails.
     """
     chunks = [chunk for group in run for chunk in group.chunks]
     body = _body(store, chunks)

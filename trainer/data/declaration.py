@@ -121,7 +121,7 @@ def dataset_names(*, root: Path) -> list[str]:
 
 
 def load_dataset(name: str, *, root: Path) -> Dataset:
-    """Load the declared dataset `name`. Raises `DatasetError` if it is not declared, `DocumentError` if its file is invalid."""
+    """Load the declared dataset `name`. Raise `DatasetError` if it is not declared, `DocumentError` if its file is invalid."""
     path = declaration(name, root=root)
     if not is_declared(name, root=root):
         known = dataset_names(root=root)

@@ -41,7 +41,7 @@ class Need:
     """Bytes to fetch."""
 
     def is_right(self, file: BinaryIO) -> bool:
-        """Return whether the open object `file` has the right digest. Raises `OSError` if it cannot be read."""
+        """Return whether the open object `file` has the right digest. Raise `OSError` if it cannot be read."""
         return digest_of_open(file) == f"sha256:{self.name}"
 
 
@@ -61,7 +61,7 @@ class SparsePack(Need):
     """Files in the pack, by offset; each content once."""
 
     def is_right(self, file: BinaryIO) -> bool:
-        """Return whether all ranges of the open object `file` have the right digests. Raises `OSError` if it cannot be read."""
+        """Return whether all ranges of the open object `file` have the right digests. Raise `OSError` if it cannot be read."""
         for entry in self.entries:
             file.seek(entry.segments[0].offset)
             if digest_of_bytes(file.read(entry.size)) != entry.sha256:
@@ -167,7 +167,7 @@ class LargeDownload:
     def settle(self, stop: StopFlag) -> None:
         """Verify the file and give it its name. Wrong parts are downloaded again, at most twice.
 
-        Raises `DigestMismatchError` if the file is still wrong.
+        Raise `DigestMismatchError` if the file is still wrong.
         """
         for _ in PAUSES_S:
             if self._digest() == self._entry.sha256:
@@ -235,7 +235,7 @@ class LargeDownload:
 def download(store: Store, segment: Segment, incoming: Incoming, *, at: int, stop: StopFlag) -> Iterator[memoryview]:
     """Write a range of a pack into an object at the offset `at`, and yield its blocks.
 
-    Raises `DigestMismatchError` if the store returns too few bytes; the caller verifies the digest.
+    Raise `DigestMismatchError` if the store returns too few bytes; the caller verifies the digest.
     """
     end = at + segment.length
     for block in store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length):

@@ -47,7 +47,7 @@ def fetch_dataset(
 ) -> CachedDataset:
     """Return the cached dataset with a lease, after fetching the objects that the cache lacks.
 
-    Raises `StoreError` if the store fails or its data is wrong, `ManifestError` if the manifest is invalid, and `MachineError` if the disk
+    Raise `StoreError` if the store fails or its data is wrong, `ManifestError` if the manifest is invalid, and `MachineError` if the disk
     is full or the cache is not writable. After each of these errors, the same call resumes the fetch.
     """
     if cached := cache.find(dataset):
@@ -176,7 +176,7 @@ class _Fetch:
 def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> ManifestFiles:
     """Read a manifest from the store into an unnamed file in `folder`, verify its digest, and compare it with the declaration.
 
-    Raises `ObjectMissingError` if the store lacks it, `DigestMismatchError` or `ManifestError` if it is wrong.
+    Raise `ObjectMissingError` if the store lacks it, `DigestMismatchError` or `ManifestError` if it is wrong.
     """
     try:
         with spool(folder) as file:
@@ -194,7 +194,7 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
 
 
 def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
-    """Yield a manifest in blocks. Raises `ManifestError` if it is too long, `DigestMismatchError` at the end if its digest is wrong."""
+    """Yield a manifest in blocks. Raise `ManifestError` if it is too long, `DigestMismatchError` at the end if its digest is wrong."""
     # A valid manifest is not longer than this; an endless body must not fill the disk.
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     running, size = hashlib.sha256(), 0
@@ -212,7 +212,7 @@ def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
     """Verify all files of a cached dataset, and return their number.
 
-    Raises `DigestMismatchError` if a file is damaged, `DatasetError` if the dataset is not cached.
+    Raise `DigestMismatchError` if a file is damaged, `DatasetError` if the dataset is not cached.
     """
     hint = f"replace damaged files: reprise data fetch {dataset.name}"
     cached = cache.find(dataset)

@@ -89,7 +89,7 @@ def array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
 def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     """Parse the header in a file's first bytes; `size` is the size of the file.
 
-    Raises `DatasetError` if the file is not a `.npy` file with rows of numbers, or its size does not fit its header.
+    Raise `DatasetError` if the file is not a `.npy` file with rows of numbers, or its size does not fit its header.
     """
     data = bytes(data[:HEAD])
     if not data.startswith(_NPY_MAGIC):
@@ -131,7 +131,7 @@ def _parse(data: bytes) -> tuple[int, object, bool, tuple[int, ...]]:
 
 
 def _dtype(kind: object, where: str) -> str:
-    """Return the name of a type. Raises `DatasetError` if the type is not supported; the hint converts it."""
+    """Return the name of a type. Raise `DatasetError` if the type is not supported; the hint converts it."""
     if isinstance(kind, list):
         hint = "save each field as a separate array: numpy.save(FILE, a['NAME'])"
         raise _rejected(where, "it is a structured array, with named fields", hint)
@@ -205,7 +205,7 @@ class Footer:
 
 
 def footer_start(body: memoryview, *, where: str) -> int:
-    """Return the offset of the footer. Raises `DatasetError` if the file is not a Parquet file, or is truncated."""
+    """Return the offset of the footer. Raise `DatasetError` if the file is not a Parquet file, or is truncated."""
     if bytes(body[-4:]) != _PARQUET_MAGIC or bytes(body[:4]) != _PARQUET_MAGIC or len(body) <= _TAIL:
         raise _invalid_parquet(body, where)
     start = len(body) - _TAIL - int.from_bytes(body[-_TAIL:-4], "little")
@@ -215,7 +215,7 @@ def footer_start(body: memoryview, *, where: str) -> int:
 
 
 def read_footer(body: memoryview, *, where: str) -> Footer:
-    """Read the footer of a Parquet file with pyarrow. Raises `DatasetError` if it is invalid."""
+    """Read the footer of a Parquet file with pyarrow. Raise `DatasetError` if it is invalid."""
     footer_start(body, where=where)
     arrow: Any = import_module("pyarrow")  # imported late, because the import takes 0.1 s
     try:
@@ -252,7 +252,7 @@ def _invalid_parquet(body: memoryview, where: str) -> DatasetError:
 def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
     r"""Count the lines of a UTF-8 text, which end with LF or CRLF.
 
-    Raises `DatasetError` if the text is compressed, begins with a byte order mark, or has bytes that are not UTF-8, NUL, or CR without LF.
+    Raise `DatasetError` if the text is compressed, begins with a byte order mark, or has bytes that are not UTF-8, NUL, or CR without LF.
 
     >>> count_lines([b"one\r\ntw", b"o"], where="t.txt")
     2

@@ -33,7 +33,7 @@ class FileNames:
         self._doubtful = False
 
     def add(self, name: bytes) -> None:
-        """Add the next name. Raises `ManifestError` if it is invalid or out of order, `UnicodeDecodeError` if it is not UTF-8."""
+        """Add the next name. Raise `ManifestError` if it is invalid or out of order, `UnicodeDecodeError` if it is not UTF-8."""
         path = name.decode()
         if not _is_plain(path) and (fault := path_fault(path)):
             raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)

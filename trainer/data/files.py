@@ -76,7 +76,7 @@ class SourceFolder:
     def list_files(self) -> FolderListing:
         """List the files.
 
-        Raises `DatasetError` if there are no files, if an entry is neither a file nor a folder, or if a link does not lead to a file.
+        Raise `DatasetError` if there are no files, if an entry is neither a file nor a folder, or if a link does not lead to a file.
         """
         _require_folder(self.root)
         walk = _Walk(root=self.root, has_hidden=self.has_hidden)
@@ -95,7 +95,7 @@ class SourceFolder:
     def hash_file(self, path: str) -> HashedFile:
         """Read a file once, and return the digests of the file and its parts.
 
-        Raises `DatasetError` if it cannot be read, or if its size changes meanwhile.
+        Raise `DatasetError` if it cannot be read, or if its size changes meanwhile.
         """
         whole, parts, size = hashlib.sha256(), [], 0
         try:
@@ -118,7 +118,7 @@ class SourceFolder:
         return HashedFile(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}", parts=digests)
 
     def read(self, piece: Slice) -> bytes:
-        """Return the bytes of a slice, or fewer if the file was truncated. Raises `DatasetError` if the file cannot be read."""
+        """Return the bytes of a slice, or fewer if the file was truncated. Raise `DatasetError` if the file cannot be read."""
         try:
             with BufferedReader(open_file(self.root / piece.path)) as file:
                 file.seek(piece.start)
@@ -137,7 +137,7 @@ def edited_error(path: Path | str) -> DatasetError:
 def open_file(path: Path) -> FileIO:
     """Open a regular file for reading, unbuffered, without waiting for the writer of a pipe.
 
-    Raises `DatasetError` if it cannot be opened or is not a regular file.
+    Raise `DatasetError` if it cannot be opened or is not a regular file.
     """
     try:
         file = FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
@@ -207,7 +207,7 @@ class _Walk:
                 self.left_out.setdefault("empty", []).append(below)
 
     def _is_folder(self, entry: os.DirEntry[str], below: str) -> bool:
-        """Record an entry that is a file or is left out; return whether it is a folder."""
+        """Return whether the entry is a folder to list; record a file, or why an entry is left out."""
         if reason := reason_to_leave_out(entry.name, has_hidden=self.has_hidden):
             self.left_out.setdefault(reason, []).append(below + entry.name + ("/" if entry.is_dir() else ""))
             return False
@@ -251,7 +251,7 @@ class Files(Protocol):
         """Return a file's bytes, which `require` verifies; they are a copy only if `is_streamed`."""
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError` if they are damaged."""
+        """Verify the bytes from `start` to `stop`, once in each process. Raise `DigestMismatchError` if they are damaged."""
         del path, start, stop  # a plain folder has no digests to verify
 
     def read(self, path: str, /, start: int = 0, stop: int | None = None) -> memoryview:

@@ -132,7 +132,7 @@ class Inspection(Document):
 
 
 def read_inspection(text: str | bytes, *, where: str) -> Inspection:
-    """Parse an inspection. Raises `DocumentError` if it is invalid."""
+    """Parse an inspection. Raise `DocumentError` if it is invalid."""
     return parse_json(text, Inspection, where=where, whole=LARGEST_WHOLE)
 
 

@@ -67,7 +67,7 @@ def content_digest(entries: Iterable[ManifestEntry]) -> str:
 
 
 def parse_manifest(raw: bytes | mmap) -> ManifestFiles:
-    """Parse and check a whole manifest. Raises `ManifestError` with the line and the fault if it is invalid."""
+    """Parse and check a whole manifest. Raise `ManifestError` with the line and the fault if it is invalid."""
     listing = _parse_head(raw)
     names, sums, running = FileNames(), _Sums(listing.packs), hashlib.sha256()
     number, at = 1, listing.first

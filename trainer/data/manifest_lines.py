@@ -70,7 +70,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
     """The files of a manifest, in order: `listing[7]`, `listing.find("a/b.png")`. The first lookup creates an index, 8 bytes per file."""
 
     def __init__(self, raw: bytes | mmap) -> None:
-        """Parse the first line; `raw` is not copied. Raises `ManifestError` if the first line is invalid."""
+        """Parse the first line; `raw` is not copied. Raise `ManifestError` if the first line is invalid."""
         self.raw = raw
         self.first = raw.find(b"\n") + 1
         try:
@@ -95,7 +95,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
         return map(self._entry, self.rows())
 
     def rows(self) -> Iterator[re.Match[bytes]]:
-        """Yield all lines as matches of path, size, digest and segments. Raises `ManifestError` if a line is invalid."""
+        """Yield all lines as matches of path, size, digest and segments. Raise `ManifestError` if a line is invalid."""
         at = self.first
         for row in rows_from(self.raw, at):
             at = row.end()
@@ -104,7 +104,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
             raise self._line_error(at)
 
     def row(self, number: int) -> re.Match[bytes]:
-        """Return the line of the file `number` as a match. Raises `ManifestError` if it is invalid."""
+        """Return the line of the file `number` as a match. Raise `ManifestError` if it is invalid."""
         row = ROW.match(self.raw, self._starts[number])
         if row is None:
             raise damaged(number + 2, "it is not in canonical form")

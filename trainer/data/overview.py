@@ -77,7 +77,7 @@ class Overview(Document):
 
 
 def read_overview(text: str | bytes, *, where: str) -> Overview:
-    """Parse an overview. Raises `DocumentError` if it is invalid."""
+    """Parse an overview. Raise `DocumentError` if it is invalid."""
     return parse_json(text, Overview, where=where, whole=LARGEST_WHOLE)
 
 

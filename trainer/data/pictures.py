@@ -65,7 +65,7 @@ def find_pictures(
 ) -> PictureFiles:
     """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`.
 
-    Pictures without a folder and without a table have one class without a name. Raises `DatasetError` if no picture is found, or if a
+    Pictures without a folder and without a table have one class without a name. Raise `DatasetError` if no picture is found, or if a
     picture has no class or an undeclared class.
     """
     folders = ClassFolders(reader, declared.splits)
@@ -213,7 +213,7 @@ class Label:
 
 
 def parse_labels(raw: bytes, *, where: str) -> dict[str, Label]:
-    r"""Parse a label table into a class for each file. Raises `DatasetError` or `DocumentError` with the line if it is invalid.
+    r"""Parse a label table into a class for each file. Raise `DatasetError` or `DocumentError` with the line if it is invalid.
 
     >>> parse_labels(b"file,class\n1.png,cat", where="labels.csv")["1.png"].name
     'cat'

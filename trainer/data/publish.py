@@ -123,7 +123,7 @@ def publish_dataset(
 ) -> PublishResult:
     """Publish a folder as a version of `draft.name`; `declared` is the current declaration.
 
-    Raises `ManifestError` if a file name is invalid, `DatasetError` if the files do not fit the draft, a file is edited during publication
+    Raise `ManifestError` if a file name is invalid, `DatasetError` if the files do not fit the draft, a file is edited during publication
     or the description contains a secret, and `StoreError` if the store fails.
     """
     _require_no_secret(draft)
@@ -197,7 +197,7 @@ def publish_declared(
 ) -> PublishResult:
     """Publish a folder as the declared version.
 
-    Raises `DatasetError` if the folder's digests differ from the declaration, or the store has another version with the same number.
+    Raise `DatasetError` if the folder's digests differ from the declaration, or the store has another version with the same number.
     """
     _require_no_secret(declared)
     with spool() as lines:

@@ -103,7 +103,7 @@ class ReadAhead:
     def wait(self, batch: int) -> None:
         """Wait until the chunks of a batch are cached, or cannot be cached because there is no room or the pass is stopped.
 
-        Raises the exception of a thread that failed to fetch.
+        Raise the exception of a thread that failed to fetch.
         """
         began, is_reported, end = monotonic(), False, self._ends[batch + 1]
         with self._lock:

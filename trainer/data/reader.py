@@ -336,7 +336,7 @@ Reader = Annotated[
 def check_sample(
     declared: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[Length, ...]]], *, dataset: str
 ) -> None:
-    """Compare the fields of a sample with their declaration. Raises `DatasetError` on the first difference."""
+    """Compare the fields of a sample with their declaration. Raise `DatasetError` on the first difference."""
     for field, typed in declared.items():
         if field not in found:
             raise DatasetError(f"a sample of {dataset} has no field {field!r}", hint=did_you_mean(field, found))
@@ -348,7 +348,7 @@ def check_sample(
 
 
 def even_rows(rows: Mapping[str, int], *, dataset: str) -> int:
-    """Return the common number of rows of arrays. Raises `DatasetError` if they differ."""
+    """Return the common number of rows of arrays. Raise `DatasetError` if they differ."""
     if len(set(rows.values())) != 1:
         counts = ", ".join(f"{field} {count:,}" for field, count in rows.items())
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""References to datasets in texts, as `{dataset:NAME}`; a reference stands for the folder of the dataset's files."""
+"""References to datasets in strings, as `{dataset:NAME}`; a reference stands for the folder of the dataset's files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def datasets_by_role(value: str | Mapping[Any, str]) -> dict[str, list[str]]:
 
 
 def datasets_in(values: Mapping[str, Any]) -> list[str]:
-    """Return the names of the datasets to which the texts in `values` refer, in order."""
+    """Return the names of the datasets to which the strings in `values` refer, in order."""
     texts = [text for value in values.values() for text in _texts(value)]
     return list(dict.fromkeys(name for text in texts for name in _DATASET.findall(text)))
 

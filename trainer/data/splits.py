@@ -150,7 +150,7 @@ def describe_split(split: Split) -> str:
 
 
 def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: str) -> Sequence[int]:
-    """Return the samples of a split, in order. Raises `DatasetError` if the split is unknown, empty or does not fit the samples."""
+    """Return the samples of a split, in order. Raise `DatasetError` if the split is unknown, empty or does not fit the samples."""
     require_split(name, splits, dataset=dataset)
     chosen = _select(name, splits[name], layout, dataset=dataset)
     if not len(chosen):

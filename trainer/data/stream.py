@@ -33,7 +33,7 @@ def open_dataset(
 ) -> CachedDataset | StreamedDataset:
     """Return the dataset with a lease: complete if it is cached, or if it fits into the limit and can be fetched; else streamed.
 
-    Raises `DiskFullError` if other data in the cache leaves no room, and the errors of `fetch_dataset`.
+    Raise `DiskFullError` if other data in the cache leaves no room, and the errors of `fetch_dataset`.
     """
     if cached := source.cache.find(source.dataset):
         cached.budget = source.budget
@@ -51,7 +51,7 @@ def open_dataset(
 def open_folder(source: StreamSource, *, progress: Progress = SILENT) -> CachedDataset:
     """Return the dataset with all files in the cache, and reserve room for a folder of its files. Streamed chunks are evicted if necessary.
 
-    Raises `DiskFullError` if the limit is too low, and the errors of `fetch_dataset`.
+    Raise `DiskFullError` if the limit is too low, and the errors of `fetch_dataset`.
     """
     with source.budget.joined():
         return _open_folder(source, progress)

@@ -82,7 +82,7 @@ class Tokenizer:
     """The tokenizer of a dataset. It can be pickled and forked."""
 
     def __init__(self, files: Files, tokens: Tokens) -> None:
-        """Parse the file and compare it with the declaration. Raises `DatasetError` if it is invalid or differs from the declaration."""
+        """Parse the file and compare it with the declaration. Raise `DatasetError` if it is invalid or differs from the declaration."""
         self._tokens, self._body = tokens, bytes(files.read(tokens.tokenizer))
         self._parsed = parse_tokenizer(self._body, where=tokens.tokenizer)
         self.size = tokens.vocabulary
@@ -109,7 +109,7 @@ class Tokenizer:
         return text
 
     def tokenize(self, files: Files, paths: Sequence[str]) -> list[TokenizedFile]:
-        """Return the tokens of files. Raises `DatasetError` with the file and the line if a line cannot be tokenized."""
+        """Return the tokens of files. Raise `DatasetError` with the file and the line if a line cannot be tokenized."""
         found: list[TokenizedFile] = []
         for path in paths:
             left = MOST_TOKENS - sum(len(each.ids) for each in found)
@@ -119,7 +119,7 @@ class Tokenizer:
     def numbers(self, files: Files, paths: Sequence[str]) -> list[FileNumbers]:
         """Return the tokens of files, computed now, or by an earlier process with the same files, code and library version.
 
-        Raises `DatasetError` with the file and the line if a line cannot be tokenized.
+        Raise `DatasetError` with the file and the line if a line cannot be tokenized.
         """
         key = {
             "format": f"tokens/1 {sys.byteorder}",
@@ -191,7 +191,7 @@ class Tokenizer:
 
     @cached_property
     def _library(self) -> Any:
-        """The library's tokenizer. Raises `DatasetError` if the library is missing, cannot read the file, or reads other token numbers."""
+        """The library's tokenizer. Raise `DatasetError` if the library is missing, cannot read the file, or reads other token numbers."""
         where = self._tokens.tokenizer
         if not has_library():
             message = f"{where} requires the library tokenizers, which is not installed"
@@ -270,7 +270,7 @@ def _panics() -> Iterator[None]:
 
 
 def _lines(files: Files, path: str) -> Iterator[bytes]:
-    """Yield the lines of a UTF-8 text, without LF or CRLF. Raises `DatasetError` as `count_lines` does, and if a line is too long."""
+    """Yield the lines of a UTF-8 text, without LF or CRLF. Raise `DatasetError` as `count_lines` does, and if a line is too long."""
     count_lines(blocks_of(files, path), where=path)
     number, rest = 0, b""
     for block in blocks_of(files, path):

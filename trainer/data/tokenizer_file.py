@@ -41,7 +41,7 @@ class TokenizerFile:
         return max(self.ids.values()) + 1
 
     def id_of(self, token: str, *, where: str, option: str) -> int:
-        """Return the number of a token that a declaration names. Raises `DatasetError` if the vocabulary lacks the token."""
+        """Return the number of a token that a declaration names. Raise `DatasetError` if the vocabulary lacks the token."""
         if token in self.ids:
             return self.ids[token]
         hint = f"choose one with {option}: {listed(self.special)}" if self.special else None
@@ -49,13 +49,13 @@ class TokenizerFile:
         raise DatasetError(message, hint=hint or did_you_mean(token, self.ids))
 
     def end(self, *, where: str) -> str:
-        """Return the special token with a common name of an end token. Raises `DatasetError` unless there is exactly one."""
+        """Return the special token with a common name of an end token. Raise `DatasetError` unless there is exactly one."""
         return self._named(_ENDS, where=where, option="--end-token", meaning="the token that follows each line")
 
     def pad(self, *, where: str) -> str:
         """Return the padding token that the file declares, or else the special token with a common name of a padding token.
 
-        Raises `DatasetError` if the file declares no padding token, unless exactly one token has such a name.
+        Raise `DatasetError` if the file declares no padding token, unless exactly one token has such a name.
         """
         padding = self.document.get("padding")
         own = padding.get("pad_token") if isinstance(padding, dict) else None
@@ -76,7 +76,7 @@ class TokenizerFile:
 
 
 def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
-    """Parse a `tokenizer.json`. Raises `DatasetError` if the file is damaged or of another kind, or if its tokens are random (dropout)."""
+    """Parse a `tokenizer.json`. Raise `DatasetError` if the file is damaged or of another kind, or if its tokens are random (dropout)."""
     if len(body) > LARGEST:
         raise DatasetError(f"{where} has {len(body):,} bytes; expected at most {LARGEST:,}", hint=_SAVE)
     try:
@@ -105,7 +105,7 @@ def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
 
 
 def _ids(vocab: Any, added: Any, *, where: str) -> dict[str, int]:
-    """Return the numbers of all tokens. Raises `DatasetError` if the vocabulary is damaged, empty or too large."""
+    """Return the numbers of all tokens. Raise `DatasetError` if the vocabulary is damaged, empty or too large."""
     try:
         pairs = list(vocab.items()) if isinstance(vocab, dict) else [(each[0], at) for at, each in enumerate(vocab)]
         pairs += [(each["content"], each["id"]) for each in added]

@@ -124,7 +124,7 @@ class PushResult:
 def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> PushResult:
     """Copy a version from `source` to `target`.
 
-    Raises `DatasetError` if a store has another version with the same number, `ManifestError` if the manifest is invalid, and `StoreError`
+    Raise `DatasetError` if a store has another version with the same number, `ManifestError` if the manifest is invalid, and `StoreError`
     if a store fails.
     """
     for store in (target, source):
@@ -138,7 +138,7 @@ def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Pr
 def copy_objects(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> int:
     """Copy the packs and the manifest of a version, and return the number of bytes that were sent.
 
-    Raises `ManifestError` if the manifest is invalid, `StoreError` if a store fails.
+    Raise `ManifestError` if the manifest is invalid, `StoreError` if a store fails.
     """
     packs = {pack.sha256: pack.size for pack in read_manifest(source, dataset).packs}
 
@@ -177,7 +177,7 @@ def export_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> No
     """Write the verified objects of `dataset` to the store in the folder `into`.
 
     In a pack that also contains files of other datasets, the ranges of those files stay empty, because no reader of `dataset` needs them.
-    Raises `DigestMismatchError` if the cached data is damaged, `MachineError` if the store cannot be written.
+    Raise `DigestMismatchError` if the cached data is damaged, `MachineError` if the store cannot be written.
     """
     if digest_of_bytes(manifest) != dataset.dataset.manifest:
         raise DigestMismatchError(
@@ -230,7 +230,7 @@ class _VersionFile(NamedTuple):
 def diff_datasets(before: Dataset, after: Dataset, *, store: Store) -> Iterator[Change]:
     """Yield each file that differs, sorted by path.
 
-    Raises `ManifestError` if a line of a manifest is invalid, `DigestMismatchError` at the end if a manifest's digest is wrong.
+    Raise `ManifestError` if a line of a manifest is invalid, `DigestMismatchError` at the end if a manifest's digest is wrong.
     """
     if before.content == after.content:
         return

@@ -156,7 +156,7 @@ def remove_requirement(name: str, *, extras: Collection[str], root: Path) -> Non
 
 
 def listed_names(root: Path, extras: Collection[str] | None = None) -> list[str]:
-    """Return the packages that the extras list; by default of all extras."""
+    """Return the names of the packages that `extras` list (default: all extras)."""
     return sorted(
         {
             _name(line)

@@ -1,4 +1,4 @@
-"""The lock after a change of dependencies: `scripts/lock`, its errors, and packages that must come from their torch's index."""
+"""The lock after a change of dependencies: `scripts/lock`, its errors, and packages that must come from the index of torch."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _YOUNG_S: Final = 60.0
 _JOURNAL: Final = ".reprise/changed-files.json"
 
 
-class _Texts(Document):
+class _Contents(Document):
     """The contents of a file before and after a change."""
 
     before: str
@@ -44,7 +44,7 @@ class _Journal(Document):
     """The files of a change that is being applied, by their paths in the checkout."""
 
     files: dict[
-        Annotated[str, StringConstraints(pattern=r"^(environments/[a-z0-9-]+|pyproject)\.toml$|^uv\.lock$")], _Texts
+        Annotated[str, StringConstraints(pattern=r"^(environments/[a-z0-9-]+|pyproject)\.toml$|^uv\.lock$")], _Contents
     ]
 
 
@@ -80,7 +80,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(above: Path) -> None:
-    """Remove this user's copies whose process has ended. A copy of the last minute is kept: it may not be locked yet."""
+    """Remove this user's copies whose process has ended. A copy less than a minute old is kept: it may not be locked yet."""
     for folder in above.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             about = folder.lstat()
@@ -105,7 +105,7 @@ def applied(changes: dict[str, str], before: dict[str, str], *, root: Path) -> I
     for name in changes:
         if read_text(root / name) != before[name]:
             raise SourceError(f"another process changed {name} during this command", hint="run the command again")
-    journal = _Journal(files={name: _Texts(before=before[name], after=text) for name, text in changes.items()})
+    journal = _Journal(files={name: _Contents(before=before[name], after=text) for name, text in changes.items()})
     write_whole(root / _JOURNAL, journal.model_dump_json().encode())
     try:
         for name, text in changes.items():

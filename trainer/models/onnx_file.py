@@ -44,7 +44,7 @@ class OnnxGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenBatch:
-    """The golden samples, with which a graph is tested."""
+    """The golden samples that a graph is tested with."""
 
     specs: Sequence[TensorSpec]
     """The inputs in the program's order."""
@@ -133,7 +133,7 @@ def _require_stateless(decomposed: torch.export.ExportedProgram | None) -> None:
 
 
 def _graph(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[bytes, int]:
-    """Return the graph with the names of `inputs` and `outputs`, without texts about its origin, and the version of its operators."""
+    """Return the graph with the names of `inputs` and `outputs`, without strings about its origin, and the version of its operators."""
     from onnx_ir.passes.common import NameFixPass
 
     made = torch.onnx.export(program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False)
@@ -148,7 +148,7 @@ def _graph(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs
 
 
 def _clean(message: Any) -> None:
-    """Remove the texts of a message and of all messages in it."""
+    """Clear the fields in `_TEXTS` of a message and of all messages in it."""
     for field, value in message.ListFields():
         if field.name in _TEXTS:
             message.ClearField(field.name)

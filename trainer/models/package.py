@@ -165,7 +165,7 @@ class OnnxParity(Document):
     golden: OutputComparison
     """Its outputs for the golden samples, compared with those of the run's net."""
     tolerance: Annotated[FiniteFloat, Field(ge=0)]
-    """The largest relative difference with which a graph is part of a package."""
+    """The largest relative difference at which a graph is still included in a package."""
     opset: PositiveInt
     """The version of ONNX's operators that the graph uses."""
     onnxruntime: OneLine

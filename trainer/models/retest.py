@@ -40,7 +40,7 @@ def retest(
     Raise what `saved_test` raises, and `PackageError` if the package was made from a run with another identity.
     """
     if package is not None and package.package.identity != record.identity:
-        message = f"package {package.package.name} is of a run with identity {package.package.identity}"
+        message = f"package {package.package.name} was made from a run with identity {package.package.identity}"
         raise PackageError(f"{message}; run {record.run} has {record.identity}", hint="retest the run itself")
     with saved_test(record, folder, datasets) as tested:
         if package is None:

@@ -1,4 +1,4 @@
-"""New rows of a table as texts: JSON values as a file would have them, and missing values as empty texts.
+"""New rows of a table as strings: JSON values as a file would have them, and missing values as empty strings.
 
 A row in JSON and the same row in a file get equal predictions: `null` is an empty cell, and a number or a boolean is the category that it
 spells.
@@ -45,7 +45,7 @@ def rows_as_texts(
 def with_empty_missing(
     blocks: Iterable[TextBlock], names: Sequence[str | None], source: SourceTable, treatments: Mapping[str, Treatment]
 ) -> Iterator[TextBlock]:
-    """Yield blocks whose missing values, in the usual spellings and those of the published file, are empty texts.
+    """Yield blocks whose missing values, in the usual spellings and those of the published file, are empty strings.
 
     `names` has the name of each column, or `None` for a column that is not read.
     """

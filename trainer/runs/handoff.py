@@ -61,5 +61,7 @@ class Launch(Document):
 def read_launch(environ: Mapping[str, str]) -> Launch:
     """Read the launcher's message. Raise `UsageError` if the launcher did not start this process."""
     if VARIABLE not in environ:
-        raise UsageError("the training process is started by the launcher", hint="type `reprise train --exp NAME`")
+        raise UsageError(
+            f"{VARIABLE} is not set: this process was not started by `reprise train`", hint="reprise train --exp NAME"
+        )
     return parse_json(environ[VARIABLE], Launch, where=VARIABLE)

@@ -47,7 +47,7 @@ class InitialWeights:
 
 
 def weights_of(record: Record) -> File:
-    """Return the entry of a run's weights in its record. Raise `RunError` if the run is of a script or has no weights."""
+    """Return the entry of a run's weights in its record. Raise `RunError` if the run ran a script or has no weights."""
     if record.ingredients.kind == "script":
         message = f"run {record.run} ran a script; only runs of experiments have weights"
         raise RunError(message, hint="publish the file: `reprise data publish NAME FILE.safetensors`")

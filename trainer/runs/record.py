@@ -102,7 +102,7 @@ class Ingredients(Document):
 
     experiment: OneLine
     kind: Literal["script"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
-    """`script` if the run is of a script, which has its own training loop."""
+    """`script` if the run executed a script, which has its own training loop."""
     settings: dict[str, JsonValue]
     """The values of the settings that affect the result."""
     source: Digest
@@ -259,7 +259,7 @@ class Circumstances(Document):
     execution: dict[str, JsonValue] = {}
     """The values of the settings that do not affect the result."""
     manifests: dict[str, Digest] = {}
-    """The digest of the manifest with which each dataset was fetched."""
+    """The digest of the manifest that each dataset was fetched by."""
     variables: dict[str, str] = {}
     """Environment variables that the determinism level set for libraries."""
     timing: Timing

@@ -58,7 +58,7 @@ KINDS: Final = {
 def require_resumable(run: Path, *, host: str, passed: Collection[int] = ()) -> Record:
     """Return the record of the run's last recorded attempt that is not in `passed`, and close the records of killed processes.
 
-    Raise `ResumeError` if the run is completed, still running, of a script, or without a record; `RunError` if an attempt that was not
+    Raise `ResumeError` if the run is completed or still running, ran a script, or has no record; `RunError` if an attempt that was not
     closed was started on another host.
     """
     require_not_running(run)

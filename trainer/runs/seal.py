@@ -137,7 +137,7 @@ def read_snapshot(text: bytes, *, run: str, attempt: int, where: str) -> tuple[S
 
 
 def _record_in(contents: Contents, *, run: str, attempt: int, where: str) -> Record:
-    """Return the record in `contents`. Raise `DocumentError` if it is of another attempt, or if its identity or a path is invalid."""
+    """Return the record in `contents`. Raise `DocumentError` if it belongs to another attempt, or if its identity or a path is invalid."""
     record = typed_record(contents.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
         description = f"run {record.run}, attempt {record.attempt}"

@@ -161,7 +161,7 @@ class _Inheriting(ModelMetaclass):
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
         ours = str(namespace.get("__module__")).startswith(_PACKAGE)
-        # Validators of the package's own classes are built on first use: a command line needs one of the eight classes.
+        # Validators of the package's own classes are built on first use: a command uses only one of these classes.
         options.setdefault("defer_build", ours)
         try:
             made: Any = super().__new__(mcs, name, bases, namespace, **options)

@@ -78,7 +78,7 @@ def _value(info: FieldInfo, text: str) -> Any:
 
 
 def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
-    """Return texts that are valid for the type and resemble the value found."""
+    """Return strings that are valid for the type and resemble the value found."""
     if found is None:
         return []
     text = found if isinstance(found, str) else json.dumps(found, default=str)

@@ -156,7 +156,7 @@ def _attribute_names(instance: Any) -> dict[str, str]:
 
 _BEFORE: Final = ("before", "wrap", "plain")
 _CONVERTERS: Final = (BeforeValidator, PlainValidator, WrapValidator)
-"""Validators with which the author converts values."""
+"""Validators that can convert a value: the author's code runs before or around pydantic's validation."""
 
 
 class MisfitError(ValueError):

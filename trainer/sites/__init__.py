@@ -1,1 +1,1 @@
-"""Sites: clusters whose schedulers start runs, and the texts of their jobs."""
+"""Sites: clusters whose schedulers start runs, and the files of their jobs."""

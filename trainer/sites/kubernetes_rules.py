@@ -1,4 +1,4 @@
-"""The rules for a plan that runs on Kubernetes: nodes must be able to pull the image and reach the store, and texts must pass unchanged."""
+"""The rules for a plan that runs on Kubernetes: nodes can pull the image and reach the store, and words and variables pass unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_NODES: Final = 1000
 
 
 def require_valid(plan: Plan, site: KubernetesSite) -> None:
-    """Raise `UsageError` or `SettingError` if the site cannot run the plan, or if Kubernetes would reject or change its texts."""
+    """Raise `UsageError` or `SettingError` if the site cannot run the plan, or Kubernetes would reject or change its words or variables."""
     for fault in (*_plan_faults(plan, site), *_text_faults(plan), *_store_faults(plan, site)):
         raise fault
     if plan.devices < 1 or plan.devices % plan.nodes:

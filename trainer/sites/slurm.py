@@ -46,7 +46,7 @@ def require_mountable(folder: Path) -> None:
 def job_files(
     plan: Plan, site: SlurmSite, *, folder: Path, number: int = 1, mounts: Sequence[Path] = ()
 ) -> dict[str, str]:
-    """Return the texts of a job's files by name; `folder` is the run's folder, as every machine sees it, `mounts` are further folders.
+    """Return the contents of a job's files by name; `folder` is the run's folder, as every machine sees it, `mounts` are further folders.
 
     With points, `folder` is the sweep's folder, and `number` the submission's number. Raise `UsageError` if a path cannot be mounted.
     """
@@ -156,7 +156,7 @@ def _body(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str
 
 _JOB: Final = """\
 echo "reprise: job {job}, start $((starts + 1)), on $SLURM_JOB_NODELIST" >&2
-trap : TERM # the tasks get the signal, too: this shell waits for their end
+trap : TERM # the tasks also get the signal: this shell waits for their end
 code=0 waited=0
 {srun} &
 while kill -0 $! 2>/dev/null; do

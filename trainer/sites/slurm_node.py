@@ -57,7 +57,7 @@ def assigned(name: str, value: str) -> str:
 
 
 def array(name: str, words: Iterable[str]) -> str:
-    """Return a line that assigns texts to an array."""
+    """Return a line of bash that assigns strings to an array."""
     return f"{name}=({' '.join(map(shlex.quote, words))})"
 
 
@@ -118,7 +118,7 @@ def _placed_source(plan: Plan, folders: JobFolders) -> Iterator[str]:
 _PREPARE: Final = """\
 folder=$runs/$run
 stopped=
-trap stopped=yes TERM # the container gets the signal, too: this shell waits for its end
+trap stopped=yes TERM # the container also gets the signal: this shell waits for its end
 scratch=
 finish() {{
     local code=$?
@@ -171,7 +171,7 @@ def _start(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[st
 
 
 def _inspected(plan: Plan, site: SlurmSite) -> Iterator[str]:
-    """Yield the lines with which node 0 writes the engine's description of the image into the run's folder."""
+    """Yield the script lines by which node 0 writes the engine's description of the image into the run's folder."""
     fields = {"IMAGE": plan.image, "MANIFEST": plan.image.rpartition("@")[2]}
     fields["CONFIG"] = plan.variables.get("REPRISE_IMAGE_CONFIG", "")
     filled = shlex.quote(re.sub(r"\b(?:IMAGE|MANIFEST|CONFIG)\b", lambda found: fields[found[0]], _INSPECTED))
@@ -193,7 +193,7 @@ name=reprise-$run-$SLURM_NODEID
 {engine} image inspect "$image" >/dev/null 2>&1 || {engine} pull "$image" || exit 1"""
 
 _IMAGE_SEEN: Final = """\
-if [ "$SLURM_NODEID" = 0 ]; then # the engine's word about the image, with which the run can record it as verified
+if [ "$SLURM_NODEID" = 0 ]; then # the engine's description of the image: the run can then record the image as verified
     last=0
     while [ -d "$folder/attempts/$((last + 1))" ]; do last=$((last + 1)); done
     [ ! -e "$folder/image-seen.json" ] || [ "$last" = 0 ] || mv -n "$folder/image-seen.json" "$folder/attempts/$last/"

@@ -65,7 +65,7 @@ def _package_root(file: Path, project: Path) -> Path:
 def require_own_modules(file: Path, project: Path, *, checkout: Path) -> None:
     """Raise `ExperimentError` if an import in `file`, or in a project module that it imports, would find a module of the checkout instead.
 
-    The package of `file` itself is checked, too. Only import statements are found, not dynamic imports.
+    The package of `file` itself is also checked. Only import statements are found, not dynamic imports.
     """
     roots = import_roots(file, project)
     reached = {file: None}

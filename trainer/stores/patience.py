@@ -38,8 +38,8 @@ class Patience:
     def call(self, work: Callable[[], R]) -> R:
         """Call `work` until it succeeds, and return its result.
 
-        Raises the last `StoreError` if it fails for `longest_s` seconds, if the third response has wrong bytes, or at once if the store
-        denies access or lacks the object. Raises the errors of `check` and `stop` if the process was asked to stop.
+        Raise the last `StoreError` if it fails for `longest_s` seconds, if the third response has wrong bytes, or at once if the store
+        denies access or lacks the object. Raise what `check` and `stop` raise if the process was asked to stop.
         """
         pause_s, began, wrong = PAUSES_S[0], None, 0
         while True:

@@ -1,4 +1,4 @@
-"""Names in an OCI registry, the credentials for a registry, and the challenge with which a registry requests them."""
+"""Names in an OCI registry, the credentials for a registry, and the challenge by which a registry requests them."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ class S3Store:
             region_name=access.region,
             botocore_session=_session(access.profile),
         )
-        _keep_out_of_texts(session)
+        _redact_credentials(session)
         own = self._is_own_server()
         try:
             client = _client(session, access, (_OWN_SERVER if own else _PATIENCE).merge(self._tries))
@@ -328,8 +328,8 @@ def _other_length(key: str, label: str, *, found: int | None, length: int) -> Di
     return DigestMismatchError(message, hint=AGAIN)
 
 
-def _keep_out_of_texts(session: boto3.session.Session) -> None:
-    """Redact the store's secret key and token in texts. Keys of an instance role are temporary, and no user writes them into a text."""
+def _redact_credentials(session: boto3.session.Session) -> None:
+    """Redact the store's secret key and token in printed text. Keys of an instance role are temporary, and no user types them."""
     found = session.get_credentials()
     if isinstance(found, Credentials) and not isinstance(found, RefreshableCredentials):
         REDACTOR.add("the store's secret key", found.secret_key)

@@ -215,7 +215,7 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
 
 
 def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object]) -> None:
-    """Raise `UsageError` if two points have equal values, even if their texts differ. `meant` are the values of each point."""
+    """Raise `UsageError` if two points have equal values, even if they are written differently. `meant` are the values of each point."""
     first: dict[str, int] = {}
     for number, document in enumerate(meant):
         before = first.setdefault(digest_of_document(document), number)

@@ -115,7 +115,7 @@ _DIVERGED: Final = "if training diverges, try a lower --learning-rate, --clip-no
 _OF_ONE: Final = (
     "a standard deviation or variance over a batch of one is NaN: choose a --batch-size that leaves no batch of one"
 )
-_FROM_THE_START: Final = "the untrained net returns such a loss, too: `reprise check EXPERIMENT` names the module"
+_FROM_THE_START: Final = "the untrained net also returns such a loss: `reprise check EXPERIMENT` names the module"
 _ALL_THE_SAME: Final = "--no-terminate-on-nan continues training"
 
 

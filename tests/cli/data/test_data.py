@@ -347,7 +347,9 @@ def test_verify_names_the_verified_cache_if_there_are_two(
     assert containers(tmp_path, monkeypatch, str(tmp_path / "volume")) == []
     code, out, err = reprise("verify", "small")
     assert (code, out) == (0, "small@1: 6 files, 28.2 kB, all as published\n")
-    assert err.endswith("containers use a separate cache: docker compose run --rm train data verify small\n")
+    assert err.endswith(
+        "containers use a separate cache; to verify it: docker compose run --rm train data verify small\n"
+    )
     assert "in containers yes" in reprise("show", "small")[1]
     assert json.loads(reprise("show", "small", "--json")[1])["cached_for_containers"]
     assert "docker compose run --rm train data gc" in reprise("gc")[2]

@@ -117,7 +117,7 @@ def declared(name: str) -> dict[str, Any]:
 
 
 def published(typed: Typed, name: str) -> dict[str, bytes]:
-    """Return the files of a version as another user fetches them."""
+    """Fetch a version with `reprise data fetch`; return its files by path."""
     code, out, err = typed("fetch", name, "--folder")
     assert code == 0, err
     folder = Path(out.splitlines()[-1])

@@ -150,5 +150,5 @@ def test_another_kind_of_cluster_is_rejected_by_name(checkout: Path, tmp_path: P
     (checkout / "sites" / "pods.toml").write_text(PODS % ("a" * 64))
     done = reproduce(checkout, tmp_path, "latest", "--to", "pods")
     assert done.returncode == UsageError.code
-    assert "submits to Slurm; site pods is of the kind kubernetes" in done.stderr
+    assert "submits to Slurm; site pods has the kind kubernetes" in done.stderr
     assert "-> reproduce on a machine with Docker" in done.stderr

@@ -171,7 +171,7 @@ def test_options_that_contradict_are_rejected(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--to", "pods"), 2, "submits to Slurm; site pods is of the kind kubernetes"),
+        (("--to", "pods"), 2, "submits to Slurm; site pods has the kind kubernetes"),
         (
             ("--to", "lab", "--accelerator", "gpu"),
             74,

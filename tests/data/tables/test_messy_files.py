@@ -153,7 +153,7 @@ REJECTED = {
     "an open quote": ('a,b\n1,"x\n2,y\n', 'line 2: a quote (") opens a value and is not closed', "--quote none"),
     "text behind a quote": ('a,b\n1,x\n2,"y"z\n', 'line 3: text follows a closing quote (")', "double each quote"),
     "no delimiter": ("a\n1\n2\n", "no delimiter in line 1", "--delimiter"),
-    "two delimiters": ("a,b;c\n1,2;3\n", "comma and semicolon both split line 1", "--delimiter ','"),
+    "two delimiters": ("a,b;c\n1,2;3\n", "comma and semicolon each split line 1", "--delimiter ','"),
     "names or values": ("yes,1\nyes,x\nno,y\n", "line 1: 'yes' may be the name of a column or a value", "--header yes"),
     "years in line 1": (
         "2019,2020,2021\n1,2,3\n4,5,6\n",

@@ -70,7 +70,7 @@ def _volume(name: str) -> Cache | UnreadableCache | None:
 def verify_cached(args: Namespace, context: DataContext) -> int:
     """Verify the copy in the host's cache, or else, in a container, the copy in the containers' cache.
 
-    Raises `DatasetError` if neither cache has a copy, `DigestMismatchError` if a file is damaged.
+    Raise `DatasetError` if neither cache has a copy, `DigestMismatchError` if a file is damaged.
     """
     dataset = context.dataset(args.name)
     containers = None if args.cache else container_cache(context.root)
@@ -88,7 +88,7 @@ def verify_cached(args: Namespace, context: DataContext) -> int:
     line = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
     print(json.dumps(result | {"cache": str(context.cache.root)}) if args.json else line)
     if may_be_in_containers:
-        print(f"verified {context.cache.root}; containers use a separate cache: {IN_IMAGE} data verify {args.name}",
+        print(f"verified {context.cache.root}; containers use a separate cache; to verify it: {IN_IMAGE} data verify {args.name}",
               file=sys.stderr)  # fmt: skip
     return 0
 

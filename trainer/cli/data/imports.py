@@ -228,14 +228,14 @@ def _require_fitting_options(args: Namespace) -> None:
 
 
 def _client(source: str, *, catalog: Mapping[str, NamedDataset], file: str = "", mirror: str = "") -> Client:
-    """Return the client for a source. Raises `UsageError` for an unknown form or name."""
+    """Return the client for a source. Raise `UsageError` for an unknown form or name."""
     if source.startswith(SCHEME):
         return NamedFiles(source, named_dataset(source, catalog), mirror=mirror, client=_client_of_address)
     return _client_of_address(source, file=file)
 
 
 def _client_of_address(address: str, *, file: str = "") -> Client:
-    """Return the client for an address. Raises `UsageError` for an unknown form."""
+    """Return the client for an address. Raise `UsageError` for an unknown form."""
     scheme, separator, _ = address.partition("://")
     if not separator or scheme not in _PACKAGES:
         hint = (

@@ -29,13 +29,13 @@ CACHE: Final = "/reprise-cache"
 def output_in_image(words: Sequence[str], context: DataContext, *, need: str, hint: str) -> tuple[int, bytes]:
     """Run a command of `reprise` in a container of the environment's image; return its exit code and its stdout.
 
-    Raise `MachineError` inside a container, or if the checkout is not set up for an image. The message begins with `need`, and `hint` is a
+    Raise `MachineError` inside a container, or if the checkout has no image yet. The message begins with `need`, and `hint` is a
     command for the host.
     """
     if IMAGE_FILE.exists():
         raise MachineError(f"{need}, which this image does not have", hint=hint)
     if not (context.root / ".env").is_file():
-        message = f"{need}, or the environment's image; this checkout is not set up for an image"
+        message = f"{need}, or the environment's image; this checkout has no image yet"
         raise MachineError(message, hint=f"scripts/setup, then {hint}")
     if context.store:
         os.environ["REPRISE_STORE"] = (

@@ -65,7 +65,7 @@ class _InspectionOutput(Document):
 def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
     """Inspect the samples of the files `paths` in the folder `root`; return whether nothing is left for the first run to read.
 
-    Raises `DatasetError` if the samples cannot be published.
+    Raise `DatasetError` if the samples cannot be published.
     """
     if isinstance(draft.reader, LinesReader | TextReader) and draft.reader.tokens:
         if has_library():
@@ -112,7 +112,7 @@ def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspect
     if IMAGE_FILE.exists():
         raise SamplesNotReadError("this image has no torch")
     if not DOTENV.is_file():
-        raise SamplesNotReadError("this checkout is not set up for an image: scripts/setup --build")
+        raise SamplesNotReadError("this checkout has no image yet: scripts/setup --build")
     if link := next((path for path in paths if (root / path).is_symlink()), None):
         raise SamplesNotReadError(f"{link} is a symbolic link, which a container cannot follow")
     with closing(engine()) as docker, tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as request:
@@ -131,7 +131,7 @@ def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspect
 def run_inspection(docker: Engine, image: ImageFacts, *, folder: Path, request: Path) -> Inspection:
     """Inspect a folder in a container, as this user, or as the owner of the folder if this user is root.
 
-    Raises `DatasetError` for invalid samples, `SamplesNotReadError` if the container fails.
+    Raise `DatasetError` for invalid samples, `SamplesNotReadError` if the container fails.
     """
     owner = folder.stat()
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (owner.st_uid, owner.st_gid)

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def prepare_table(draft: Draft, file: Path, folder: Path) -> Draft:
     """Write the Parquet file of `draft` into an empty folder; return the draft with the replacements of missing values.
 
-    Raises `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has torch.
+    Raise `DatasetError` for a value that does not fit, `MachineError` if neither this Python nor an image has torch.
     """
     fills = _prepare(draft, file, folder) if find_spec("torch") else _in_container(draft, file, folder)
     reader = draft.reader
@@ -82,7 +82,7 @@ def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
             f"{_NEEDS}; this image has no torch", hint="use an environment with torch: environments/cpu.toml"
         )
     if not DOTENV.is_file():
-        raise MachineError(f"{_NEEDS}; this checkout is not set up for an image", hint="scripts/setup --build")
+        raise MachineError(f"{_NEEDS}; this checkout has no image yet", hint="scripts/setup --build")
     with closing(engine()) as docker, tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as request:
         values = compose_values()
         require_images({**values, "COMPOSE_PROFILES": ""}, engine=docker)
@@ -100,7 +100,7 @@ def _in_container(draft: Draft, file: Path, folder: Path) -> dict[str, float]:
 def run_preparation(docker: Engine, image: ImageFacts, *, file: Path, folder: Path, request: Path) -> dict[str, float]:
     """Prepare a table in a container, as this user.
 
-    Raises `DatasetError` for a value that does not fit, `MachineError` if the container fails.
+    Raise `DatasetError` for a value that does not fit, `MachineError` if the container fails.
     """
     lines: list[str] = []
     container = IsolatedContainer(

@@ -88,7 +88,7 @@ def add_token_options(parser: Verb) -> None:
 def parse_reader(args: Namespace) -> dict[str, Any] | None:
     """Return the reader in the form of a declaration, or `None` if no option selects a reader.
 
-    Raises `UsageError` for options that do not fit together, `DatasetError` for missing Parquet files and an invalid tokenizer.
+    Raise `UsageError` for options that do not fit together, `DatasetError` for missing Parquet files and an invalid tokenizer.
     """
     match _reader_options(args):
         case ["array"]:
@@ -119,7 +119,7 @@ def parse_reader(args: Namespace) -> dict[str, Any] | None:
 
 
 def _reader_options(args: Namespace) -> list[str]:
-    """Return the option that selects the reader, or an empty list. Raises `UsageError` for options that do not fit together."""
+    """Return the option that selects the reader, or an empty list. Raise `UsageError` for options that do not fit together."""
     for option, needed in _NEEDED.items():
         if getattr(args, option) not in {None, False} and not any(getattr(args, each) for each in needed):
             word = option.replace("_", "-")
@@ -168,7 +168,7 @@ def _check_image_options(args: Namespace) -> None:
 
 
 def _size(word: str | None) -> list[str] | None:
-    """Return height and width, or `None` without `--size`. Raises `UsageError` for another form and for too many pixels."""
+    """Return height and width, or `None` without `--size`. Raise `UsageError` for another form and for too many pixels."""
     if word is None:
         return None
     if not re.fullmatch(r"[1-9]\d{0,8}[xX][1-9]\d{0,8}", word):
@@ -187,7 +187,7 @@ def _array(word: str, *, folder: Path) -> tuple[str, str]:
 
 
 def _tables(args: Namespace) -> list[str]:
-    """Return the Parquet files of `--table`, or else all Parquet files in the folder. Raises `DatasetError` if there is no such file."""
+    """Return the Parquet files of `--table`, or else all Parquet files in the folder. Raise `DatasetError` if there is no such file."""
     if args.table:
         return _distinct_files(args, "table")
     paths = SourceFolder(root=args.folder, has_hidden=args.include_hidden).paths()
@@ -207,7 +207,7 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
 def _tokens(args: Namespace) -> dict[str, Any]:
     """Return the key `tokens` of a text reader, or an empty mapping without `--tokenizer`.
 
-    Raises `DatasetError` if the file is not a tokenizer, or if a special token is not found.
+    Raise `DatasetError` if the file is not a tokenizer, or if a special token is not found.
     """
     if args.tokenizer is None:
         return {}
@@ -234,7 +234,7 @@ def _one_or_more(args: Namespace, option: str) -> str | list[str]:
 
 
 def _distinct_files(args: Namespace, option: str) -> list[str]:
-    """Return the files of an option. Raises `UsageError` for a repeated file, whose samples would count twice."""
+    """Return the files of an option. Raise `UsageError` for a repeated file, whose samples would count twice."""
     files = [_path_inside(word, folder=args.folder, prefix=f"--{option} ") for word in getattr(args, option)]
     if repeated := next((file for index, file in enumerate(files) if file in files[:index]), None):
         raise UsageError(f"--{option} {short(repeated)} is given twice", hint="remove one of them")
@@ -242,7 +242,7 @@ def _distinct_files(args: Namespace, option: str) -> list[str]:
 
 
 def _path_inside(word: str, *, folder: Path, prefix: str) -> str:
-    """Return the path of a file or folder relative to `folder`. Raises `UsageError` for any other path.
+    """Return the path of a file or folder relative to `folder`. Raise `UsageError` for any other path.
 
     `prefix` is the text before the path on the command line: an option and a space, or `--array FIELD=`.
     """
@@ -264,7 +264,7 @@ def _path_hint(word: str, folder: Path, prefix: str) -> str:
 
 
 def parse_split(word: str, *, seed: int) -> tuple[str, Any]:
-    """Return the name of a split, and its samples in the form of a declaration. Raises `UsageError` for another form."""
+    """Return the name of a split, and its samples in the form of a declaration. Raise `UsageError` for another form."""
     name, samples = parse_pair(word, "NAME=SAMPLES, for example train=0:800", option="--split")
     if not re.fullmatch(_NAME, name):
         raise UsageError(
@@ -314,7 +314,7 @@ def _hint(name: str, samples: str) -> str:
 
 
 def read_file_list(path: Path) -> list[str]:
-    """Return the paths in a text file, one on each line; blank lines are ignored. Raises `UsageError` that names an invalid line."""
+    """Return the paths in a text file, one on each line; blank lines are ignored. Raise `UsageError` that names an invalid line."""
     lines: dict[str, int] = {}
     try:
         text = read_text(path)
@@ -343,7 +343,7 @@ def read_file_list(path: Path) -> list[str]:
 
 
 def parse_pair(word: str, form: str, *, option: str = "") -> tuple[str, str]:
-    """Return the two sides of `NAME=VALUE`. Raises `UsageError` for another word, with the expected form `form`."""
+    """Return the two sides of `NAME=VALUE`. Raise `UsageError` for another word, with the expected form `form`."""
     name, equals, value = word.partition("=")
     if not (name.strip() == name and name and equals and value):
         found = f"expected {form}; found {short(word)!r}"
@@ -352,7 +352,7 @@ def parse_pair(word: str, form: str, *, option: str = "") -> tuple[str, str]:
 
 
 def parse_distinct(words: list[str], parse: Callable[[str], tuple[str, T]]) -> dict[str, T]:
-    """Parse `NAME=VALUE` words into a mapping. Raises `UsageError` if a name is repeated."""
+    """Parse `NAME=VALUE` words into a mapping. Raise `UsageError` if a name is repeated."""
     values: dict[str, T] = {}
     for word in words:
         name, value = parse(word)

@@ -241,7 +241,7 @@ def _choices(words: Sequence[str] | None, form: str, known: Sequence[str], *, op
 def _confirm(args: Namespace, source: SourceTable, plan: TablePlan, *, is_known: bool) -> None:
     """Print how the table is read, and ask for confirmation, unless `--yes` is set or the earlier version was read in the same way.
 
-    Raises `UsageError` if the user does not confirm, or if there is no terminal to ask on.
+    Raise `UsageError` if the user does not confirm, or if there is no terminal to ask on.
     """
     print("\n".join(_description(source, plan)), file=sys.stderr, flush=True)
     if args.yes or is_known:

@@ -133,7 +133,7 @@ def dataset_named(word: str, *, root: Path) -> Dataset | None:
 
 
 def _of_resumed(resolved: Resolved[Any], word: str | None, earlier: Record, *, root: Path) -> Initial:
-    """Return the initial weights of a resumed run: the weights with which it began. Raise `ResumeError` if settings name other weights."""
+    """Return the initial weights that a resumed run began with. Raise `ResumeError` if settings name other weights."""
     before = earlier.circumstances.execution.get(_SETTING)
     if word != before:
         message = (

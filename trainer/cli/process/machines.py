@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.runs.identify import Identified
 
 _ARRIVAL: Final = 600.0
-"""Seconds within which every machine must arrive."""
+"""Seconds within which every machine must connect."""
 _PAUSE: Final = 0.05
 _LARGEST: Final = 1 << 24
 
@@ -59,9 +59,9 @@ def serving(place: NodePlace | None) -> Iterator[Any]:
 
 
 def announce(store: Any, place: NodePlace, message: Announcement, *, check: Callable[[], None]) -> list[Node]:
-    """Announce the run on node 0, and return the other machines after all have arrived.
+    """Announce the run on node 0, and return the other machines after all have connected.
 
-    Raise `RankError` if a machine does not arrive within ten minutes, or has other inputs.
+    Raise `RankError` if a machine does not connect within ten minutes, or has other inputs.
     """
     store.set("run", message.model_dump_json())
     end, nodes = monotonic() + _ARRIVAL, []
@@ -70,8 +70,8 @@ def announce(store: Any, place: NodePlace, message: Announcement, *, check: Call
         while not store.check([key]):
             check()
             if monotonic() > end:
-                why = f"node {number} of {place.nodes} did not arrive within {_ARRIVAL:.0f} s"
-                raise RankError(why, hint="the same command must start on every machine, with its own REPRISE_NODE")
+                why = f"node {number} of {place.nodes} did not connect within {_ARRIVAL:.0f} s"
+                raise RankError(why, hint="start the same command on every machine, each with its own REPRISE_NODE")
             sleep(_PAUSE)
         arrival = parse_json(store.get(key), Arrival, where=f"the reply of node {number}", most=_LARGEST)
         if arrival.differs is not None:

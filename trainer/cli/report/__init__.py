@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def report_text(names: Iterable[str]) -> str:
-    """Return the page about these runs as HTML. Raise the errors of finding and reading a run."""
+    """Return the page about the runs `names` as HTML. Errors from finding or reading a run propagate."""
     return _text(_load(names)[0], draw=True)
 
 

@@ -62,7 +62,7 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
 
 
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
-    """Yield the values with which a run began, each with the current value if a resumed attempt changed the setting."""
+    """Yield the values that a run began with, each with the current value if a resumed attempt changed the setting."""
     first: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
     current = current_settings(listed.records) if listed.record else {}
     for name in names:

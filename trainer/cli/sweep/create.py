@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteMachines:
-    """The image and the accelerator of a cluster's machines, with which the points of a sweep train."""
+    """The image and the accelerator of a cluster's machines, on which the points of a sweep train."""
 
     image: dict[str, str]
     """The variables that describe the image to containers."""
@@ -135,7 +135,7 @@ def find_or_create(
 
 
 def _check_points(sweep: Sweep, folder: Path) -> None:
-    """Import the experiment in the frozen image, and raise the errors of all points."""
+    """Import the experiment in the frozen image; raise one error that lists the faults of all points."""
     print_notice("importing the experiment to check every point")
     faults = json.loads(launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1])
     raise_faults([(number, SettingError(message, hint=hint)) for number, message, hint in faults], sweep.asked.points)

@@ -141,7 +141,7 @@ def points_in_processes(sweep: Sweep, folder: Path) -> PointLauncher:
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
     """Return the variables that select the current image, and its layers; no variables if points train in processes of this Python.
 
-    Raises the errors of `train` if no container can be started.
+    Raise what `train` raises if no container can be started.
     """
     if can_train():
         claim = claim_image(os.environ)
@@ -161,7 +161,7 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
     """Return the launcher of the points.
 
-    Raises `ImageMismatchError` if this is a different image or environment than the sweep's, and the errors of `require_set_up` and
+    Raise `ImageMismatchError` if this is a different image or environment than the sweep's, and the errors of `require_set_up` and
     `points_in_containers`.
     """
     if can_train():

@@ -58,7 +58,7 @@ class ParsedSweep:
 
 
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
-    """Parse the command line. Raises the errors that `train` would raise for a point; one error lists all invalid settings."""
+    """Parse the command line. Raise the errors that `train` would raise for a point; one error lists all invalid settings."""
     given_options = parse_options(rest)
     name = experiment or given_options.get("exp")
     if name is None:
@@ -196,7 +196,7 @@ def _is_no_secret(name: str, sketch: Sketch | None) -> bool:
 
 
 def _read_settings_files(request: TrainRequest, sketch: Sketch | None) -> list[SettingsCopy]:
-    """Read the settings files, of which the sweep keeps copies. Raises `SettingError` if a file holds a secret of the experiment."""
+    """Read the settings files, of which the sweep keeps copies. Raise `SettingError` if a file holds a secret of the experiment."""
     code = read_python(request.experiment.path(CHECKOUT))
     copies = copy_names(request.origins.files, checkout=CHECKOUT)
     return [SettingsCopy(path=name, text=_read_settings_file(file, code, sketch)) for name, file in copies.items()]

@@ -96,7 +96,7 @@ class Scheduler:
         return self.folder.parents[1]
 
     def run(self) -> Sweep:
-        """Train every unfinished point. Raises `StoppedError` after a signal."""
+        """Train every unfinished point. Raise `StoppedError` after a signal."""
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             todo = self._adopt_running()

@@ -153,7 +153,7 @@ class Budget:
     def changed(self) -> Iterator[Usage]:
         """Yield the count under a lock, and write it if the block changed it. Do not fork in the block.
 
-        Each call opens the file again, so that its lock also excludes other threads. Raises `MachineError` if the file cannot be opened
+        Each call opens the file again, so that its lock also excludes other threads. Raise `MachineError` if the file cannot be opened
         or written.
         """
         with Root.at(self.root, make=True) as root:

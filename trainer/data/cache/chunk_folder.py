@@ -104,7 +104,7 @@ class ChunkFolder:
         return self.budget.reserve(self.path, sum(each.cost for each in files))
 
     def write(self, target: ChunkFile, body: bytes, *, refund: Callable[[int], None] | None = None) -> None:
-        """Write a file whose bytes are reserved. Raises `MachineError` if it cannot be written.
+        """Write a file whose bytes are reserved. Raise `MachineError` if it cannot be written.
 
         Reserved bytes that are not needed are passed to `refund`; without `refund`, they are subtracted from the count.
         """

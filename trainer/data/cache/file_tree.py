@@ -40,7 +40,7 @@ _RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 def make_file_tree(cached: CachedDataset, entries: Sequence[ManifestEntry], version: Root) -> Path:
     """Return the folder of a dataset's files in `version`, which is verified, or created if it is missing or damaged.
 
-    Raises `DigestMismatchError` if a cached file is damaged, `MachineError` if the folder cannot be written.
+    Raise `DigestMismatchError` if a cached file is damaged, `MachineError` if the folder cannot be written.
     """
     with disk_faults(version.path / FILES):
         while True:

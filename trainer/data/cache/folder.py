@@ -89,7 +89,7 @@ class Cache:
         return self.root / _version(dataset)
 
     def version(self, dataset: Dataset) -> Root:
-        """Open the folder of a dataset. Raises `OSError` if it does not exist or cannot be opened."""
+        """Open the folder of a dataset. Raise `OSError` if it does not exist or cannot be opened."""
         with Root.at(self.root) as root:
             return root.below(_version(dataset))
 
@@ -171,7 +171,7 @@ class Cache:
     def finish(self, dataset: Dataset, objects: VersionObjects, lease: Lease | None) -> CachedDataset:
         """Mark the dataset as complete, once all its objects are on disk, and return it.
 
-        Raises `DigestMismatchError` if the manifest or an object was altered or removed in the meantime.
+        Raise `DigestMismatchError` if the manifest or an object was altered or removed in the meantime.
         """
         with self._make(dataset) as place:
             partial = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
@@ -245,7 +245,7 @@ def _listing(dataset: Dataset, manifest: str, place: Root) -> ManifestFiles | No
 def write_small_file(place: Root, name: str, data: bytes | mmap.mmap) -> None:
     """Write a small file atomically; if another user's file cannot be replaced, under this user's own name.
 
-    Raises `MachineError` if it cannot be written under either name.
+    Raise `MachineError` if it cannot be written under either name.
     """
     for rival in range(_RIVALS):
         try:

@@ -167,7 +167,7 @@ def fetch_lock(
 ) -> Iterator[None]:
     """Wait until this process has the lock `name`, the fetch is done, or the holder seems dead; then run the block.
 
-    `waiting` is called before a wait. Raises `UnsafePathError` if `name` is not a regular file.
+    `waiting` is called before a wait. Raise `UnsafePathError` if `name` is not a regular file.
     """
     handle = open_lock(folder, name)
     if handle is None:
@@ -221,7 +221,7 @@ def _may_fetch(handle: int) -> bool:
 
 
 def open_lock(folder: Root, name: str) -> int | None:
-    """Open the lock's file, or create it for all users; `None` if that fails. Raises `UnsafePathError` if it is not a regular file.
+    """Open the lock's file, or create it for all users; `None` if that fails. Raise `UnsafePathError` if it is not a regular file.
 
     The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.
     """

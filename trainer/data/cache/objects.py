@@ -57,14 +57,14 @@ class Objects:
         return None
 
     def link(self, name: str, size: int, *, to: Root, new: str) -> None:
-        """Create the hard link `new` in the folder `to`. Raises `OSError` if the object is missing or cannot be linked."""
+        """Create the hard link `new` in the folder `to`. Raise `OSError` if the object is missing or cannot be linked."""
         with Root.at(self.root) as root, root.below(FOLDER) as objects:
             if (path := _find(objects, name, size)) is None:
                 raise FileNotFoundError(name)
             objects.link(path, new, to=to)
 
     def shelf(self, name: str) -> Root:
-        """Open or create the folder of an object, with the mode of the cache. Raises `OSError` if neither is possible."""
+        """Open or create the folder of an object, with the mode of the cache. Raise `OSError` if neither is possible."""
         return make_shared_folder(self.root, f"{FOLDER}/{name[:2]}")
 
     def clear(self, name: str, *, but: str = "", read: Callable[[BinaryIO], None] = lambda _: None) -> None:
@@ -114,7 +114,7 @@ class Incoming:
             os.fsync(self._handle)
 
     def settle(self, size: int) -> None:
-        """Truncate the object to `size`, flush it to disk and give it its name. Raises `MachineError` if this fails."""
+        """Truncate the object to `size`, flush it to disk and give it its name. Raise `MachineError` if this fails."""
         with disk_faults(self._place):
             os.ftruncate(self._handle, size)
             os.fchmod(self._handle, 0o444)

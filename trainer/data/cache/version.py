@@ -63,7 +63,7 @@ class CachedDataset:
         return _open, (self._cache, self.dataset)
 
     def entry(self, path: str) -> ManifestEntry:
-        """Return the manifest's entry of a file. Raises `DatasetError` for an unknown path."""
+        """Return the manifest's entry of a file. Raise `DatasetError` for an unknown path."""
         return self._listing[self._number(path)]
 
     def view(self, path: str) -> memoryview:
@@ -84,7 +84,7 @@ class CachedDataset:
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once in each process: a small file as a whole, a large file in its touched parts.
 
-        Raises `DigestMismatchError` if they are damaged; the next start then verifies the whole dataset and fetches damaged files again.
+        Raise `DigestMismatchError` if they are damaged; the next start then verifies the whole dataset and fetches damaged files again.
         """
         number = self._number(path)
         if not self._verified[number]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
     """Return the names of all columns, and of the text columns.
 
-    Raises `DatasetError` if two columns have the same name, or a column has lists, structures, bytes or durations.
+    Raise `DatasetError` if two columns have the same name, or a column has lists, structures, bytes or durations.
     """
     with _opened(path) as (_, schema):
         arrow: Any = import_module("pyarrow")

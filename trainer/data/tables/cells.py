@@ -81,7 +81,7 @@ def whole_of(cell: str) -> int | None:
 
 
 def number_of(cell: str, *, decimal: str, thousands: str) -> float:
-    """Parse the number in a cell. Raises `ValueError` if the cell is not a number, or if the number is too large for 64 bits."""
+    """Parse the number in a cell. Raise `ValueError` if the cell is not a number, or if the number is too large for 64 bits."""
     plain = cell.replace(thousands, "") if thousands else cell
     number = float(plain.replace(",", ".") if decimal == "," else plain)
     if math.isinf(number):

@@ -37,7 +37,7 @@ class NumberFormat:
 def number_format(
     scans: Sequence[ColumnScan], *, file: str, delimiter: str, decimal: Literal[".", ","] | None, thousands: str | None
 ) -> NumberFormat:
-    """Return the number format of a table. Raises `DatasetError` if it is ambiguous, such as whether `1,234` is 1234 or 1.234."""
+    """Return the number format of a table. Raise `DatasetError` if it is ambiguous, such as whether `1,234` is 1234 or 1.234."""
     if decimal or thousands is not None:
         return NumberFormat(decimal=decimal or ("," if thousands == "." else "."), thousands=thousands or "")
     kinds: dict[str, tuple[ColumnScan, FirstValue]] = {}
@@ -92,7 +92,7 @@ def require_readable_text(scan: ColumnScan, *, file: str) -> None:
 def column_type(
     scan: ColumnScan, numbers: NumberFormat, *, file: str, options: str, is_number: bool = False
 ) -> ColumnType:
-    """Return the type of a column. Raises `DatasetError` with the line if its values have several types or are ambiguous.
+    """Return the type of a column. Raise `DatasetError` with the line if its values have several types or are ambiguous.
 
     `options` are the options for the hint, such as `--read age=category or --read age=skip`. `is_number` states whether the column is
     declared as a number.
@@ -127,7 +127,7 @@ def _fits(scan: ColumnScan) -> bool:
 
 
 def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
-    """Return `text`. Raises `DatasetError` with the line of the first other value if most values are numbers or dates."""
+    """Return `text`. Raise `DatasetError` with the line of the first other value if most values are numbers or dates."""
     total = scan.rows - scan.gaps
     groups: dict[str, frozenset[str]] = {
         "numbers": NUMERIC,

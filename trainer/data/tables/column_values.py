@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def column_texts(name: str, *, files: Files, paths: Sequence[str]) -> Iterator[str | None]:
-    """Yield the value of every row, `None` if it is missing. Raises `DatasetError` if the column is missing or not readable as text."""
+    """Yield the value of every row, `None` if it is missing. Raise `DatasetError` if the column is missing or not readable as text."""
     arrow: Any = import_module("pyarrow")  # imported late, because most hosts do not have pyarrow
     parquet: Any = import_module("pyarrow.parquet")
     for path in paths:

@@ -32,7 +32,7 @@ _NAMES: Final = {"whole": "an integer", "number": "a number below 1.8e308"}
 
 
 def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:
-    """Write one row group for each block; return the number of rows. Raises `DatasetError` with the line if a value cannot be converted."""
+    """Write one row group for each block; return the number of rows. Raise `DatasetError` with the line if a value cannot be converted."""
     arrow: Any = import_module("pyarrow")  # imported late, because most hosts do not have pyarrow
     parquet: Any = import_module("pyarrow.parquet")
     types = {name: _arrow_type(arrow, column) for name, column in table.columns.items()}

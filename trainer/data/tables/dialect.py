@@ -46,7 +46,7 @@ class DialectOptions:
 
 
 def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
-    """Return the dialect of a file. Raises `DatasetError` if a property is ambiguous, with the option that declares it."""
+    """Return the dialect of a file. Raise `DatasetError` if a property is ambiguous, with the option that declares it."""
     with path.open("rb") as file:
         raw = file.read(_SAMPLE)
         is_whole = not file.read(1)
@@ -100,9 +100,9 @@ def _decoded(raw: bytes, encoding: str, path: Path, *, is_whole: bool) -> str:
 
 
 def _delimiter(text: str, quote: str, path: Path) -> str:
-    """Return the delimiter with which the most rows have as many cells as the first row.
+    """Return the delimiter that splits the most rows into as many cells as the first row.
 
-    Raises `DatasetError` if no delimiter splits the first row, or if two delimiters fit equally well.
+    Raise `DatasetError` if no delimiter splits the first row, or if two delimiters fit equally well.
     """
     found: dict[str, float] = {}
     for delimiter in DELIMITERS:
@@ -115,7 +115,7 @@ def _delimiter(text: str, quote: str, path: Path) -> str:
     best = [each for each, share in found.items() if share == max(found.values())]
     if len(best) > 1:
         names = " and ".join(_NAMES[each] for each in best)
-        raise DatasetError(f"{path.name}: {names} both split line 1 into columns", hint=f"--delimiter '{best[0]}'")
+        raise DatasetError(f"{path.name}: {names} each split line 1 into columns", hint=f"--delimiter '{best[0]}'")
     return best[0]
 
 
@@ -140,7 +140,7 @@ def _split(text: str, delimiter: str, quote: str, *, is_whole: bool) -> list[lis
 
 
 def _has_header(rows: list[list[str]], path: Path) -> bool:
-    """Return whether the first row has the names of columns. Raises `DatasetError` if it may have names or values."""
+    """Return whether the first row has the names of columns. Raise `DatasetError` if it may have names or values."""
     first, others = [cell.strip() for cell in rows[0]], rows[1:]
     kinds = [_kind(cell) for cell in first]
     below = [{_kind(row[at]) for row in others if at < len(row)} - {""} for at in range(len(first))]

@@ -28,7 +28,7 @@ class _Number(str):
 def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
     """Return the keys of all objects in the order of their first use, and the keys whose values are strings.
 
-    Raises `DatasetError` with the line if a value is not a number, string, boolean or null, or if a column has values of two types.
+    Raise `DatasetError` with the line if a value is not a number, string, boolean or null, or if a column has values of two types.
     """
     kinds: dict[str, str] = {}
     for line, row in _objects(path):

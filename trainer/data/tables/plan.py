@@ -61,7 +61,7 @@ class TablePlan:
     numbers: NumberFormat
 
     def reader(self, file: str) -> TableReader:
-        """Return the reader of the published file. Raises `DatasetError` if no column is read."""
+        """Return the reader of the published file. Raise `DatasetError` if no column is read."""
         fields = dict(self._fields())
         if not fields:
             raise DatasetError(
@@ -91,7 +91,7 @@ def plan_table(
 ) -> TablePlan:
     """Plan all columns; `before` is the earlier version.
 
-    Raises `DatasetError` with the line and the column if a value does not fit, `UsageError` if an option does not fit the columns.
+    Raise `DatasetError` with the line and the column if a value does not fit, `UsageError` if an option does not fit the columns.
     """
     _require_known(scans, options, file)
     planner = _Planner(file=file, numbers=numbers, options=options, before=before)
@@ -154,7 +154,7 @@ class _Planner:
         return next((name for name, column in columns.items() if column.read in _TARGET.values()), None)
 
     def _rounded(self, scan: ColumnScan) -> ColumnType:
-        """Return the type of whole numbers that float32 rounds. Raises `DatasetError` unless the column is declared as a number."""
+        """Return the type of whole numbers that float32 rounds. Raise `DatasetError` unless the column is declared as a number."""
         earlier = self.before[0].columns.get(scan.name) if self.before else None
         if self.options.reads.get(scan.name) == "number" or (earlier and earlier.type == "number"):
             return "number"
@@ -210,7 +210,7 @@ class _Planner:
     def _missing(self, scan: ColumnScan, read: ReadAs, earlier: Treatment | None) -> Missing:
         """Return the treatment of missing values.
 
-        Raises `DatasetError` if missing values are rejected and the column has some, `UsageError` if the declared treatment is not
+        Raise `DatasetError` if missing values are rejected and the column has some, `UsageError` if the declared treatment is not
         possible.
         """
         known: dict[str, tuple[Missing, ...]] = {"class": (), "target": (), "category": ("category",)}

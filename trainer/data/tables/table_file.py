@@ -44,7 +44,7 @@ def plan_file(
 ) -> tuple[SourceTable, TablePlan]:
     """Scan a file and return how its rows are read, and the plan for its columns; `before` is the earlier version.
 
-    Raises `DatasetError` with the line if the file is invalid or ambiguous, `UsageError` if an option does not fit the file.
+    Raise `DatasetError` with the line if the file is invalid or ambiguous, `UsageError` if an option does not fit the file.
     """
     try:
         return _planned(path, options, before)
@@ -141,7 +141,7 @@ def _blocks(path: Path, kind: Format, dialect: Dialect | None, names: list[str])
 
 
 def columns_of(path: Path, source: SourceTable) -> list[str]:
-    """Return the column names of another file of the same format. Raises `DatasetError` if its suffix is that of another format."""
+    """Return the column names of another file of the same format. Raise `DatasetError` if its suffix is that of another format."""
     kind = FORMATS.get(path.suffix.lower())
     if kind != source.format:
         suffixes = [suffix for suffix, each in FORMATS.items() if each == source.format]
@@ -153,6 +153,6 @@ def columns_of(path: Path, source: SourceTable) -> list[str]:
 
 
 def blocks_of(path: Path, source: SourceTable) -> Iterator[TextBlock]:
-    """Yield the rows of a file in its declared format. Raises `DatasetError` with the line if a row is invalid."""
+    """Yield the rows of a file in its declared format. Raise `DatasetError` with the line if a row is invalid."""
     dialect = Dialect(encoding=source.encoding, delimiter=source.delimiter, quote=source.quote, header=source.header)
     return _blocks(path, source.format, dialect if source.format == "csv" else None, list(source.columns))

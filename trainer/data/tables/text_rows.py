@@ -50,7 +50,7 @@ def open_text(path: Path, encoding: str) -> TextIO:
 def read_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank with the line in which it begins.
 
-    Raises `DatasetError` with the line if a row cannot be split into cells or decoded.
+    Raise `DatasetError` with the line if a row cannot be split into cells or decoded.
     """
     with open_text(path, dialect.encoding) as text:
         rows = csv.reader(
@@ -75,7 +75,7 @@ def read_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 def header_of(path: Path, dialect: Dialect) -> list[str]:
     """Return the column names: the cells of the first row, or `column_1` and so on if the file has no header or a cell is empty.
 
-    Raises `DatasetError` if the file has no rows, if two columns have the same name, or if a name has a control character.
+    Raise `DatasetError` if the file has no rows, if two columns have the same name, or if a name has a control character.
     """
     _, first = next(read_rows(path, dialect), (0, []))
     if not first:
@@ -101,7 +101,7 @@ def header_of(path: Path, dialect: Dialect) -> list[str]:
 def text_blocks(path: Path, dialect: Dialect, *, columns: int) -> Iterator[TextBlock]:
     """Yield all rows below the header in blocks of `ROWS`.
 
-    Raises `DatasetError` if a row does not have `columns` cells, or repeats the header.
+    Raise `DatasetError` if a row does not have `columns` cells, or repeats the header.
     """
     rows = read_rows(path, dialect)
     head = next(rows)[1] if dialect.header else None

@@ -58,7 +58,7 @@ class _ArchiveMember:
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack an archive into the new folder `folder`; return the number of files.
 
-    Files that operating systems and editors create are left out. Raises `DatasetError` if the archive is damaged or encrypted, has no files
+    Files that operating systems and editors create are left out. Raise `DatasetError` if the archive is damaged or encrypted, has no files
     or too many, has an entry that is not a regular file or leaves the folder, has two entries with the same name, or does not fit on the
     disk; `folder` is then incomplete.
     """
@@ -80,7 +80,7 @@ def unpack(archive: Path, folder: Path) -> int:
 
 
 def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> None:
-    """Add the name of an entry to `names`. Raises `DatasetError` for an entry that must not be unpacked."""
+    """Add the name of an entry to `names`. Raise `DatasetError` for an entry that must not be unpacked."""
     where = f"{archive.name}: entry {short(entry.name)!r}"
     if fault := path_fault(entry.name) or entry.fault:
         hint = "nothing was published; unpack the archive yourself if you trust it, and publish the folder"
@@ -95,7 +95,7 @@ def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> Non
 
 
 def _write(entry: _ArchiveMember, target: Path, *, archive: Path, left: int) -> int:
-    """Write the data of an entry; return its size. Raises `DatasetError` before the disk is full, whatever size the archive states."""
+    """Write the data of an entry; return its size. Raise `DatasetError` before the disk is full, whatever size the archive states."""
     target.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     source = entry.open()

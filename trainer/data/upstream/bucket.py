@@ -37,7 +37,7 @@ class BucketFiles:
     """The object at an address, or all objects below it."""
 
     def __init__(self, source: str) -> None:
-        """Create the client. Raises `UsageError` if the address has no bucket."""
+        """Create the client. Raise `UsageError` if the address has no bucket."""
         self.source = source
         self._bucket, _, self._key = source.removeprefix("s3://").partition("/")
         if not self._bucket:

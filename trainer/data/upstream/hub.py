@@ -34,7 +34,7 @@ class HubFiles:
     """The files of a repository, or those below a path in it."""
 
     def __init__(self, source: str) -> None:
-        """Parse the address. Raises `UsageError` if it is invalid."""
+        """Parse the address. Raise `UsageError` if it is invalid."""
         match = _FORM.fullmatch(source)
         if match is None or match["name"].count("/") != 1:
             raise UsageError(

@@ -96,21 +96,21 @@ class Client(Protocol):
     def list_files(self) -> UpstreamListing:
         """List the files.
 
-        Raises `ObjectMissingError` if the source does not exist, `StoreDeniedError` if access is denied, `StoreUnreachableError` if the
+        Raise `ObjectMissingError` if the source does not exist, `StoreDeniedError` if access is denied, `StoreUnreachableError` if the
         server does not respond, and `StoreError` for another failure.
         """
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
         """Write a file to the new file `target`; `advance` is called with the number of bytes added since its last call.
 
-        Raises the same errors as `list_files`.
+        Raise what `list_files` raises.
         """
 
 
 def checked_listing(listing: UpstreamListing, source: str) -> UpstreamListing:
     """Return the listing, sorted by path.
 
-    Raises `DatasetError` if it has no files, too many files, a path that would leave the folder or cannot exist, or two paths that collide.
+    Raise `DatasetError` if it has no files, too many files, a path that would leave the folder or cannot exist, or two paths that collide.
     """
     if not listing.files:
         raise DatasetError(f"{source} has no files", hint="check the path")

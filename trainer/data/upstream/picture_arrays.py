@@ -56,7 +56,7 @@ class IdxFiles:
     """The number of classes by the field of the labels, which is one."""
 
     def blocks(self, folder: Path) -> Iterator[_Block]:
-        """Read the pictures in `folder`. Raises `DatasetError` for a file that is damaged or has another format."""
+        """Read the pictures in `folder`. Raise `DatasetError` for a file that is damaged or has another format."""
         (field,) = self.classes
         for split, names in self.files.items():
             images, labels = (_require_file(folder, name) for name in names)
@@ -83,7 +83,7 @@ class RecordFiles:
     """The number of classes by the field of the label, in the order of the labels in a record."""
 
     def blocks(self, folder: Path) -> Iterator[_Block]:
-        """Read the pictures in `folder`. Raises `DatasetError` for a file that is absent or does not consist of records."""
+        """Read the pictures in `folder`. Raise `DatasetError` for a file that is absent or does not consist of records."""
         head = len(self.classes)
         size = head + math.prod(self.shape)
         for split, names in self.files.items():
@@ -102,7 +102,7 @@ class RecordFiles:
 def write_arrays(pictures: IdxFiles | RecordFiles, source: Path, folder: Path) -> dict[str, tuple[int, int]]:
     """Write `image.npy`, uint8 [rows, *shape], and an array int64 [rows] for each label, into the new folder `folder`.
 
-    Return the first and the end row of each split. Raises `DatasetError` for files in `source` that have another format, and for a label
+    Return the first and the end row of each split. Raise `DatasetError` for files in `source` that have another format, and for a label
     outside of its classes.
     """
     ends: dict[str, int] = {}

@@ -36,7 +36,7 @@ class RemoteFiles:
     """The file or the folder at an address."""
 
     def __init__(self, source: str, *, name: str = "") -> None:
-        """Create the client. `name` replaces the file name of an https address. Raises `UsageError` if the address contains a password."""
+        """Create the client. `name` replaces the file name of an https address. Raise `UsageError` if the address contains a password."""
         parts = urlsplit(source)
         self._scheme = parts.scheme
         if parts.password:
@@ -151,7 +151,7 @@ def _translation(where: str, fault: Exception) -> StoreError:
     status = next((each for link in chain if (each := _status(link)) is not None), None)
     text = short(next((str(link) for link in reversed(chain) if str(link)), type(fault).__name__))
     if status in _DENIED or any(isinstance(link, PermissionError) for link in chain):
-        return StoreDeniedError(f"{where}: access denied: {text}", hint="set the credentials of this server's client")
+        return StoreDeniedError(f"{where}: access denied: {text}", hint="set the credentials for this server")
     if status in _ABSENT or (status is None and type(chain[-1]) is FileNotFoundError):
         return ObjectMissingError(f"{where} does not exist", hint=_HINT_ABSENT)
     if any(isinstance(link, ssl.SSLCertVerificationError) for link in chain):
@@ -163,7 +163,7 @@ def _translation(where: str, fault: Exception) -> StoreError:
         message = f"{where}: the server's key is not in ~/.ssh/known_hosts, or differs from the key there"
         return StoreDeniedError(message, hint="connect once with ssh, which asks about the key")
     if any("authentication" in str(link).lower() for link in chain):
-        return StoreDeniedError(f"{where}: {text}", hint="ssh-add KEY, or set the credentials of this server's client")
+        return StoreDeniedError(f"{where}: {text}", hint="ssh-add KEY, or set the credentials for this server")
     return StoreUnreachableError(
         f"{where} cannot be read: {text}", hint="run the same command again; check the network"
     )

@@ -31,7 +31,7 @@ class SftpFiles(RemoteFiles):
             super().download(file, target, advance)
 
     def _open(self, address: str) -> tuple[Any, str]:
-        words = _KnownServer._get_kwargs_from_urls(address)  # noqa: SLF001 - `url_to_fs` calls it, too
+        words = _KnownServer._get_kwargs_from_urls(address)  # noqa: SLF001 - `url_to_fs` also calls it
         return _KnownServer(**words, timeout=20, skip_instance_cache=True), _KnownServer._strip_protocol(address)  # noqa: SLF001
 
 

@@ -58,7 +58,7 @@ class NamedFiles:
 
 
 def named_dataset(source: str, catalog: Mapping[str, NamedDataset]) -> NamedDataset:
-    """Return the dataset of `torchvision:NAME`. Raises `UsageError` for an unknown name, and for a dataset that is not imported by name."""
+    """Return the dataset of `torchvision:NAME`. Raise `UsageError` for an unknown name, and for a dataset that is not imported by name."""
     name = source.removeprefix(SCHEME)
     if name in catalog:
         return catalog[name]

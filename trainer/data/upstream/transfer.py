@@ -22,7 +22,7 @@ _PART: Final = ".reprise-part"
 
 
 def list_source(client: Client) -> UpstreamListing:
-    """List the files of a source. Raises the errors of `Client.list_files`, and `DatasetError` if a folder cannot hold the files."""
+    """List the files of a source. Raise what `Client.list_files` raises, and `DatasetError` if a folder cannot hold the files."""
     return checked_listing(patiently(client.list_files, StopFlag()), client.source)
 
 
@@ -31,7 +31,7 @@ def download_files(
 ) -> None:
     """Download the listed files into `folder`, which may hold files of an earlier, interrupted call for the same listing.
 
-    `sha256` is the expected digest of a source with one file. Raises the errors of `Client.download`, `DigestMismatchError` if a file
+    `sha256` is the expected digest of a source with one file. Raise what `Client.download` raises, `DigestMismatchError` if a file
     differs from the listing or from `sha256`, `DatasetError` if the listing changed meanwhile, and `MachineError` if a file cannot be
     written.
     """

@@ -12,7 +12,7 @@ LONGEST: Final = 8192
 
 
 def forward_lines(chunks: Iterable[bytes], say: Callable[[str], None]) -> None:
-    """Pass each line that is not empty to `say`; a carriage return ends a line, too, and a line that is too long is cut."""
+    """Pass each line that is not empty to `say`; a carriage return also ends a line, and a line that is too long is cut."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")

@@ -86,7 +86,8 @@ def require_one_optimizer_each(net: nn.Module, optimizers: Sequence[Optimizer]) 
         if parameter.requires_grad and count != 1:
             message = f"{type(net).__name__}.optimized_modules: parameter {name} is in {count} optimizers"
             raise ExperimentError(
-                message, hint="name each module with parameters to train once; the setting frozen excludes parameters"
+                message,
+                hint="list each module that has trainable parameters exactly once; the setting frozen excludes parameters",
             )
 
 

@@ -225,7 +225,7 @@ def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
 def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
     """Decode a file again with another raw mode of the same width."""
     with Image.open(io.BytesIO(body), formats=FORMATS) as image:
-        tiles = getattr(image, "tile")  # noqa: B009 - `Image` lacks the attribute, picture files have it
+        tiles = getattr(image, "tile")  # noqa: B009 - `Image` has no such attribute; image files do
         for number, tile in enumerate(tiles):
             args = raw[tile.args] if isinstance(tile.args, str) else (raw[tile.args[0]], *tile.args[1:])
             tiles[number] = tile._replace(args=args)
@@ -233,7 +233,7 @@ def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
 
 
 def _tags(image: Image.Image) -> Any:
-    return getattr(image, "tag_v2")  # noqa: B009 - `Image` lacks the attribute, TIFF files have it
+    return getattr(image, "tag_v2")  # noqa: B009 - `Image` has no such attribute; TIFF files do
 
 
 def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
@@ -263,4 +263,4 @@ def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Imag
 
 
 def _tile(image: Image.Image) -> Any:
-    return getattr(image, "tile")[0]  # noqa: B009 - `Image` lacks the attribute, picture files have it
+    return getattr(image, "tile")[0]  # noqa: B009 - `Image` has no such attribute; image files do

@@ -161,7 +161,7 @@ class _ColumnTally:
 
 
 def _in_order(item: tuple[str, int]) -> tuple[float, str]:
-    """Return a key that sorts whole numbers by value, and texts after them."""
+    """Return a key that sorts whole numbers by value, and other strings after them."""
     number = item[0].removeprefix("-")
     return (int(item[0]) if number.isdecimal() else float("inf"), item[0])
 
@@ -230,7 +230,7 @@ class _Tally:
             self.leaks.add(columns, some.columns[self.roles.label], inside)
 
     def _name(self, name: str, cells: Cells) -> None:
-        """Record the texts of counted values, for columns of text and for a label of whole numbers."""
+        """Record counted values as strings, for columns of text and for a label of whole numbers."""
         is_whole_label = name == self.roles.label and cells.numbers is not None and cells.numbers.dtype.kind in "iu"
         if cells.numbers is not None and not is_whole_label:
             return

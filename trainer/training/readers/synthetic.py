@@ -64,7 +64,7 @@ _NOISE: Final = 0.1
 
 Values = np.ndarray[Any, Any]
 Phases = dict[tuple[str, tuple[int, ...]], Values]
-"""The phases, from 0 to 1, with which the positions of a field depend on the hidden number, by the field's name and shape."""
+"""Phase of each position's cosine wave over the hidden number, as a fraction of a period, by the field's name and shape."""
 
 
 class SyntheticFiles(Files):

@@ -148,11 +148,13 @@ class WholeCheckpointIO(CheckpointIO):
 
 
 def require_whole(checkpoint: Mapping[str, Any], *, run: str) -> None:
-    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, and `DigestMismatchError` if it is of another run."""
+    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, and `DigestMismatchError` if it belongs to another run."""
     _require_types(checkpoint, _SCHEMA, where="the checkpoint")
     _require_types(checkpoint["reprise"], _POSITION, where="the checkpoint, reprise")
     if (found := checkpoint["reprise"]["run"]) != run:
-        raise DigestMismatchError(f"the checkpoint is of run {found!a}; expected run {run}", hint="pull the run again")
+        raise DigestMismatchError(
+            f"the checkpoint belongs to run {found!a}; expected run {run}", hint="pull the run again"
+        )
 
 
 def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, where: str) -> None:
@@ -167,7 +169,7 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
 def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:
     """Raise `DocumentError` if a checkpoint is incomplete or its weights do not match the net by name and shape.
 
-    Raise `DigestMismatchError` if the checkpoint is of another run.
+    Raise `DigestMismatchError` if the checkpoint belongs to another run.
     """
     require_whole(checkpoint, run=run)
     theirs, ours = (

@@ -99,7 +99,7 @@ class Checkpoints(Callback):
         self.last, self.saved = saved, (saved.step, saved.stage is NextStage.VALIDATION)
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Read the checkpoint to resume from. Raise `DocumentError` if it is invalid, `DigestMismatchError` if it is of another run."""
+        """Read the checkpoint to resume from. Raise `DocumentError` if it is invalid, `DigestMismatchError` if another run wrote it."""
         self.restoring = True
         checkpoint = read_checkpoint(path)
         require_whole(checkpoint, run=self.run)
@@ -124,11 +124,11 @@ class Checkpoints(Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Save the end of the previous epoch: all its values are logged by now."""
+        """Save a checkpoint of the previous epoch; all its values are logged by now."""
         self.save_if_due(trainer, NextStage.EPOCH)
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
-        """Save the previous step if a checkpoint is due."""
+        """Save a checkpoint of the previous step if it is due."""
         end_restart(trainer)
         self.save_if_due(trainer, NextStage.BATCH, batch=batch_idx)
         self.before = trainer.global_step
@@ -160,7 +160,7 @@ class Checkpoints(Callback):
             self.best_value = value if self.is_best else self.best_value
 
     def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Save the end of the last epoch."""
+        """Save a checkpoint of the last epoch."""
         self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, _trainer: object, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ class FullySharded:
         for name in _STEPS:
             register_fsdp_forward_method(net, name)
         self.whole = dict(self._gathered_parameters(units))
-        """The parameters with which a forward pass computes, by name; their memory is freed between two passes."""
+        """The gathered parameters that a forward pass uses, by name; their memory is freed between two passes."""
 
     def _gathered_parameters(self, units: Sequence[Any]) -> Iterator[tuple[str, nn.Parameter]]:
         for unit in units:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.training.shards.place import RankPlace
 
 _ARRIVAL: Final = 600.0
-"""Seconds within which every rank must arrive: a rank imports torch and the experiment, and fetches the datasets."""
+"""Seconds within which every rank must connect: a rank imports torch and the experiment, and fetches the datasets."""
 _CONNECT: Final = 5
 """Seconds for one attempt to connect to node 0."""
 _PAUSE: Final = 0.05
@@ -38,7 +38,7 @@ _PAUSE: Final = 0.05
 def meet(place: RankPlace, kind: str, *, check: Callable[[], None]) -> None:
     """Join the other processes; `kind` is `cpu` or `gpu`, and `check` raises if this process must stop.
 
-    Raise `RankError` if a rank does not arrive in time, or if an exchange fails.
+    Raise `RankError` if a rank does not connect in time, or if an exchange fails.
     """
     with exchanging():
         store = _store(place)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
 _MEANINGLESS: Final = re.compile(r"No (positive|negative) samples in targets")
-"""The warning with which torchmetrics returns 0 for a curve that does not exist."""
+"""The warning of torchmetrics if it returns 0 for a curve that does not exist."""
 _LIBRARY: Final = "/torchmetrics/"
 _LONGEST: Final = 160
 NO_NUMBER: Final = "the computed value is NaN"
