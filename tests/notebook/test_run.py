@@ -64,7 +64,7 @@ def test_a_run_of_a_notebook_is_reproduced_without_it(checkout: Checkout, monkey
     assert "identical" in done.stdout
 
 
-def test_a_misspelt_setting_is_the_error_of_the_command(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_setting_is_the_error_of_the_command(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
         execute(checkout, "from trainer import runs\nruns.train('dots.py', learning_rat=1)", monkeypatch=monkeypatch)
     assert "unknown setting --learning-rat, given on the command line" in str(caught.value)
