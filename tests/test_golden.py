@@ -33,34 +33,34 @@ READ: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_k01_a_document_round_trips_byte_for_byte(name: str) -> None:
+def test_a_document_round_trips_byte_for_byte(name: str) -> None:
     text = (GOLDEN / name).read_bytes()
     assert READ[name](text) == text
 
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("harm", [b"", b"{", b"[]", b"null", b"\xff", b'{"format":"reprise.other/1"}'])
-def test_k01_another_document_in_its_place_is_rejected(name: str, harm: bytes) -> None:
+def test_another_document_in_its_place_is_rejected(name: str, harm: bytes) -> None:
     with pytest.raises((DocumentError, ManifestError)):
         READ[name](harm)
 
 
 @pytest.mark.parametrize("name", READ)
-def test_k01_a_truncated_document_is_rejected(name: str) -> None:
+def test_a_truncated_document_is_rejected(name: str) -> None:
     text = (GOLDEN / name).read_bytes()
     for cut in (len(text) // 3, len(text) // 2, len(text) - 3):
         with pytest.raises((DocumentError, ManifestError)):
             READ[name](text[:cut])
 
 
-def test_k01_the_version_names_its_manifest() -> None:
+def test_the_version_names_its_manifest() -> None:
     version = json.loads((GOLDEN / "dataset-1.json").read_bytes())
     assert version["manifest"] == digest_of_bytes((GOLDEN / "manifest-1.jsonl").read_bytes())
     assert parse_json((GOLDEN / "dataset-1.json").read_bytes(), Dataset, where="golden").content == version["content"]
 
 
 @pytest.mark.torch
-def test_k01_a_checkpoint_of_the_first_version_is_read(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path: Path) -> None:
     import torch
 
     from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint

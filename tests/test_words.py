@@ -121,7 +121,7 @@ def lacking_hints(path: Path) -> list[str]:
     ]
 
 
-def test_k04_every_error_has_a_hint() -> None:
+def test_every_error_has_a_hint() -> None:
     assert not [place for path in PACKAGE.rglob("*.py") for place in lacking_hints(path)]
 
 

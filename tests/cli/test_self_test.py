@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_k05_the_self_test_counts_accepted_and_rejected_inputs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_self_test_counts_accepted_and_rejected_inputs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["_self_test"]) == 0
     assert json.loads(capsys.readouterr().out) == {"accepted": 10, "rejected": 42}
 
@@ -33,7 +33,7 @@ def test_k05_the_self_test_counts_accepted_and_rejected_inputs(capsys: pytest.Ca
         ("trainer.stores.memory.verify", lambda *_, **__: None, "an upload"),
     ],
 )
-def test_k05_a_broken_check_fails_the_self_test(
+def test_a_broken_check_fails_the_self_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, broken: object, case: str
 ) -> None:
     monkeypatch.setattr(function, broken)

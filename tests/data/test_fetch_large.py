@@ -118,7 +118,7 @@ def test_a_permanently_wrong_bit_is_never_accepted(large: Published) -> None:
     assert not leftovers(large.cache)
 
 
-def test_a06_valid_parts_of_a_file_that_changes_in_the_store_are_reused(large: Published) -> None:
+def test_valid_parts_of_a_file_that_changes_in_the_store_are_reused(large: Published) -> None:
     changed = WithoutThirdPart(large.store, fakes.flipped)
     with pytest.raises(DigestMismatchError, match=r"expected .* found"):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
@@ -128,7 +128,7 @@ def test_a06_valid_parts_of_a_file_that_changes_in_the_store_are_reused(large: P
     assert [length for _, _, length in store.reads if length and length > 1] == [len(BODY) - 2 * PACK_BYTES]
 
 
-def test_k06_a_damaged_part_in_the_cache_is_detected_at_use_and_fetched_again(large: Published) -> None:
+def test_a_damaged_part_in_the_cache_is_detected_at_use_and_fetched_again(large: Published) -> None:
     cached = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
     damage(max(objects(large.cache), key=lambda path: path.stat().st_size), at=PACK_BYTES + 7)
     cached.require("big", 0, PACK_BYTES)

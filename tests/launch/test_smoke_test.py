@@ -36,7 +36,7 @@ class Image:
         return ""
 
 
-def test_k05_two_runs_of_ten_steps_with_equal_weights_pass(tmp_path: Path) -> None:
+def test_two_runs_of_ten_steps_with_equal_weights_pass(tmp_path: Path) -> None:
     image = Image(tmp_path / "runs", "a", "a")
     found = smoke_test(image, runs=tmp_path / "runs", expects_gpu=False)
     assert image.asked == [SELF_TEST, WORDS, WORDS]
@@ -45,11 +45,11 @@ def test_k05_two_runs_of_ten_steps_with_equal_weights_pass(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
-def test_k05_different_and_missing_weights_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
+def test_different_and_missing_weights_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
     with pytest.raises(NotDeterministicError, match="two runs of 10 steps produced the weights"):
         smoke_test(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
 
 
-def test_k05_a_cpu_in_place_of_a_gpu_is_named(tmp_path: Path) -> None:
+def test_a_cpu_in_place_of_a_gpu_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="trained on the CPU"):
         smoke_test(Image(tmp_path / "runs", "a", "a"), runs=tmp_path / "runs", expects_gpu=True)

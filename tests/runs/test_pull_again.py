@@ -52,7 +52,7 @@ class ProgressRecorder:
         self.lines.append(line)
 
 
-def test_k06_a_valid_bundle_of_other_code_is_rejected(run: OpenRun, tmp_path: Path) -> None:
+def test_a_valid_bundle_of_other_code_is_rejected(run: OpenRun, tmp_path: Path) -> None:
     other = finish_run(tmp_path / "other" / "runs").folder.parents[1]
     (other / COPY / "code.py").write_text("evil = 1\n")
     text = archive(capture(other / COPY))

@@ -90,7 +90,7 @@ QUICK = {"a missing key", "another shape", "another run's"}
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
 )
-def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
+def test_a_checkpoint_with_an_invalid_schema_is_skipped(
     checkout: Checkout, run: Path, uninterrupted_attempt: Path, name: str
 ) -> None:
     change, message = WRONG[name]
@@ -104,7 +104,7 @@ def test_e05b_a_checkpoint_with_an_invalid_schema_is_skipped(
         assert (run / "attempts/2" / file).read_bytes() == (uninterrupted_attempt / file).read_bytes(), file
 
 
-def test_e05_a_run_without_a_usable_checkpoint_is_reported(
+def test_a_run_without_a_usable_checkpoint_is_reported(
     checkout: Checkout, run: Path, uninterrupted_attempt: Path
 ) -> None:
     for name in ("latest.json", "previous.json"):
@@ -117,7 +117,7 @@ def test_e05_a_run_without_a_usable_checkpoint_is_reported(
         assert (run / "attempts/2" / file).read_bytes() == (uninterrupted_attempt / file).read_bytes(), file
 
 
-def test_e05_an_unusable_best_checkpoint_is_detected_before_training(checkout: Checkout, run: Path) -> None:
+def test_an_unusable_best_checkpoint_is_detected_before_training(checkout: Checkout, run: Path) -> None:
     latest = run / "attempts/1/checkpoints/latest.json"
     document = json.loads(latest.read_bytes())
     best = latest.with_name("step-000000001.safetensors")

@@ -75,7 +75,7 @@ def existing_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, Op
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("planted", [*FOLDERS, *FILES])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_g02d_no_command_follows_a_planted_link(
+def test_no_command_follows_a_planted_link(
     tmp_path: Path, home: Path, existing_runs: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
 ) -> None:
     """The fixture `home` checks that the victim's files are unchanged. A command may raise only errors of Reprise."""
@@ -92,7 +92,7 @@ def test_g02d_no_command_follows_a_planted_link(
 
 
 @pytest.mark.parametrize("planted", ["attempts", "retests"])
-def test_g02d_a_link_in_place_of_an_output_folder_is_named(tmp_path: Path, home: Path, planted: str) -> None:
+def test_a_link_in_place_of_an_output_folder_is_named(tmp_path: Path, home: Path, planted: str) -> None:
     run = finish_run(tmp_path / "runs")
     plant(run.folder.parents[1] / planted, home)
     with pytest.raises(UnsafePathError, match=f"{planted} is a symbolic link to '.*home', of uid"):

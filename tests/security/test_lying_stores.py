@@ -72,7 +72,7 @@ def test_a_completion_with_a_lost_response_is_a_success(
     assert digest_of_bytes(b"".join(open_store(s3_address).read("a/large"))) == digest_of_bytes(BODY)
 
 
-def test_d03c_an_acknowledged_completion_that_was_not_done_is_a_failure(
+def test_an_acknowledged_completion_that_was_not_done_is_a_failure(
     s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
@@ -122,7 +122,7 @@ def test_redirects_and_wrong_clocks_are_reported(
 
 @pytest.mark.parametrize("region", [{}, {"x-amz-bucket-region": "eu-central-1"}], ids=["plain", "region"])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a15_no_redirect_takes_the_credentials_to_another_server(
+def test_no_redirect_takes_the_credentials_to_another_server(
     s3_address: str, s3_environment: str, status: int, region: dict[str, str]
 ) -> None:
     requested: list[str] = []

@@ -55,13 +55,13 @@ def archive_of(files: dict[str, bytes], path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
-def test_r4_a_source_that_is_a_repository_is_rejected(name: str, tmp_path: Path) -> None:
+def test_a_source_that_is_a_repository_is_rejected(name: str, tmp_path: Path) -> None:
     assert repository_parts({**BESIDE, name: b""}) >= {name}
     with pytest.raises(SourceError, match="part of a repository"):
         read_archive(archive_of({**BESIDE, name: REPOSITORIES[name]}, tmp_path / ARCHIVE))
 
 
-def test_r4_files_with_similar_names_are_source(tmp_path: Path) -> None:
+def test_files_with_similar_names_are_source(tmp_path: Path) -> None:
     names = (
         "HEAD",
         "docs/HEAD",
@@ -88,7 +88,7 @@ def test_repositories_are_not_captured(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in bundle.left_out] == [".hg", "bare"]
 
 
-def test_r4_git_status_in_a_pulled_run_runs_nothing(tmp_path: Path) -> None:
+def test_git_status_in_a_pulled_run_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "store").mkdir()
     store = open_store(str(tmp_path / "store"))

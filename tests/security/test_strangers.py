@@ -65,9 +65,7 @@ def run_reprise(checkout: Checkout, *words: str, cwd: Path | None = None) -> sub
 
 
 @pytest.mark.parametrize("pulled", [True, False])
-def test_r1_an_untrusted_run_is_not_resumed(
-    checkout: Checkout, stranger_run: str, stolen: Path, *, pulled: bool
-) -> None:
+def test_an_untrusted_run_is_not_resumed(checkout: Checkout, stranger_run: str, stolen: Path, *, pulled: bool) -> None:
     shutil.rmtree(checkout.root / "runs" / stranger_run, ignore_errors=True)
     if pulled:
         assert run_reprise(checkout, "runs", "pull", stranger_run).returncode == 0
@@ -80,15 +78,13 @@ def test_r1_an_untrusted_run_is_not_resumed(
     assert not (checkout.root / "runs" / stranger_run / "source").exists()
 
 
-def test_r1_a_trusted_run_still_needs_an_isolated_container(
-    checkout: Checkout, stranger_run: str, stolen: Path
-) -> None:
+def test_a_trusted_run_still_needs_an_isolated_container(checkout: Checkout, stranger_run: str, stolen: Path) -> None:
     done = checkout.reprise("train", "--resume", stranger_run, "--trust")
     assert done.returncode == DotenvError.code, done.stderr
     assert not stolen.exists()
 
 
-def test_r1_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
+def test_a_run_with_full_access_needs_its_own_grant_and_stays_untrusted(
     checkout: Checkout, stranger_run: str, stolen: Path
 ) -> None:
     done = checkout.reprise("train", "--resume", stranger_run, "--trust", "--grant", "machine", "--no-publish")
@@ -151,7 +147,7 @@ def uninterrupted_attempt(checkout: Checkout) -> Path:
 
 
 @pytest.mark.parametrize("trusted", [(), ("--trust",)])
-def test_r2_an_attempt_added_by_another_user_is_skipped(
+def test_an_attempt_added_by_another_user_is_skipped(
     checkout: Checkout, run: Path, uninterrupted_attempt: Path, stolen: Path, tmp_path: Path, trusted: tuple[str, ...]
 ) -> None:
     if not (checkout.store / "runs" / run.name / "attempts/2").exists():

@@ -82,7 +82,7 @@ def test_evil_3b_compose_rejects_an_untrusted_run_and_names_the_hosts_command(
 
 
 @pytest.mark.parametrize("pulled", [False, True])
-def test_t1_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
+def test_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
     house: House, run: str, *, pulled: bool
 ) -> None:
     if pulled:
@@ -94,13 +94,13 @@ def test_t1_the_host_finds_an_untrusted_run_in_the_store_and_does_not_run_it(
 
 
 @pytest.mark.parametrize("answer", ["n", ""])
-def test_r1_the_user_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
+def test_the_user_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
     result = answer_at_terminal(house, answer, "scripts/reprise", "train", "--resume", run)
     assert (result.code, f"Run it ({ISOLATION})? [y/N]" in result.err) == (85, True), result.text
     assert not has_run(house, result)
 
 
-def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> None:
+def test_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> None:
     result = house.type("scripts/reprise", "train", "--resume", run, "--trust")
     assert result.code == 0, result.text
     assert (f"\n{RAN}" in result.text, reached_resources(house, result)) == (True, set())
@@ -112,7 +112,7 @@ def test_r1_a_trusted_run_is_resumed_in_isolation(house: House, run: str) -> Non
     assert (again.code, reached_resources(house, again)) == (0, {"the network"}), again.text
 
 
-def test_r1_a_run_with_store_access_has_keys_and_network_and_publishes(house: House, run: str) -> None:
+def test_a_run_with_store_access_has_keys_and_network_and_publishes(house: House, run: str) -> None:
     result = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
     assert result.code == 0, result.text
     keys = {"the network", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}

@@ -115,7 +115,7 @@ def test_a_run_preempted_elsewhere_is_pulled_and_resumed(checkout: Checkout, uni
         assert (run / "attempts/2" / name).read_bytes() == (uninterrupted_attempt / name).read_bytes(), name
 
 
-def test_t1_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Checkout) -> None:
+def test_a_run_only_in_the_store_of_dotenv_is_pulled_and_resumed(checkout: Checkout) -> None:
     run = interrupt_training(checkout, signal.SIGTERM)
     run.rename(run.with_name(".away"))
     dotenv = checkout.root / ".env"

@@ -43,7 +43,7 @@ def test_a_read_only_or_full_runs_folder_is_a_fault(
 
 
 @pytest.mark.parametrize("named", ["/proc/x", "/etc/hostname"])
-def test_k02_the_runs_folder_of_the_environment_variable_is_checked(
+def test_the_runs_folder_of_the_environment_variable_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)

@@ -41,7 +41,7 @@ def test_other_failures_are_left_alone() -> None:
     assert translated(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
-def test_h02b_a_message_that_merely_mentions_cublas_is_another_failure() -> None:
+def test_a_message_that_merely_mentions_cublas_is_another_failure() -> None:
     """An exception that prints the whole environment has such a message."""
     assert translated(RuntimeError("environ({'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}) no deterministic kernel")) is None
     message = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."

@@ -86,7 +86,9 @@ def test_the_mean_loss_of_a_split_does_not_depend_on_its_batches(
 
 
 @pytest.mark.parametrize("value", ["balance", "[1]", "[1, -1]", "3"])
-def test_a_misspelled_choice_is_rejected_with_a_hint(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_choice_is_rejected_with_a_hint(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fault = small(tmp_path).failed(monkeypatch, "--class-weights", value)
     assert isinstance(fault, SettingError)
     assert "class_weights" in fault.message
