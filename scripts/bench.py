@@ -139,7 +139,7 @@ def section(benchmark: Benchmark) -> str:
     """Return the section for the history: date, commit, machine, number of rounds, and the table."""
     commit = output("git rev-parse --short HEAD") + (", edited" if output("git status --porcelain") else "")
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    rounds = f"{benchmark.rounds} rounds, cases in turn; ratios are to the first."
+    rounds = f"{benchmark.rounds} rounds, in which the cases take turns; ratios are to the first case."
     return f"\n## {when}, commit {commit}\n\n{machine()} {rounds}\n\n{table(benchmark)}\n"
 
 
@@ -158,7 +158,7 @@ def main() -> int:
     found = section(benchmark)
     print(found)
     if not given.dry:
-        head = f"# {benchmark.title}\n\nAim: {benchmark.aim} Made by `scripts/bench {given.name}`; newest last.\n"
+        head = f"# {benchmark.title}\n\nAim: {benchmark.aim} Measured by `scripts/bench {given.name}`; the newest table is the last.\n"
         kept = history.read_text(encoding="utf-8") if history.exists() else head
         history.write_text(kept + found, encoding="utf-8")
     return 0

@@ -25,17 +25,17 @@ _GENERATED: Final = (
     "<!-- Generated from {}: edit that, then run .venv/bin/python scripts/reference.py. A test compares both. -->"
 )
 _EXIT_CODES: Final = """
-After reading this page, you can find out from an exit code why a command failed, and handle that failure in a script.
+This page lists every exit code with its reason, so that a script can handle each failure.
 With `--json`, errors are also printed as JSON.
 
 The classes of the codes 50 to 99 derive from the class of their range's first code: `except StoreError` catches 50 to 55.
 `reprise compare --at-least VERDICT` exits with 1 if the verdict is weaker."""
 _SETTINGS: Final = """
-After reading this page, you know every setting that Reprise has, and how to give it. `reprise train --exp NAME --help`
+This page lists every setting of Reprise, and the ways to set it. `reprise train --exp NAME --help`
 prints the same list for one experiment, with that experiment's own settings and defaults.
 [Settings and the ledger](../how-to/settings.md) shows how values are written.
 
-| given as | example |
+| set by | example |
 |---|---|
 | option | `--learning-rate 3e-4`, `--progress`, `--no-progress` |
 | line of the file that `--settings FILE.toml` names | `learning_rate = 3e-4` |

@@ -44,7 +44,7 @@ class OnnxGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenBatch:
-    """The golden samples that a graph is tested with."""
+    """The golden samples, the test data of a graph."""
 
     specs: Sequence[TensorSpec]
     """The inputs in the program's order."""

@@ -259,7 +259,7 @@ class Circumstances(Document):
     execution: dict[str, JsonValue] = {}
     """The values of the settings that do not affect the result."""
     manifests: dict[str, Digest] = {}
-    """The digest of the manifest that each dataset was fetched by."""
+    """The digest of the manifest from which each dataset was fetched."""
     variables: dict[str, str] = {}
     """Environment variables that the determinism level set for libraries."""
     timing: Timing

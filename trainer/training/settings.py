@@ -230,7 +230,7 @@ class MultiLabelSettings(TrainingSettings):
     """Settings of a multi-label classification: any number of labels for each sample."""
 
     labels: PositiveInt
-    """Number of labels; a target is 1 for each label that a sample has, else 0."""
+    """Number of labels; a target is 1 for each label that a sample has, otherwise 0."""
     input_field: str = "image"
     """Field of the dataset that is the net's input."""
     target_field: str = "labels"
@@ -270,6 +270,6 @@ class SequenceSettings(TrainingSettings):
     input_field: str = "text"
     """Field of the dataset that holds the text: windows or lines."""
     vocabulary: PositiveInt | None = None
-    """Number of tokens, at least as many as the dataset's tokenizer has; None for bytes."""
+    """Number of tokens, at least as many as the dataset's tokenizer has; `none`: the text is read as bytes."""
     context: PositiveInt = 128
     """Maximum number of bytes or tokens in the input; longer lines of bytes are cut, longer lines of tokens are rejected."""
