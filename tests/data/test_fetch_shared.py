@@ -68,7 +68,7 @@ def dataset(shared: Path) -> Dataset:
 
 
 def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start `work` in a process of another user; return a function that waits for its result."""
+    """Start `work` in another user's process; return a function that waits for its result."""
     fork = multiprocessing.get_context("fork")
     reading, writing = fork.Pipe(duplex=False)
 

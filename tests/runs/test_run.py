@@ -36,7 +36,7 @@ def test_a_run_that_never_opened_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
-    """As root, the check runs in a process of another user, since root can write anywhere."""
+    """As root, the check runs in another user's process, since root can write anywhere."""
     if os.getuid() != 0:
         tmp_path.chmod(0o500)
         with pytest.raises(NotWritableError, match=f"uid {os.getuid()}"):

@@ -132,7 +132,7 @@ def _entry(sweep: Sweep) -> RegisterEntry:
 
 
 def require_checkpoint_trust(record: Record, word: TrustDecision) -> None:
-    """Ask whether a run may be resumed from checkpoints of another user or machine. Raise `UntrustedCodeError` without consent."""
+    """Ask whether a run may be resumed from another user's or machine's checkpoints. Raise `UntrustedCodeError` without consent."""
     lines = [
         f"run {record.run} is from another user or machine, host {one_line(record.circumstances.host.name)}",
         "its code is identical to this checkout's; its checkpoints hold values that this user did not compute on this machine",

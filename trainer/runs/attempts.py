@@ -65,7 +65,7 @@ def current_settings(records: Sequence[Record]) -> dict[str, JsonValue]:
         prefix = change_line("setting", name, json.dumps(value, ensure_ascii=False), "")
         for line in lines:
             if line.startswith(prefix):
-                with suppress(DocumentError):  # a record of another user may hold anything
+                with suppress(DocumentError):  # another user's record may contain anything
                     values[name] = json_value(line.removeprefix(prefix), where=name)
     return values
 

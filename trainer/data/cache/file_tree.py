@@ -92,7 +92,7 @@ def _is_file_right(here: Root, entry: ManifestEntry) -> bool:
 
 def _create(cached: CachedDataset, version: Root) -> Path:
     staging = f"{_staged()}{secrets.token_hex(8)}"
-    # If FILES exists now, it is a damaged folder of another user. If it appears later, another process has created a valid folder.
+    # If FILES exists now, it is another user's damaged folder. If it appears later, another process has created a valid folder.
     target = own_name(FILES) if version.stat(FILES) is not None else FILES
     try:
         version.mkdir(staging, mode=0o755)

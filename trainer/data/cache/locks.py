@@ -223,7 +223,7 @@ def _may_fetch(handle: int) -> bool:
 def open_lock(folder: Root, name: str) -> int | None:
     """Open the lock's file, or create it for all users; `None` if that fails. Raise `UnsafePathError` if it is not a regular file.
 
-    The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.
+    The file is opened before it is created, because a sticky folder rejects O_CREAT on another user's file.
     """
     # O_RDONLY: if another user has just created the file and not yet changed its mode, it is locked without a heartbeat.
     for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):

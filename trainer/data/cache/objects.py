@@ -2,11 +2,11 @@
 
     objects/ab/cdef…               a whole pack, or an assembled large file; read-only
     objects/ab/cdef…-0123…         the needed ranges of a pack at their offsets; the rest is a hole
-    objects/ab/….u1000             a replacement by user 1000 for a damaged object of another user
+    objects/ab/….u1000             a replacement by user 1000 for another user's damaged object
     objects/ab/.cdef….1000-*       a temporary file of user 1000
 
 An object is written to a temporary file, flushed to disk and renamed; then the folder is flushed. Writers and readers verify digests; this
-module does not. In a sticky folder a user cannot replace a file of another user, so a replacement has its own name and is preferred.
+module does not. In a sticky folder a user cannot replace another user's file, so a replacement has its own name and is preferred.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Objects:
                     continue
                 with suppress(UnsafePathError, FileNotFoundError), shelf.open(leftover) as file:
                     read(file)
-                with suppress(PermissionError):  # a file of another user, named like one of this user's temporary files
+                with suppress(PermissionError):  # another user's file, named like a temporary file of this user
                     shelf.unlink(leftover, missing_ok=True)
 
 
@@ -147,12 +147,12 @@ class Incoming:
 
 
 def own_name(name: str) -> str:
-    """Return the name of this user's own file, which replaces a shared file of another user."""
+    """Return the name of this user's own file, which replaces another user's shared file."""
     return f"{name}.u{os.getuid()}"
 
 
 def settle(folder: Root, temporary: str, name: str) -> None:
-    """Rename a complete file to `name`, or to this user's own name if a file of another user has that name."""
+    """Rename a complete file to `name`, or to this user's own name if another user's file has that name."""
     try:
         folder.rename(temporary, name)
     except PermissionError:
