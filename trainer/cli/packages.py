@@ -277,7 +277,7 @@ def way_text(way: WayParity) -> str:
 
 
 def compared_text(metric: MetricComparison) -> str:
-    """Return how a recomputed metric compares with the measured one."""
+    """Describe the difference of a recomputed metric from the measured metric."""
     measured, recomputed = metric.measured, metric.recomputed
     if measured == recomputed:
         return "as measured"

@@ -1,4 +1,4 @@
-"""`reprise retest RUN|PACKAGE`: test saved weights again, without training, and compare the metrics with the measured ones."""
+"""`reprise retest RUN|PACKAGE`: test saved weights again, without training, and compare the metrics with those that the run measured."""
 
 from __future__ import annotations
 

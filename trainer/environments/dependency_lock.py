@@ -40,7 +40,7 @@ _UNREACHABLE: Final = re.compile(r"Failed to fetch|ould not connect|error sendin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The environments of a change, the extras to edit, and the environment's name if the change is for a single one."""
+    """The environments of a change, the extras to edit, and the environment's name if the change is for a single environment."""
 
     environments: tuple[str, ...]
     extras: tuple[str, ...]

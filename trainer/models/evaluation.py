@@ -1,4 +1,4 @@
-"""Test a run's net with its saved weights, as the run tested it, and compare the metrics with the measured ones."""
+"""Test a run's net with its saved weights, as the run tested it, and compare the metrics with those that the run measured."""
 
 from __future__ import annotations
 

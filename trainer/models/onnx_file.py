@@ -182,7 +182,7 @@ def _taken(net: Callable[..., Outputs], inputs: Inputs) -> Outputs | None:
 
 
 def _compared(form: PredictionForm, session: _OnnxSession, inputs: Inputs, expected: Outputs) -> OutputComparison:
-    """Return how the graph's outputs compare with the expected ones. Raise `PackageError` if their types differ."""
+    """Compare the graph's outputs with the expected outputs. Raise `PackageError` if their types differ."""
     found = session(*inputs)
     for name, each in expected.items():
         if found[name].dtype != each.dtype:

@@ -1,4 +1,4 @@
-"""Retest a run or a package: test its weights again, without training, and compare the metrics with the measured ones."""
+"""Retest a run or a package: test its weights again, without training, and compare the metrics with those that the run measured."""
 
 from __future__ import annotations
 

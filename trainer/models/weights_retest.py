@@ -65,7 +65,7 @@ class Evidence(SavedDocument):
 
 
 def verdict_of(metrics: Sequence[MetricComparison]) -> VerdictLevel:
-    """Return the verdict of the comparison of a test's metrics with the measured ones."""
+    """Compare a test's metrics with those that the run measured; return the verdict."""
     if not metrics:
         return VerdictLevel.NOT_COMPARABLE
     if all(each.measured == each.recomputed for each in metrics):

@@ -84,7 +84,7 @@ class Origins:
     options: Options
     environ: Mapping[str, str]
     files: tuple[Path, ...] = ()
-    """Settings files; a later file overrides an earlier one, setting by setting."""
+    """Settings files; a later file overrides the settings of an earlier file."""
     record: Mapping[str, Any] | None = None
 
 

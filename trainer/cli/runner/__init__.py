@@ -107,7 +107,7 @@ def choose_runner(record: Record, *, in_process: bool, granted: frozenset[str] =
 def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = IMAGE_FILE) -> bool:
     """Return whether this process runs in the recorded image, according to the environment variables and the image itself.
 
-    If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded one.
+    If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded build ID.
     """
     name, claim = image_name(record), claim_image(environ, baked=baked)
     if claim.image.known is not Knowledge.UNKNOWN:
