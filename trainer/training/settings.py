@@ -159,7 +159,7 @@ class SampleSettings(FitSettings):
     batch_size: PositiveInt = 32
     """Number of samples in a batch, in total over all devices."""
     shuffle_window: PositiveInt | None = None
-    """Shuffle blocks of neighbors and move each sample by less than this number, for streamed small files; by default shuffle all samples."""
+    """Shuffle blocks of neighbors, and move each sample by less than N, for streamed small files; by default, shuffle all samples."""
 
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Worker processes that load data; 0 loads data in the training process."""
