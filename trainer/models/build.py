@@ -66,7 +66,7 @@ OnnxChoice = Literal["auto", "required", "off"]
 SAMPLES: Final = 16
 """Golden samples of a package, at most."""
 _LONGEST: Final = 1000
-"""The most characters of a line in a document."""
+"""The maximum number of characters of a line in a document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch, Samples
 
 BATCH: Final = 64
-"""The most samples of a batch."""
+"""The maximum number of samples of a batch."""
 FAILURES: Final = (RuntimeError, AssertionError, IndexError, ValueError, TypeError)
 """Exceptions that a net raises for values that it does not support."""
 _IN_PYTHON: Final = "in Python: runs.load(RUN).net() returns the net"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.predictions import PredictionForm
 
 MOST: Final = (1 << 31) - (1 << 20)
-"""The most bytes of a graph with its weights: an ONNX file, a protobuf message, has less than 2 GiB."""
+"""The maximum number of bytes of a graph with its weights: an ONNX file, a protobuf message, has less than 2 GiB."""
 _TEXTS: Final = {"doc_string", "metadata_props"}
 """Fields in which an exporter writes lines of source and stack traces."""
 _ADVICE: Final = "model.pt2 holds the same net: --onnx off makes the package without a graph"

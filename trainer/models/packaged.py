@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
 _MOST_SHAPES: Final = 1024
-"""The most batch shapes that a model remembers as validated."""
+"""The maximum number of batch shapes that a model remembers as validated."""
 
 
 class PackagedModel:

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 _LIMITS: Final = Limits(max_body=64 << 20, timeout=600.0)
 _MOST_VALUES: Final = 1 << 19
-"""The most values in the tensors of a request, unless one sample has more. A server accepts at most a million."""
+"""The maximum number of values in the tensors of a request, unless one sample has more. A server accepts at most a million."""
 _OK: Final = 200
 """The HTTP status of a response without an error."""
 _LONGEST: Final = 500
-"""The most characters of a reason in the certificate."""
+"""The maximum number of characters of a reason in the certificate."""
 
 
 class _UntestedError(Exception):

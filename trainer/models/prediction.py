@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _TASKS: Final = "trainer.training.tasks."
 _MOST_VALUES: Final = 1 << 26
-"""The most values of a batch of pictures, unless one picture has more: 256 MiB in float32."""
+"""The maximum number of values of a batch of pictures, unless one picture has more: 256 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

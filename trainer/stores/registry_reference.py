@@ -51,7 +51,7 @@ class Reference:
 
 
 def is_reference(word: str) -> bool:
-    """Return whether a word is meant as a name in a registry, because it contains a slash."""
+    """Return whether a word is a name in a registry: it contains a slash."""
     return "/" in word
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _NAMED: Final = 3
-"""The most tensors that a message names."""
+"""The maximum number of tensors that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

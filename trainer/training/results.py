@@ -82,7 +82,7 @@ class CollectResults(Callback):
         connector.on_epoch_end = on_epoch_end
 
     def on_train_batch_start(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
-        """Forget the results before the next step."""
+        """Delete the results before the next step."""
         forget_results(pl_module)
 
 

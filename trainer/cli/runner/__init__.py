@@ -198,7 +198,7 @@ class ProcessRunner(Runner):
 
 
 def process_drift() -> list[str]:
-    """Return the drift of this process from its image, one line each."""
+    """Return the drift of this process from its image: a line for each difference."""
     return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 

@@ -245,7 +245,7 @@ class Grant:
             return False
 
     def put(self, size: int) -> None:
-        """Return counted bytes that are not, or no longer, used."""
+        """Give back `size` counted bytes that are unused or no longer used."""
         with self._lock:
             self._left += size
             if self._left > 4 * self.spare:

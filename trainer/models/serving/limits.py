@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 MOST_HEADER: Final = 32 << 10
-"""The most bytes of a request's headers."""
+"""The maximum number of bytes of a request's headers."""
 _MOST_WHOLE: Final = 2**64
 """The largest integer in the JSON of a request, so that every value of int64 is accepted."""
 
@@ -25,17 +25,17 @@ class Limits:
     """The limits of a server."""
 
     max_body: int = 16 << 20
-    """The most bytes of a request's body."""
+    """The maximum number of bytes of a request's body."""
     max_samples: int = 1024
-    """The most samples of a request."""
+    """The maximum number of samples of a request."""
     max_batch: int = 64
-    """The most samples in one call of the program."""
+    """The maximum number of samples in a call of the program."""
     batch_wait: float = 0.002
     """Seconds that a request waits for others to share a call; with 0, each request is its own call."""
     timeout: float = 30.0
     """Seconds for a request: to receive its body, to compute the response, and to send it."""
     concurrency: int = 256
-    """The most POST requests in progress at the same time."""
+    """The maximum number of POST requests in progress at the same time."""
 
 
 class RequestError(Exception):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.task import Task
 
 _LAST: Final = 3
-"""The number of steps whose mean loss is the last loss: dropout makes single losses vary."""
+"""The number of steps over which the last loss is averaged, because dropout makes single losses vary."""
 _HALF: Final = 0.5
 
 
