@@ -8,7 +8,7 @@ try:
     from trainer.cli import main
 
     code = main()
-except KeyboardInterrupt:  # while modules are imported: `main` answers later ones
+except KeyboardInterrupt:  # during the imports; `main` handles Ctrl-C afterwards
     sys.stderr.write("reprise: stopped by Ctrl-C\n")
     code = 130
 raise SystemExit(code)

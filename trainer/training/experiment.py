@@ -75,7 +75,7 @@ class Experiment:
         pattern of `frozen` that matches no parameter.
         """
         net: Task = configured(self.net)()
-        attributes = {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
+        attributes = {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - torch has no public names for these dicts
         bases = [base for base in type(net).__mro__ if base.__module__.startswith(_PACKAGE)]
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         if hidden := sorted(attributes & {*MADE_AT_SETUP, *methods}):

@@ -135,7 +135,7 @@ class ChunkFolder:
             try:
                 self._folder.link(temporary, target.name, to=self._folder)
             except FileExistsError:
-                if self.has(target):  # another process was faster
+                if self.has(target):  # another process created the chunk first
                     return replaced + 1
                 replaced += _remove(self._folder, target.name)  # damaged
                 continue

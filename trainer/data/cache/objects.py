@@ -183,7 +183,7 @@ def _make_open(root: Root, folder: str, mode: int) -> None:
             if monotonic() < patient_until:
                 sleep(_POLL_S)
                 continue  # after that, the process that created it counts as dead
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(FileNotFoundError):  # another process did this first
             if root.stat(folder) is not None:
                 root.rmdir(new)
             else:

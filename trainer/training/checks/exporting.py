@@ -91,7 +91,7 @@ def exporting() -> Iterator[None]:
 def served(net: nn.Module) -> Iterator[None]:
     """Set the net to eval mode and disable torch.compile for its modules in the block; restore both, and the buffers, at its end."""
     states = [(each, each.training, each._compiled_call_impl) for each in net.modules()]  # noqa: SLF001 - there is no public name
-    owners = [each._buffers for each in net.modules()]  # noqa: SLF001 - where torch keeps them
+    owners = [each._buffers for each in net.modules()]  # noqa: SLF001 - torch has no public name for this dict
     buffers = [
         (owner, name, found, found.clone()) for owner in owners for name, found in owner.items() if found is not None
     ]

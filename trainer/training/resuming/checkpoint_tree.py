@@ -225,7 +225,7 @@ def _unpack_ordered(value: list[Any], tensors: Mapping[str, Tensor]) -> OrderedD
     items, *more = value
     unpacked: Any = OrderedDict(_unpack_items(items, tensors))
     if more:
-        unpacked._metadata = _unpack(more[0], tensors)  # noqa: SLF001 - where torch keeps it
+        unpacked._metadata = _unpack(more[0], tensors)  # noqa: SLF001 - torch has no public name for it
     return unpacked  # type: ignore[no-any-return]
 
 

@@ -29,7 +29,7 @@ class BatchStatistics:
             if isinstance(module, SyncBatchNorm):
                 message = f"{prefix} is a SyncBatchNorm: its results depend on the number of devices"
                 raise ExperimentError(message, hint="use nn.BatchNorm2d, whose statistics are those of each shard")
-            owner = module._buffers  # noqa: SLF001 - where torch keeps them
+            owner = module._buffers  # noqa: SLF001 - torch has no public name for this dict
             for key, value in owner.items():
                 if value is not None and isinstance(module, _NormBase):
                     self.followed.append(value)
