@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base import errors
-from trainer.cli.train.manual import describe_default, describe_type
+from trainer.cli.train.manual import describe_default, describe_type, documented_roles
 from trainer.comparison.verdict import EXIT_CODES
-from trainer.settings.fields import Role, roles
+from trainer.settings.fields import Role
 from trainer.settings.hints import option
 from trainer.settings.values import is_flag
 from trainer.training import settings as training
@@ -43,7 +43,7 @@ prints the same list for one experiment, with that experiment's own settings and
 | line of the experiment's `Settings` (not for launch settings) | `learning_rate = 3e-4` |"""
 _ROLES: Final = {
     Role.LAUNCH: "Launch settings\n\nRead before torch or the experiment is imported. An experiment cannot set them.",
-    Role.RESULT: "Settings that change the result\n\nPart of a run's identity.",
+    Role.RESULT: "Settings that change the result\n\nPart of a run's identity; of `init_from`, the digest of the weights is.",
     Role.EXECUTION: "Settings of execution\n\nThey change only how a run is executed and shown, and are not part of its identity.",
 }
 
@@ -76,7 +76,7 @@ def exit_codes() -> str:
 def settings() -> str:
     """Return the page of settings: the settings of every experiment, then the settings of each kind of task."""
     lines = ["# Settings", "", _GENERATED.format("trainer/training/settings.py"), _SETTINGS]
-    role = roles(training.TrainingSettings)
+    role = documented_roles(training.TrainingSettings)
     for wanted, heading in _ROLES.items():
         fields = training.TrainingSettings.__pydantic_fields__
         lines += ["", f"## {heading}", "", *settings_table({n: fields[n] for n in fields if role[n] is wanted})]

@@ -39,3 +39,35 @@ def test_an_unknown_command_is_answered_with_what_was_meant(
 ) -> None:
     assert cli.main([word]) == 2
     assert hint in capsys.readouterr().err.replace("-> `reprise", "-> `scripts/reprise")
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        (["help", "runs", "show"], "usage: reprise runs show "),
+        (["help", "doctor", "store"], "usage: reprise doctor store "),
+        (["help", "train", "--resume", "x"], "usage: reprise train --resume RUN "),
+        (["--help", "why"], "usage: reprise why "),
+        (["help", "help"], "usage: reprise COMMAND "),
+    ],
+)
+def test_help_shows_the_help_of_the_named_command(
+    words: list[str], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = cli.main(words)
+    except SystemExit as ended:  # argparse
+        code = int(ended.code or 0)
+    assert code == 0
+    assert capsys.readouterr().out.startswith(usage)
+
+
+def test_help_for_an_unknown_command_suggests_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "rusn"]) == 2
+    assert "unknown command 'rusn'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_is_printed(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([option]) == 0
+    assert re.fullmatch(r"reprise \d+\.\d+\.\d+\n", capsys.readouterr().out)

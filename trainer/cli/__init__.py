@@ -108,7 +108,8 @@ HIDDEN: Final = {
 """Commands that other commands start."""
 
 
-_CONSTANT: Final = {"-h", "--help", "help", "--version"}
+_HELP: Final = {"-h", "--help", "help"}
+_VERSION: Final = {"-V", "--version"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +117,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # escape characters that the terminal's encoding lacks
-    if not arguments or arguments[0] in _CONSTANT:
+    if len(arguments) > 1 and arguments[0] in _HELP:
+        arguments = [*arguments[1:], "--help"]
+    if not arguments or arguments[0] in _HELP | _VERSION:
         return _run_reporting_errors(arguments)  # these commands print constant text without secrets
     from trainer.cli.output import guarded_streams
 
@@ -141,10 +144,10 @@ def _run_reporting_errors(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+    if not arguments or arguments[0] in _HELP:
         print(_overview())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in _VERSION:
         print(f"reprise {__version__}")
         return 0
     if arguments[0].startswith("--"):
@@ -202,7 +205,10 @@ def _overview() -> str:
         for name in names:
             first, *others = _wrapped(COMMANDS[name].summary, indent=width)
             lines += [f"  {name}".ljust(width) + first.strip(), *others]
-    notes = "`reprise COMMAND --help` shows a command's options. A first argument that begins with `--` means `train`."
+    notes = (
+        "`reprise COMMAND --help` or `reprise help COMMAND` shows a command's options, `reprise --version` prints the version. "
+        "Any other first argument that begins with `--` means `train`."
+    )
     return "\n".join([*lines, "", *_wrapped(notes)])
 
 

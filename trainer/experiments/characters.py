@@ -11,7 +11,7 @@ from trainer.training.tasks.sequences import BYTES, SequenceModel, SequenceSetti
 
 
 class Settings(SequenceSettings):
-    """Lines: 9,172 training, 1,146 validation, 1,147 test samples; 41 bytes each on average."""
+    """9,172 training, 1,146 validation, 1,147 test lines; 41 bytes each on average."""
 
     dataset = "topics"
     max_epochs = 2

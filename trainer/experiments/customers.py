@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Settings(ClassificationSettings):
-    """Customers: 1600 training, 200 validation, 200 test samples."""
+    """1,600 training, 200 validation, 200 test customers."""
 
     dataset = "customers"
     classes = 2

@@ -10,7 +10,7 @@ from trainer.training.tasks.regression import RegressionSettings, Regressor
 
 
 class Settings(RegressionSettings):
-    """Patients: 310 training, 66 validation, 66 test samples."""
+    """310 training, 66 validation, 66 test patients."""
 
     dataset = "diabetes"
     max_epochs = 30

@@ -10,7 +10,7 @@ from trainer.training.tasks.classification import ClassificationSettings, Classi
 
 
 class Settings(ClassificationSettings):
-    """Digits: 1,437 training, 180 validation, 180 test samples."""
+    """1,437 training, 180 validation, 180 test samples."""
 
     dataset = "digits"
     classes = 10

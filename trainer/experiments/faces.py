@@ -12,7 +12,7 @@ from trainer.training.tasks.classification import ClassificationSettings, Classi
 
 
 class Settings(ClassificationSettings):
-    """Crops: 140 training, 30 validation, 30 test samples."""
+    """140 training, 30 validation, 30 test crops."""
 
     dataset = "faces"
     classes = 2

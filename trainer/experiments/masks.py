@@ -10,7 +10,7 @@ from trainer.training.tasks.segmentation import SegmentationSettings, Segmenter
 
 
 class Settings(SegmentationSettings):
-    """Pictures: 200 training, 50 validation, 50 test samples."""
+    """200 training, 50 validation, 50 test pictures."""
 
     dataset = "masks"
     classes = 3

@@ -86,4 +86,9 @@ def test_the_help_of_resume_lists_only_the_settings_that_resume_accepts() -> Non
     text = resume_help()
     assert "--workers  (an integer, 0 or more)\n" in text
     assert all(f" {kind} " in text for kind in KINDS.keys() - {"experiment", "source"})
-    assert not any(f"--{name}" in text for name in ("threads", "determinism", "learning-rate"))
+    assert not any(f"--{name}" in text for name in ("threads", "determinism", "learning-rate", "init-from "))
+
+
+def test_the_weights_of_a_run_are_listed_as_a_setting_that_changes_the_result() -> None:
+    text = experiment_help("mine", Mine)
+    assert text.index("Settings that change the result") < text.index("--init-from") < text.index("change only how")

@@ -282,6 +282,7 @@ def test_results_that_cannot_be_read_are_a_limit_of_a_completed_run(team: Checko
             "did you mean {run}?",
         ),
         (["--script", "old/train.py", "--devices", "2"], "a script starts its own processes", "omit --devices"),
+        (["--script", "old/train.py", "--shards", "2"], "a script starts its own processes", "omit --shards"),
         (["--script", "old/notes.txt"], "script old/notes.txt is not a program", "chmod +x old/notes.txt"),
         (
             ["--script", "old/train.py", "--results", "/mnt/metrics.csv"],

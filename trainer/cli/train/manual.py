@@ -32,7 +32,7 @@ _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml .
        reprise train --resume-or-begin RUN --exp EXPERIMENT [...]"""
 _TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
-    "--exp EXPERIMENT": "experiment: a name from the list below, or a Python file",
+    "--exp EXPERIMENT": "experiment: a name in trainer/experiments/, or a Python file",
     "--script FILE": "script or program to start unchanged; the words after `--` are its arguments",
     "--settings FILE.toml": "TOML file with settings, one `name = value` per line; or NAME for settings/NAME.toml; repeatable: "
     "the last file wins",
@@ -66,7 +66,8 @@ _RESUME_OPTIONS: Final = {
     ),
 }
 _KINDS: Final = {
-    "settings": "settings that change the result, given as --name value: `reprise train --exp EXPERIMENT --help` lists them",
+    "settings": "settings that change the result, given as --name value, except --init-*: `reprise train --exp EXPERIMENT --help` lists "
+    "them",
     "determinism": "determinism level and threads",
     "device": "kind of device, precision",
     "image": "image or lock",
@@ -90,7 +91,7 @@ def launch_help(experiments: Iterable[str]) -> str:
 
 def resume_help() -> str:
     """Return the manual of resuming a run: the settings that can be changed, and the changes that need `--allow`."""
-    free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
+    free = [name for name, role in documented_roles(TrainingSettings).items() if role is Role.EXECUTION]
     fields = TrainingSettings.__pydantic_fields__
     return "\n".join(
         [
@@ -112,9 +113,17 @@ def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
     return f"{_usage()}\n\n{about}\n\n{settings_help(settings)}"
 
 
+def documented_roles(settings: type[LaunchSettings]) -> dict[str, Role]:
+    """Return the role of each setting as the documentation lists it.
+
+    `init_from` changes the result: the ingredient is not the name in this setting, but the digest of the weights.
+    """
+    return roles(settings) | ({"init_from": Role.RESULT} if "init_from" in settings.__pydantic_fields__ else {})
+
+
 def settings_help(settings: type[LaunchSettings]) -> str:
     """Return a list of every setting with type, default and meaning, grouped by role."""
-    by_role = roles(settings)
+    by_role = documented_roles(settings)
     own = {name for name in by_role if is_new(settings, name)}
     groups = (
         [("Settings of this experiment", [name for name in by_role if name in own])]

@@ -62,7 +62,7 @@ class ScriptJob:
 
 
 def run(job: ScriptJob) -> Result:
-    """Run the script to its end, and return its results. Raise `SettingError` if the settings ask for several devices.
+    """Run the script to its end, and return its results. Raise `SettingError` if the settings ask for several devices or shards.
 
     Raise `ExperimentFailedError` if the script fails, and `StoppedError` if a signal stopped it; its outputs are kept in both cases.
     """

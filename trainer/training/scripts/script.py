@@ -90,7 +90,8 @@ def require_results_path(settings: ScriptSettings) -> None:
 
 
 def require_supported(settings: ScriptSettings) -> None:
-    """Raise `SettingError` if the settings ask for several devices: a script starts its own processes."""
-    if (devices := settings.value_of("devices")) > 1:
-        message = f"setting devices is {devices}; a script starts its own processes"
-        raise SettingError(message, hint="omit --devices, and use the script's own option")
+    """Raise `SettingError` if the settings ask for several devices or shards: a script starts its own processes."""
+    for name in ("devices", "shards"):
+        if (value := settings.value_of(name)) is not None and value > 1:
+            message = f"setting {name} is {value}; a script starts its own processes"
+            raise SettingError(message, hint=f"omit --{name}, and use the script's own option")
