@@ -179,6 +179,7 @@ def test_diff_lists_changes_without_fetching(reprise: Type, tmp_path: Path) -> N
     result = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
     assert result["files"] == {"added": 1, "removed": 1, "changed": 1}
     assert [change["path"] for change in result["changes"]] == ["a.txt", "empty", "new.txt"]
+    assert json.loads(reprise("diff", "small@1", "small@2", "--json", "--stat")[1]) == result | {"changes": []}
     assert reprise("diff", "small@2", "small")[1] == "small@2 -> small@2: the same files\n"
     assert not (tmp_path / "cache").exists()
 
@@ -335,6 +336,24 @@ def test_a_dataset_cached_only_for_containers_is_verified_in_a_container(
     assert (code, typed) == (0, [["data", "verify", "small", "--json"]])
     assert f"small@1 is not in {tmp_path / 'cache'}; verifying the containers' cache" in err
     assert reprise("verify", "small", "--cache", str(tmp_path / "none"))[0] == 44, "--cache selects one cache"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("ls",), "--store"),
+        (("gc",), "--store"),
+        (("publish", "small", "source"), "--cache"),
+        (("import", "small", "https://example.com/a.csv"), "--cache"),
+        (("update", "small"), "--cache"),
+        (("push", "small"), "--cache"),
+        (("publish-samples",), "--cache"),
+    ],
+)
+def test_an_option_that_a_command_does_not_use_is_rejected(reprise: Type, words: tuple[str, ...], option: str) -> None:
+    code, _, err = reprise(*words, option, "x")
+    assert code == 2
+    assert f"unrecognized arguments: {option}" in err
 
 
 @pytest.mark.host

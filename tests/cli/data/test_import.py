@@ -134,11 +134,11 @@ def test_a_changed_file_is_noticed_and_imported_as_the_next_version(
     assert typed("update", "a")[1] == f"a@1: {web}/a.bin is unchanged since the import\n"
     pages["/a.bin"] = Answer(body=b"newer", headers={"ETag": '"2"'})
     code, out, err = typed("update", "a")
-    assert (code, out) == (0, "reprise data update a --yes imports the source again as a new version\n")
+    assert (code, out) == (0, "reprise data update a --apply imports the source again as a new version\n")
     assert "changed  a.bin: 3 bytes etag:1 -> 5 bytes etag:2" in err
     assert declared("a")["version"] == 1
     assert json.loads(typed("update", "a", "--json")[1])["is_changed"]
-    assert typed("update", "a", "--yes")[0] == 0
+    assert typed("update", "a", "--apply")[0] == 0
     assert declared("a")["version"] == 2
     assert published(typed, "a") == {"a.bin": b"newer"}
     code, out, _ = typed("import", "a", f"{web}/a.bin")
@@ -207,7 +207,7 @@ def test_a_folder_of_a_repository_is_imported_and_its_changes_are_listed(typed: 
     assert f"is unchanged since the import; its revision is now {hub.commit}" in typed("update", "flowers")[1]
     hub.files |= {"data/c.bin": b"c"}
     del hub.files["data/a.bin"]
-    code, _, err = typed("update", "flowers", "--yes")
+    code, _, err = typed("update", "flowers", "--apply")
     assert code == 0, err
     assert "added    c.bin" in err
     assert "removed  a.bin" in err

@@ -188,7 +188,7 @@ def test_an_update_compares_the_known_digests(
     changed = serve(pages, "MNIST", mnist(first=100), web)
     assert type_with(changed, "update", "m") == 0
     assert "changed  t10k-images-idx3-ubyte.gz: " in capsys.readouterr().err
-    assert type_with(changed, "update", "m", "--yes") == 0
+    assert type_with(changed, "update", "m", "--apply") == 0
     document = declared("m")
     assert (document["version"], document["splits"]) == (2, {"train": [0, 3], "val": [3, 5]})
     assert published(typed, "m")["image.npy"][128] == 100
@@ -204,7 +204,7 @@ def test_an_update_of_an_archive_imports_it_as_before(typed: Typed, web: str, pa
     )
     members["cifar-10-batches-bin/test_batch.bin"] = b"\x01" + BLUE + b"\x02" + RED
     changed = serve(pages, "CIFAR10", {"cifar-10-binary.tar.gz": tar(members)}, web)
-    assert type_with(changed, "update", "c", "--yes") == 0
+    assert type_with(changed, "update", "c", "--apply") == 0
     assert declared("c")["version"] == 2
     assert published(typed, "c")["label.npy"][128::8][-2:] == b"\x01\x02"
 
@@ -315,6 +315,7 @@ def test_a_dataset_of_another_origin_gets_the_reader_of_the_arrays(
         (("torchvision:CIFAR11",), "torchvision:CIFAR11: unknown dataset; expected one of CIFAR10, CIFAR100"),
         (("torchvision:ImageNet",), "torchvision:ImageNet cannot be imported by name: its owner asks for a login"),
         (("torchvision:MNIST", "--images", "."), "--images has no effect: torchvision:MNIST becomes arrays"),
+        (("torchvision:MNIST", "--size", "8x8"), "--size has no effect without --images"),
         (("torchvision:CIFAR10", "--keep-archive"), "--keep-archive has no effect"),
         (("torchvision:MNIST", "--from", "mirror.example/mnist"), "expected https://"),
         (("torchvision:MNIST", "--as", "x"), "--as has no effect"),

@@ -45,6 +45,8 @@ def test_a_picture_of_samples_is_written(checkout: Path, capsys: pytest.CaptureF
     assert cli.main(["data", "show", "small", "--samples", str(checkout / "s.png")]) == 0
     assert capsys.readouterr().out == f"{checkout / 's.png'}\n"
     assert (checkout / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["data", "show", "small", "--samples", "s.png", "--json"]) == 2
+    assert "--json has no effect with --samples" in capsys.readouterr().err
     assert cli.main(["data", "show", "small", "--samples", "s.jpg"]) == 2
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
     assert cli.main(["data", "show", "small", "--samples", str(checkout / "none/s.png")]) == 2

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 9
 """Maximum digits of a version number."""
-_DATASET: Final = "dataset in datasets/, or one of its versions (default: the declared version)"
+_DATASET: Final = "dataset: NAME, the declared version, or NAME@VERSION"
 _RESUME: Final = "run the same command again: it resumes where it stopped"
 
 
@@ -113,13 +113,14 @@ def _parser() -> Arguments:
         prog="reprise data",
         description="Manage datasets: declared in datasets/, kept in a store, cached on this machine.",
     )
+    parser.set_defaults(store=None, cache=None)
     verbs = parser.commands()
     add_publish_options(
         verbs.add_parser(
             "publish",
-            help="publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml",
-            description="Publish a folder as a new version of a dataset, and declare it in datasets/NAME.toml. Options that describe "
-            "the data default to what datasets/NAME.toml declares.",
+            help="publish a folder, table or weights file as a new version of a dataset, and declare it",
+            description="Publish a folder, table or weights file as a new version of a dataset, and declare it in datasets/NAME.toml. "
+            "Options that describe the data default to what datasets/NAME.toml declares.",
         )
     )
     add_import_options(
@@ -134,7 +135,7 @@ def _parser() -> Arguments:
     )
     add_update_options(
         verbs.add_parser(
-            "update", help="report whether the source of an imported dataset changed; --yes imports it again"
+            "update", help="check an imported dataset's source for changes; --apply imports a changed source again"
         )
     )
     fetch_parser = verbs.add_parser("fetch", help="download a dataset into the cache, verify it, and print its path")
@@ -166,10 +167,8 @@ def _parser() -> Arguments:
     diff_parser = verbs.add_parser(
         "diff", help="list the files, samples, categories and ranges that differ between two versions"
     )
-    diff_parser.add_argument(
-        "before", metavar="BEFORE", help="dataset as NAME[@VERSION] (default: the declared version)"
-    )
-    diff_parser.add_argument("after", metavar="AFTER", help="dataset to compare with BEFORE, as NAME[@VERSION]")
+    diff_parser.add_argument("before", metavar="BEFORE", help="dataset: NAME, the declared version, or NAME@VERSION")
+    diff_parser.add_argument("after", metavar="AFTER", help="dataset to compare with BEFORE, in the same form")
     diff_parser.add_argument("--stat", action="store_true", help="print only the totals of the files, not each file")
     diff_parser.add_argument(
         "--values",
@@ -211,9 +210,13 @@ def _parser() -> Arguments:
     )
     samples_parser.add_argument("names", metavar="NAME", nargs="*", help="sample dataset (default: all)")
     samples_parser.set_defaults(verb=publish_samples)
-    for each in verbs.choices.values():
-        each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push_parser else STORE_HELP)
-        each.add_argument("--cache", metavar="DIR", help="cache folder (default: REPRISE_CACHE, else ~/.cache/reprise)")
+    for name, each in verbs.choices.items():
+        if name not in {"ls", "gc"}:
+            each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push_parser else STORE_HELP)
+        if name in {"fetch", "ls", "show", "diff", "verify", "gc"}:
+            each.add_argument(
+                "--cache", metavar="DIR", help="cache folder (default: REPRISE_CACHE, else ~/.cache/reprise)"
+            )
         each.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

@@ -80,6 +80,8 @@ def verify_cached(args: Namespace, context: DataContext) -> int:
     is_on_host = context.cache.has(dataset) or context.cache.is_suspect(dataset)
     if may_be_in_containers and not is_on_host:
         print(f"{dataset.title} is not in {context.cache.root}; verifying the containers' cache", file=sys.stderr)
+        if args.store:
+            os.environ["REPRISE_STORE"] = args.store  # compose passes it to the container
         return run_in_image(["data", "verify", args.name, *(["--json"] if args.json else [])])
     if not is_on_host and not args.cache and not IMAGE_FILE.exists():
         raise _not_cached(dataset, context)

@@ -21,6 +21,7 @@ from trainer.base.suggestions import counted, did_you_mean, short
 from trainer.cli.arguments import Verb
 from trainer.cli.configuration import CHECKOUT
 from trainer.cli.data.publish import add_draft_options, publish_folder
+from trainer.cli.data.publish_options import require_readers
 from trainer.cli.data.publish_table import is_table_file
 from trainer.cli.data.weights import is_weights_file
 from trainer.cli.output import print_progress
@@ -85,13 +86,14 @@ def add_import_options(parser: Verb) -> None:
         "sizes and sha256 stay those that Reprise knows",
     )
     add_draft_options(parser)
+    parser.usage = "%(prog)s [OPTIONS] NAME SOURCE"
 
 
 def add_update_options(parser: Verb) -> None:
     """Declare the options of `update`."""
     parser.set_defaults(verb=update)
     parser.add_argument("name", metavar="NAME", help="imported dataset in datasets/")
-    parser.add_argument("--yes", action="store_true", help="if the source changed, import it again as a new version")
+    parser.add_argument("--apply", action="store_true", help="if the source changed, import it again as a new version")
 
 
 def _digest(word: str) -> str:
@@ -149,7 +151,7 @@ def _arrays(pictures: IdxFiles | RecordFiles, source: Path, args: Namespace, *, 
 
 
 def update(args: Namespace, context: DataContext, *, catalog: Mapping[str, NamedDataset] = CATALOG) -> int:
-    """Report whether the source of an imported dataset changed; with `--yes`, import a changed source again."""
+    """Report whether the source of an imported dataset changed; with `--apply`, import a changed source again."""
     dataset = load_dataset(args.name, root=context.root)
     upstream = dataset.upstream
     if upstream is None:
@@ -157,7 +159,7 @@ def update(args: Namespace, context: DataContext, *, catalog: Mapping[str, Named
     file = _renamed(upstream)
     listing = list_source(_client(upstream.source, file=file, catalog=catalog))
     lines = [] if listing.digest == upstream.listing else changes(upstream, listing)
-    if args.yes and lines:
+    if args.apply and lines:
         _print_changes(dataset.title, upstream, listing, lines)
         return import_dataset(_import_arguments(args, upstream, file), context, catalog=catalog)
     if args.json:
@@ -168,7 +170,7 @@ def update(args: Namespace, context: DataContext, *, catalog: Mapping[str, Named
         print(f"{dataset.title}: {upstream.source} is unchanged since the import{moved}")
     else:
         _print_changes(dataset.title, upstream, listing, lines)
-        print(f"reprise data update {args.name} --yes imports the source again as a new version")
+        print(f"reprise data update {args.name} --apply imports the source again as a new version")
     return 0
 
 
@@ -188,7 +190,7 @@ def _import_arguments(args: Namespace, upstream: Upstream, file: str) -> Namespa
     is_kept = not upstream.is_unpacked and len(upstream.files) == 1 and is_archive(next(iter(upstream.files)))
     words += ["--keep-archive"] if is_kept else []
     parsed = parser.parse_args(words)
-    parsed.store, parsed.cache, parsed.json = args.store, args.cache, args.json
+    parsed.json = args.json
     return parsed
 
 
@@ -222,9 +224,12 @@ def _require_fitting_options(args: Namespace) -> None:
     is_named = args.address.startswith(SCHEME)
     if args.mirror and not is_named:
         raise UsageError(f"--from has no effect: {args.address} is the address of the files", hint="remove --from")
-    if is_named and (option := next((name for name in _READERS if getattr(args, name)), None)):
+    if not is_named:
+        return
+    if option := next((name for name in _READERS if getattr(args, name)), None):
         option = option.replace("_", "-")
         raise UsageError(f"--{option} has no effect: {args.address} becomes arrays", hint=f"remove --{option}")
+    require_readers(args)
 
 
 def _client(source: str, *, catalog: Mapping[str, NamedDataset], file: str = "", mirror: str = "") -> Client:

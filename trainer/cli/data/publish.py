@@ -63,6 +63,7 @@ def add_publish_options(parser: Verb) -> None:
         "is converted",
     )
     add_draft_options(parser)
+    parser.usage = "%(prog)s [OPTIONS] NAME DIR|FILE"
 
 
 def add_draft_options(parser: Verb) -> None:

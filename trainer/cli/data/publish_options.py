@@ -118,13 +118,18 @@ def parse_reader(args: Namespace) -> dict[str, Any] | None:
             return None
 
 
-def _reader_options(args: Namespace) -> list[str]:
-    """Return the option that selects the reader, or an empty list. Raise `UsageError` for options that do not fit together."""
+def require_readers(args: Namespace) -> None:
+    """Raise `UsageError` for an option that has no effect without an option that selects a reader."""
     for option, needed in _NEEDED.items():
         if getattr(args, option) not in {None, False} and not any(getattr(args, each) for each in needed):
             word = option.replace("_", "-")
             either = " or ".join(f"--{each}" for each in needed)
             raise UsageError(f"--{word} has no effect without {either}", hint=f"add --{needed[0]}")
+
+
+def _reader_options(args: Namespace) -> list[str]:
+    """Return the option that selects the reader, or an empty list. Raises `UsageError` for options that do not fit together."""
+    require_readers(args)
     options = [option for option in ("array", "images", "column", "lines", "text") if getattr(args, option)]
     if len(options) > 1:
         raise UsageError(

@@ -72,7 +72,9 @@ DEFAULT_SPLITS: Final = {"train": (0, 80), "val": (80, 90), "test": (90, 100)}
 
 def add_table_options(parser: Verb) -> None:
     """Declare the options of a table that is one file."""
-    add = parser.add_argument_group("a table in one file (CSV, TSV, JSON lines, Parquet, Arrow)").add_argument
+    add = parser.add_argument_group(
+        "options for a table in one file (CSV, TSV, JSON lines, Parquet, Arrow)"
+    ).add_argument
     add(
         "--target",
         metavar="COLUMN",
@@ -116,7 +118,7 @@ def add_table_options(parser: Verb) -> None:
         help="encoding of the file, for example cp1252 (default: the encoding of its byte order mark, else UTF-8)",
     )
     add("--header", choices=("yes", "no"), help="whether line 1 contains column names (default: detected)")
-    add("--decimal", choices=(".", ","), help="the decimal sign (default: detected)")
+    add("--decimal", metavar="CHARACTER", choices=(".", ","), help="the decimal sign, `.` or `,` (default: detected)")
     add("--thousands", metavar="CHARACTER", help="thousands separator (default: numbers have no separator)")
     add("--null", metavar="TEXT", action="append", help="another spelling of a missing value; repeatable")
     add(

@@ -216,7 +216,7 @@ def diff(args: Namespace, context: DataContext) -> int:
     if args.json:
         print(f'{{"before": {json.dumps(before.title)}, "after": {json.dumps(after.title)}, "changes": [', end="")
     for change in diff_datasets(before, after, store=context.open()):
-        if args.json:
+        if args.json and not args.stat:
             facts = {"path": change.path, "change": change.kind, "before": change.before, "after": change.after}
             print(f"{',' if files else ''}\n{json.dumps(facts)}", end="")
         elif not args.stat:
@@ -271,6 +271,8 @@ _NAME: Final = 1
 
 def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int:
     """Write the picture or the page to the file `--samples`, or the picture to stdout if the file is `-`; return the exit code."""
+    if args.json:
+        raise UsageError("--json has no effect with --samples", hint="remove --json or --samples")
     if args.samples != "-" and not args.samples.endswith((".png", ".html")):
         raise UsageError(
             f"--samples {args.samples}: expected a file that ends in .png or .html",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, listed
+from trainer.cli.data.publish_options import require_readers
 from trainer.cli.output import print_progress
 from trainer.data.check import UNKNOWN
 from trainer.data.reader import Weights
@@ -44,6 +45,7 @@ def folder_of_weights(args: Namespace) -> Iterator[Path]:
     for name in _READERS:
         if getattr(args, name):
             raise UsageError(f"--{name} has no effect: {path} is a weights file", hint=f"remove --{name}")
+    require_readers(args)
     if not path.is_file():
         raise DatasetError(f"{path} is not a file", hint=f"list the files: ls {shlex.quote(str(path.parent))}")
     args.reader, args.conversion = {"kind": "weights"}, ""
