@@ -145,7 +145,7 @@ def test_plain_uv_sync_does_not_change_the_lock_without_an_index(tmp_path: Path)
 
 
 def test_this_environment_was_created_as_documented() -> None:
-    """`scripts/setup --dev` runs `scripts/machine/venv dev`, which installs the lock."""
+    """`scripts/setup --venv` runs `scripts/machine/venv dev`, which installs the lock."""
     done = subprocess.run([ROOT / "scripts" / "machine" / "venv", "dev"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (ROOT / ".venv" / "uv.lock").read_bytes() == (ROOT / "uv.lock").read_bytes()

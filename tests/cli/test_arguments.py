@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer import cli
 from trainer.base.errors import UsageError
 from trainer.cli.arguments import Arguments
 
@@ -61,3 +62,39 @@ def test_an_unknown_option_suggests_the_nearest_option_of_the_command() -> None:
     with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as error:
         arguments.parse_args(["build", "--no-cahce"])
     assert error.value.hint == "did you mean --no-cache?"
+
+
+def test_help_is_not_wrapped_at_hyphens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    arguments = Arguments("reprise x", "The exit codes of this command are in docs/reference/exit-codes.md.")
+    arguments.add_argument("--at", help="the place of this option is left of a path: docs/reference/exit-codes.md")
+    with pytest.raises(SystemExit):
+        arguments.parse_args(["--help"])
+    assert capsys.readouterr().out.count("docs/reference/exit-codes.md") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --exp digits --trust", "found --trust without --resume"),
+        ("train --exp digits --grant=network", "found --grant without --resume"),
+        ("train --exp digits --allow dataset", "found --allow without --resume"),
+        ("check digits --resume latest", "--resume is an option of `scripts/reprise train`, not of"),
+        ("bench digits --print-settings", "--print-settings is an option of `scripts/reprise train`, not of"),
+        ("submit digits --to lab --trust", "--trust is an option of `scripts/reprise train`, not of"),
+        ("runs ls --local --store x", "not allowed with argument"),
+        ("packages ls --local --store x", "not allowed with argument"),
+        ("compare a b --all --limit 3", "not allowed with argument"),
+        ("report latest -o - --json", "--json has no effect with --output -"),
+        ("predict latest x.png --output x.jsonl --json", "--json has no effect with --output"),
+        ("sweep --show latest --jobs 2", "--show only prints results: it cannot be used with --jobs"),
+        ("sweep --show latest --continue latest", "--show only prints results: it cannot be used with --continue"),
+        ("setup --development", "--development has no effect without --build"),
+    ],
+)
+@pytest.mark.host
+def test_an_option_that_would_have_no_effect_is_rejected(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words.split()) == 2
+    assert message in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UsageError
+from trainer.cli import certify
 from trainer.cli.certify import kill_point, main
 from trainer.comparison.trace import last_written_step
 
@@ -64,3 +65,7 @@ def test_the_last_complete_step_of_a_trace_is_returned(tmp_path: Path, lines: st
     """Manual optimization can record two steps for each batch."""
     (tmp_path / "trace.jsonl").write_text(lines)
     assert last_written_step(tmp_path / "trace.jsonl") == step
+
+
+def test_the_option_of_jobs_is_not_in_the_help() -> None:
+    assert "--first-run" not in certify._parser().format_help()

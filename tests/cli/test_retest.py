@@ -35,7 +35,7 @@ def test_a_host_signs_the_retest_that_its_container_wrote(
 
     monkeypatch.setattr(retest_command, "can_train", lambda: False)
     monkeypatch.setattr(retest_command, "run_in_image", container)
-    assert retest_command.main([str(folder), "--key", str(private), "--json", "--yes"]) == 0
+    assert retest_command.main([str(folder), "--key", str(private), "--json", "--trust"]) == 0
     signed = before.with_suffix(".dsse.json")
     assert signed.is_file()
     assert not before.exists()

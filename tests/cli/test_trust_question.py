@@ -166,7 +166,7 @@ def test_the_question_lists_what_the_code_can_reach() -> None:
     assert grants(None) == grants(" , ") == frozenset()
 
 
-@pytest.mark.parametrize(("typed", "trusted"), [([], False), (["--trust"], True), (["--yes"], True)])
+@pytest.mark.parametrize(("typed", "trusted"), [([], False), (["--trust"], True)])
 def test_options_answer_the_question_in_advance(typed: list[str], *, trusted: bool) -> None:
     parser = ArgumentParser()
     trust_options(parser)

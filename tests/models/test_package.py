@@ -253,9 +253,9 @@ def test_predictions_of_a_killed_command_are_completed(
         np.save(folder / f"{number}.npy", values)
     (folder / "broken.npy").write_bytes(b"text")
     (folder / ".hidden").write_bytes(b"left out")
-    done = checkout.reprise("predict", package["path"], str(folder), "--out", str(whole))
+    done = checkout.reprise("predict", package["path"], str(folder), "--output", str(whole))
     assert (done.returncode, "15,000 samples of 4 files" in done.stdout) == (44, True), done.stderr
-    command = [checkout.python, "-m", "trainer", "predict", package["path"], str(folder), f"--out={killed}"]
+    command = [checkout.python, "-m", "trainer", "predict", package["path"], str(folder), f"--output={killed}"]
     process = subprocess.Popen(command, cwd=checkout.root, env=checkout.environ, stderr=subprocess.DEVNULL)
     while not any(each.stat().st_size > 700_000 for each in tmp_path.glob("killed.jsonl.*.partial")):
         sleep(0.005)

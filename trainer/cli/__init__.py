@@ -49,12 +49,14 @@ COMMANDS: Final = {
     "compare": Command("compare two runs: identical, within tolerance, within noise, different"),
     "why": Command("find which ingredient makes two runs differ"),
     "noise": Command("measure how much results vary with the seed", "image"),
-    "certify": Command("test that a rerun or a resume is bit-identical, and certify it", "image"),
+    "certify": Command(
+        "test that a rerun, a resume or another number of devices is bit-identical, and certify it", "image"
+    ),
     "verify": Command("verify a certificate, a retest or a signed package"),
     "sweep": Command("train at every point of a grid, with one frozen source in one image"),
-    "submit": Command("submit a run to a cluster, as a job that resumes it", "host"),
-    "logs": Command("print the output of a submitted run, or the log of a run"),
-    "cancel": Command("stop a submitted run, after it has saved a checkpoint", "host"),
+    "submit": Command("submit a run to a Slurm cluster, or write its manifest for Kubernetes", "host"),
+    "logs": Command("print the output of a run's Slurm job, or the log of a run"),
+    "cancel": Command("stop a Slurm job, after it has saved a checkpoint", "host"),
     "check": Command("find an experiment's mistakes in a minute, before hours of training", "image"),
     "bench": Command("measure the time of an experiment's training steps", "image"),
     "baseline": Command("compare short training runs of experiments with their recorded baselines"),
@@ -81,7 +83,7 @@ SUBCOMMANDS: Final = {
     "runs": ("ls", "show", "pull", "publish", "push", "export", "schema"),
     "data": ("publish", "import", "update", "fetch", "ls", "show", "diff", "verify", "push", "gc", "publish-samples"),
     "packages": ("ls", "show", "push", "pull"),
-    "image": ("build", "pin", "unpin", "restore", "show", "smoke", "ls"),
+    "image": ("ls", "build", "pin", "unpin", "restore", "show", "smoke"),
     "baseline": ("check", "refresh", "measure"),
 }
 """The subcommands of each command, for hints. A parser is imported only when its command is called."""

@@ -19,12 +19,24 @@ _MISSING: Final = re.compile(r"the following arguments are required: (.*)")
 _NO_VALUE: Final = re.compile(r"argument (?:-\w/)?(--[\w-]+): expected (?:one|at least one) argument")
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Wraps lines at spaces only, so that a path or an option with a hyphen stays whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        from textwrap import wrap
+
+        return wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+
 class Arguments(argparse.ArgumentParser):
     """An argument parser that raises `UsageError` with the nearest known word and takes no abbreviated options."""
 
     def __init__(self, prog: str, description: str) -> None:
         """Create the parser of the command `prog`."""
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Formatter)
         self._typed: list[str] = []
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override] # Any covers argparse's overloads

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     parser = Arguments(
         "reprise cancel",
-        "Stop the job of a submitted run. A running job saves a checkpoint first and is not requeued.",
+        "Stop the Slurm job of a submitted run. A running job saves a checkpoint first and is not requeued.",
     )
     parser.add_argument("run", metavar="RUN", help="submitted run: ID, start of an ID, or `latest`")
     parser.add_argument(

@@ -6,6 +6,7 @@ verdict's.
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
@@ -66,9 +67,9 @@ def main(argv: list[str]) -> int:
     if args.key is not None:
         signing_key(args.key)  # report an invalid key before hours of training
     options = parse_options(settings)
-    if "exp" in options or "resume" in options:
+    if "exp" in options:
         raise UsageError(
-            "--exp and --resume are not accepted: EXPERIMENT is an argument",
+            "--exp is not accepted: EXPERIMENT is an argument",
             hint=f"reprise certify {args.property} EXPERIMENT",
         )
     _require_whole_parameters(args, options)
@@ -124,13 +125,11 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="submit the test to this cluster, a name in sites/, as a job on one machine, and do not wait for it",
+        help="submit the test to this Slurm cluster, a name in sites/, as a job on one machine, and do not wait for it",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
-    first = (
-        "ID of a new run: train first in its folder, from the source in it if there is one (a job of --to passes it)"
-    )
-    parser.add_argument("--first-run", metavar="RUN", help=first)
+    # a job of --to passes this option: the ID of a new run, to train first in its folder, from the source in it if there is one
+    parser.add_argument("--first-run", metavar="RUN", help=SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

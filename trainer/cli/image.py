@@ -37,13 +37,13 @@ def _parser() -> Arguments:
     parser = Arguments("reprise image", "Manage the images of environments.")
     verbs = parser.commands()
     for name, verb, summary in (
+        ("ls", _list, "list the environments with their images and pins"),
         ("build", _build, "build an environment's image, unless an image of the current inputs exists"),
         ("pin", _pin, "pin an environment to its image in a registry"),
         ("unpin", _unpin, "remove an environment's pin"),
         ("restore", _restore, "fetch an environment's pinned image"),
         ("show", _show, "show the digests, layers and size of an environment's image"),
         ("smoke", _smoke, "test an environment's image: run its self-test, then train ten steps twice and compare"),
-        ("ls", _list, "list the environments with their images and pins"),
     ):
         parsed = verbs.add_parser(name, help=summary)
         parsed.set_defaults(verb=verb)

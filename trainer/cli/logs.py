@@ -40,10 +40,10 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     parser = Arguments(
         "reprise logs",
-        "Print the output of a submitted run's job, including all restarts; for any other run, print the log of the last attempt.",
+        "Print the output of a run's Slurm job, including all restarts; for any other run, print the log of the last attempt.",
     )
     parser.add_argument("run", metavar="RUN", help="run: ID, start of an ID, or `latest`")
-    parser.add_argument("--follow", "-f", action="store_true", help="print new lines until the job ends")
+    parser.add_argument("-f", "--follow", action="store_true", help="print new lines until the Slurm job ends")
     args = parser.parse_args(argv)
     submitted = submitted_ids(runs_folder())
     run = resolve_run(args.run, {*submitted, *local_ids(runs_folder())})

@@ -94,8 +94,8 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="submit the seeds to this cluster, a name in sites/, as a sweep, and do not wait for them; once all have finished, the same "
-        "command measures the noise",
+        help="submit the seeds to this Slurm cluster, a name in sites/, as a sweep, and do not wait for them; once all have finished, "
+        "the same command measures the noise",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

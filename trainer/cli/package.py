@@ -83,7 +83,8 @@ def _parser() -> Arguments:
         "Write a model package of a run: the exported net, also as an ONNX graph; its weights; the rules for reading files and for "
         "converting outputs to predictions; golden samples; the record; and a certificate. The package's outputs on the whole test split "
         "are compared with the net's outputs, and its metrics with the run's metrics. The golden samples are also tested with the ONNX "
-        "graph, with `reprise predict` and with a server.",
+        "graph, with `reprise predict` and with a server. Exit codes: 0 the certificate holds, 91 it does not; "
+        "docs/reference/exit-codes.md.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--force", action="store_true", help="write the package even if its certificate does not hold")

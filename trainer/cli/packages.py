@@ -48,7 +48,8 @@ def _parser() -> Arguments:
     )
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list packages")
-    ls.add_argument("--local", action="store_true", help="list local packages only, without access to the store")
+    places = ls.add_mutually_exclusive_group()
+    places.add_argument("--local", action="store_true", help="list only local packages, without access to the store")
     show = verbs.add_parser("show", help="show a package's contents and certificate")
     show.add_argument("package", metavar="PACKAGE", help=PACKAGE_HELP)
     show.add_argument(
@@ -70,7 +71,7 @@ def _parser() -> Arguments:
         each.set_defaults(verb=verb)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
         if each is not show:
-            each.add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
+            (places if each is ls else each).add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
     return parser
 
 

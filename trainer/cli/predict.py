@@ -38,6 +38,10 @@ def main(argv: list[str]) -> int:
     """Print a line for each sample or one JSON document, or write JSON lines to a file."""
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.json and args.output is not None:
+        raise UsageError(
+            "--json has no effect with --output: the file has a JSON line for each sample", hint="remove --json"
+        )
     if not can_train():
         return _in_container(args)
     if package := known_package(args.run):
@@ -69,8 +73,8 @@ def _predict(model: Model, args: Namespace, *, identity: str, **about: str) -> i
     from trainer.models.predictions_file import files_of
 
     files = files_of([Path(file) for file in args.files])
-    if args.out is not None:
-        return _write(model, files, args.out, identity=identity)
+    if args.output is not None:
+        return _write(model, files, args.output, identity=identity)
     found = predictions(model, files)
     if args.json:
         return _print_json({**about, "predictions": [asdict(each) for each in found]})
@@ -86,7 +90,7 @@ def _print_json(document: dict[str, Any]) -> int:
         text = json.dumps(document, allow_nan=False)
     except ValueError as fault:
         raise DatasetError(
-            NOT_FINITE, hint="--out FILE writes the other predictions; without --json, the number is printed"
+            NOT_FINITE, hint="--output FILE writes the other predictions; without --json, the number is printed"
         ) from fault
     print(text, flush=True)
     return 0
@@ -118,12 +122,14 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise predict",
         "Print the predictions of a run's net, or of a model package, for files: pictures, a table with the columns of the run's dataset, "
-        "or arrays (.npy; .npz for several inputs). The files are read as the dataset was read; no target is needed.",
+        "or arrays (.npy; .npz for several inputs). The files are read as the dataset was read; no target is needed. "
+        "Exit codes: 0 every sample is predicted, 44 not; docs/reference/exit-codes.md.",
     )
     parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: folder, name or digest")
     parser.add_argument("files", metavar="FILE", nargs="+", help="pictures, tables or arrays, or folders of them")
     parser.add_argument(
-        "--out",
+        "-o",
+        "--output",
         type=Path,
         metavar="FILE",
         help="write the predictions to this file as JSON lines; rerun the command to complete a partial file",
@@ -134,22 +140,22 @@ def _parser() -> Arguments:
 
 
 def _in_container(args: Namespace) -> int:
-    """Predict in a container that mounts the package and the folders of the files read-only, and the folder of --out writable."""
+    """Predict in a container that mounts the package and the folders of the files read-only, and the folder of --output writable."""
     paths = {word: Path(word).resolve() for word in args.files}
     folders = {word: path if path.is_dir() else path.parent for word, path in paths.items()}
-    if args.out is not None:
-        paths[str(args.out)] = args.out.resolve()
-        folders[str(args.out)] = args.out.resolve().parent
+    if args.output is not None:
+        paths[str(args.output)] = args.output.resolve()
+        folders[str(args.output)] = args.output.resolve().parent
     if odd := next((word for word, path in folders.items() if ":" in os.fspath(path) or path == path.parent), None):
         raise UsageError(f"the folder of {short(odd)} cannot be mounted into a container", hint=f"cp {short(odd)} .")
     if package := known_package(args.run):
         paths[args.run] = folders[args.run] = package.resolve()
     modes = {os.fspath(folder): ":ro" for folder in folders.values()}
-    if args.out is not None:
-        modes[os.fspath(folders[str(args.out)])] = ""
+    if args.output is not None:
+        modes[os.fspath(folders[str(args.output)])] = ""
     mounts = [option for folder, mode in modes.items() for option in ("-v", f"{folder}:{folder}{mode}")]
     words = ["predict", os.fspath(paths.get(args.run, args.run)), *(os.fspath(paths[word]) for word in args.files)]
-    words += ["--out", os.fspath(paths[str(args.out)])] if args.out is not None else []
+    words += ["--output", os.fspath(paths[str(args.output)])] if args.output is not None else []
     words += ["--json"] if args.json else []
     words += ["--trust"] if args.trust else []
     words += ["--grant", args.grant] if args.grant else []

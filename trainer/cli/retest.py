@@ -72,8 +72,8 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise retest",
         "Test the saved weights of a run, or its model package, on the run's test split again, without training, and compare the metrics "
-        "with those that the run measured. The result is written into the folder of the run or the package. The exit code is the "
-        "verdict's: 0 identical, 10 within tolerance, 20 different.",
+        "with those that the run measured. The result is written into the folder of the run or the package. Exit codes: 0 "
+        "identical, 10 within tolerance, 20 different, 30 not comparable; docs/reference/exit-codes.md.",
     )
     parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a model package: folder, name or digest")
     parser.add_argument("--key", type=Path, metavar="FILE", help=KEY_HELP)

@@ -85,7 +85,7 @@ def _parser() -> Arguments:
         type=int,
         default=16 << 20,
         metavar="BYTES",
-        help="maximum size of a request body (default: %(default)s)",
+        help="maximum size of a request body (default: %(default)s, 16 MiB)",
     )
     parser.add_argument(
         "--max-batch",

@@ -66,6 +66,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--verbose", action="store_true", help="print every value that setup manages in .env")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(argv)
+    if args.development and not args.build:
+        raise UsageError("--development has no effect without --build", hint="add --build")
 
     docker = engine()
     previous = read_block(DOTENV).values

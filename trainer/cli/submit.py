@@ -94,15 +94,17 @@ def submit_job(request: SubmitRequest, site: SlurmSite, args: Namespace) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise submit",
-        "Freeze the source and submit a run to a cluster, as a job that resumes the run whenever the job starts again. All other "
-        "options are settings, or --settings FILE, as for `reprise train`. With Slurm, the folder of runs must be on a file system "
-        "that all machines of the cluster share, at the same path. For Kubernetes, the manifest is written, the source is uploaded "
-        "to the store, and the command that submits the run is printed.",
+        "Freeze the source and submit a run to a Slurm cluster, as a job that begins the run, or resumes it if the job starts again; for "
+        "Kubernetes, write the job's manifest, upload the source to the store, and print the command that submits the manifest. EXPERIMENT "
+        "is a name in trainer/experiments/, or a Python file. All other options are settings, or --settings FILE, as for `reprise train`. "
+        "With Slurm, the folder of runs must be on a file system that all machines of the cluster share, at the same path.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --to SITE [--nodes N] [--SETTING VALUE ...]\n                      [--dry-run] [--json]"
     )
-    parser.add_argument("--to", metavar="SITE", required=True, help="cluster: a name in sites/, without .toml")
+    parser.add_argument(
+        "--to", metavar="SITE", required=True, help="Slurm or Kubernetes cluster: a name in sites/, without .toml"
+    )
     parser.add_argument(
         "--nodes",
         type=int,

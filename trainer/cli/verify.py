@@ -67,11 +67,11 @@ def _parser() -> Arguments:
     parser = Arguments(
         "reprise verify",
         "Verify a certificate, a retest or a signed package: signature, digests and available records. Exit codes: 0 valid, and the "
-        "property holds; 10, 11 or 20 valid, but the property does not hold; 49 invalid; docs/reference/exit-codes.md.",
+        "property holds; 10, 11, 20 or 30 valid, but the property does not hold; 49 invalid; docs/reference/exit-codes.md.",
     )
     parser.add_argument(
         "certificate",
-        metavar="CERTIFICATE",
+        metavar="FILE",
         type=Path,
         help="file written by `reprise certify`, `reprise retest`, or `reprise package --key`",
     )

@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Arguments:
     summary = (
-        "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time. "
+        "Find the ingredient that makes two runs diverge, by short runs that swap ingredients. "
         "Exit codes: 0 attributed, or no difference; 30 not attributed; docs/reference/exit-codes.md."
     )
     parser = Arguments("reprise why", summary)

@@ -110,7 +110,7 @@ class _Golden:
         return WayParity(way=way, holds=holds, measured=measured, program=program)
 
     def batch(self) -> _WayOutputs:
-        """Predict files as `reprise predict FILE... --out` does."""
+        """Predict files as `reprise predict FILE... --output` does."""
         if not self._files:
             raise _UntestedError(self._without_files)
         self._require_finite(carried(self._form, self._expected))

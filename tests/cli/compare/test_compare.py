@@ -121,7 +121,7 @@ def test_control_characters_of_a_record_are_escaped(runs: Path, capsys: pytest.C
 def test_long_lists_are_cut_with_a_count(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = make_run(runs, settings={f"s{place:02}": 0 for place in range(30)}, code="x\n" * 100).record.run
     b = make_run(runs, settings={}, code="y\n" * 100).record.run
-    main([a, b, "-n", "3"])
+    main([a, b, "--limit", "3"])
     cut = capsys.readouterr().out
     assert "... and 27 more of kind setting" in cut
     assert "more lines: --all shows them" in cut

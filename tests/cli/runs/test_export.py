@@ -45,7 +45,7 @@ def test_provenance_on_stdout_is_that_in_a_file(runs: Path, tmp_path: Path, caps
     document = export(capsys, "latest", "--as", "slsa")
     assert document["predicate"]["runDetails"]["metadata"]["invocationId"] == run.record.run
     out = tmp_path / "provenance.json"
-    result = export(capsys, str(run.folder.parents[1]), "--as", "slsa", "--out", str(out), "--json")
+    result = export(capsys, str(run.folder.parents[1]), "--as", "slsa", "--output", str(out), "--json")
     assert json.loads(out.read_bytes()) == document
     assert result == {
         "run": run.record.run,
@@ -92,14 +92,14 @@ def test_a_crate_of_a_run_in_the_store_is_pulled_first(
     assert main(["publish", run]) == 0
     shutil.rmtree(runs)
     out = tmp_path / "run.zip"
-    assert export(capsys, run, "--as", "ro-crate", "--out", str(out), "--json")["path"] == str(out)
+    assert export(capsys, run, "--as", "ro-crate", "--output", str(out), "--json")["path"] == str(out)
     with ZipFile(out) as archive:
         assert {"ro-crate-metadata.json", "source.tar.gz", "attempts/1/record.json"} <= set(archive.namelist())
 
 
 def test_an_unpacked_crate_is_compared_as_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(runs).record.run
-    assert main(["export", run, "--as", "ro-crate", "--out", str(tmp_path / "crate")]) == 0
+    assert main(["export", run, "--as", "ro-crate", "--output", str(tmp_path / "crate")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'crate'}\n"
     assert compare([str(tmp_path / "crate"), run]) == 0
     assert "identical" in capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_the_record_of_a_package_is_exported(runs: Path, tmp_path: Path, capsys:
     here = export(capsys, run.record.run, "--as", "slsa")
     assert export(capsys, str(folder), "--as", "slsa")["subject"] == here["subject"]
     with pytest.raises(UsageError, match="is a model package"):
-        main(["export", str(folder), "--as", "ro-crate", "--out", str(tmp_path / "crate")])
+        main(["export", str(folder), "--as", "ro-crate", "--output", str(tmp_path / "crate")])
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_the_record_of_a_package_is_exported(runs: Path, tmp_path: Path, capsys:
     [
         ([], UsageError, "--as"),
         (["--as", "spdx"], UsageError, "spdx"),
-        (["--as", "ro-crate"], UsageError, "--out is missing"),
-        (["--as", "ro-crate", "--out", "{folder}"], UsageError, "exists"),
-        (["--as", "ro-crate", "--out", "{folder}/file"], UsageError, "exists"),
+        (["--as", "ro-crate"], UsageError, "--output is missing"),
+        (["--as", "ro-crate", "--output", "{folder}"], UsageError, "exists"),
+        (["--as", "ro-crate", "--output", "{folder}/file"], UsageError, "exists"),
         (["--as", "cyclonedx", "--key", "k.pem"], UsageError, "--key signs provenance"),
         (["--as", "slsa", "--key", "missing.pem"], CertificateError, "missing.pem"),
         (["--as", "cyclonedx"], RunError, "no weights"),

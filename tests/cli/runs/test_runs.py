@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,10 @@ from trainer.cli.runs.table import COLUMNS
 from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import register_attempt
 from trainer.runs.run import record_of
+from trainer.source.description import Source
+from trainer.sweeps.document import FOLDER as SWEEPS
+from trainer.sweeps.document import Point, Sweep, SweepRequest
+from trainer.sweeps.folder import save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +53,23 @@ def test_a_run_is_listed_as_local_then_published_then_remote(
     assert [(row["run"], row["location"]) for row in list_runs(capsys)] == [(run, "remote only")]
     assert main(["pull", run[:20]]) == 0
     assert [row["location"] for row in list_runs(capsys)] == ["published"]
+
+
+def test_a_limit_also_applies_to_the_runs_of_a_sweep(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = [finish_run(runs).record for _ in range(3)]
+    sweep = Sweep(
+        id=points[0].run,
+        created=datetime.now(UTC),
+        asked=SweepRequest(experiment="digits", points=[{"seed": str(seed)} for seed in range(3)]),
+        source=points[0].ingredients.source,
+        captured=Source(how="mounted"),
+        points=[Point(settings={"seed": str(seed)}, runs=[each.run]) for seed, each in enumerate(points)],
+    )
+    (runs / SWEEPS / sweep.id).mkdir(parents=True)
+    save(sweep, runs / SWEEPS / sweep.id)
+    finish_run(runs)
+    for limit, listed in ((("--limit", "2"), 2), (("--limit", "0"), 3), ((), 3)):
+        assert len(list_runs(capsys, "--local", "--sweep", "latest", *limit)) == listed
 
 
 def test_without_the_store_local_runs_are_listed_with_a_note(

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise baseline",
-        "Train experiments at small scale and report regressions. Exit codes of check: 0 as recorded, 20 changed; "
+        "Train experiments at small scale and report changed results. Exit codes of check: 0 as recorded, 20 changed; "
         "docs/reference/exit-codes.md.",
     )
     verbs = parser.commands(dest="verb")

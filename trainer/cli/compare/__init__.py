@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     if args.json:
         print(canonical(comparison.document()).decode())
     else:
-        _print(comparison, limit=None if args.all else args.most)
+        _print(comparison, limit=None if args.all else args.limit)
     level = comparison.verdict.level
     return level.code if required is None else int(not level.reaches(required))
 
@@ -73,9 +73,10 @@ def _parser() -> Arguments:
     parser.add_argument("b", metavar="B", help=f"second {RUN_HELP}")
     at_least = f"exit with 0 if the verdict is VERDICT or stronger, else 1: {', '.join(_LEVELS)}"
     parser.add_argument("--at-least", metavar="VERDICT", help=at_least)
-    most = "show at most N lines of each list (default: 12)"
-    parser.add_argument("-n", "--most", type=int, default=12, metavar="N", help=most)
-    parser.add_argument("--all", action="store_true", help="show all lines")
+    length = parser.add_mutually_exclusive_group()
+    limit = "show at most N lines of each list (default: 12)"
+    length.add_argument("--limit", type=int, default=12, metavar="N", help=limit)
+    length.add_argument("--all", action="store_true", help="show all lines")
     parser.add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -60,11 +60,10 @@ def main(argv: list[str]) -> int:
     """Print every finding; return the exit code of the first fault, or 0 without a fault."""
     parser = Arguments(
         "reprise doctor",
-        "Check this machine, or whether a run can be reproduced on it. `reprise doctor store` tests a store.",
+        "Check this machine, or whether a run can be reproduced on it. `reprise doctor store` tests a store. Exit codes: 0 no fault; else "
+        "that of the first fault, or with RUN 84; docs/reference/exit-codes.md.",
     )
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN", help=f"check whether this run can be reproduced here; {RUN_HELP}"
-    )
+    parser.add_argument("run", nargs="?", metavar="RUN", help=f"{RUN_HELP} (default: check the machine)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(argv)
     if args.run:
@@ -235,7 +234,8 @@ def probe_store(argv: list[str]) -> int:
     parser = Arguments(
         "reprise doctor store",
         "Test with real objects below probes/ that a store provides what Reprise needs. "
-        "The test writes about 34 MB, and removes them if the credentials allow it.",
+        "The test writes objects of about 34 MB, and removes them if the credentials allow it. Exit codes: 0 the store provides it, 50 it "
+        "does not; docs/reference/exit-codes.md.",
     )
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help=STORE_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -51,6 +51,8 @@ def main(argv: list[str]) -> int:
             f"{len(args.run)} runs were named; a report shows at most {MOST_RUNS}",
             hint=f"name at most {MOST_RUNS} runs",
         )
+    if args.json and args.output == "-":
+        raise UsageError("--json has no effect with --output -, which prints the page", hint="remove --json")
     runs, unreadable = _load(dict.fromkeys(args.run))
     text = _text(runs, draw=not args.no_samples)
     if args.output == "-":

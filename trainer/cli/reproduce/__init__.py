@@ -234,7 +234,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="rerun as a job of a cluster: a name in sites/, without .toml; `reprise logs` prints the job's output",
+        help="rerun as a job of a Slurm cluster: a name in sites/, without .toml; `reprise logs` prints the job's output",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

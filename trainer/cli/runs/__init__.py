@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.document import read_json_below
 from trainer.base.errors import (
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
     from trainer.stores.contract import Store
 
+_LISTED: Final = 20
+"""The default number of runs of `ls`."""
 _STORED_RUN = "run: ID, start of an ID, or `latest`"
 
 
@@ -82,19 +84,19 @@ def _parser() -> Arguments:
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list runs, latest first")
     ls.add_argument(
-        "-n",
-        "--most",
+        "--limit",
         type=int,
-        default=20,
         metavar="N",
-        help="list at most N runs (default: 20; 0 or with --sweep: all)",
+        help=f"list at most N runs; 0: all (default: {_LISTED}; with --sweep: all)",
     )
-    ls.add_argument("--local", action="store_true", help="list only local runs, without access to the store")
+    places = ls.add_mutually_exclusive_group()
+    places.add_argument("--local", action="store_true", help="list only local runs, without access to the store")
     ls.add_argument(
         "--sweep", metavar="SWEEP", help="list only the runs of this sweep: ID, start of an ID, or `latest`"
     )
     show = verbs.add_parser(
-        "show", help="show a run's result, ingredients, image, drift, and settings with origins and readers"
+        "show",
+        help="show a run's result, ingredients, image, drift, and settings with their origins and the code that read them",
     )
     show.add_argument("run", metavar="RUN", help=RUN_HELP)
     pull = verbs.add_parser("pull", help="download and verify runs from the store")
@@ -113,27 +115,31 @@ def _parser() -> Arguments:
         action="store_true",
         help="also publish a run whose process was killed, with status `interrupted`",
     )
-    push = verbs.add_parser("push", help="copy runs from one store to another store")
+    push = verbs.add_parser("push", help="copy runs to another store")
     describe_push(push)
     export = verbs.add_parser("export", help="write a run's record as SLSA provenance, RO-Crate or CycloneDX")
     describe_export(export)
     commands = {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs, export: export_run}
     for each, verb in commands.items():
         each.set_defaults(verb=verb)
-        each.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
+        group = places if each is ls else each
+        group.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP if each is push else STORE_HELP)
         each.add_argument("--json", action="store_true", help="print the result as JSON")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of records, the output of `show --json`")
+    schema = verbs.add_parser(
+        "schema", help="print the JSON Schema of records; `show --json` may add `lineage` and `scheduler` to a record"
+    )
     schema.set_defaults(verb=_schema, store=None)
     return parser
 
 
 def _ls(args: Namespace) -> int:
-    limit = None if args.sweep else args.most or None
-    rows = _with_store(args.store, limit) if not args.local else list_runs(runs_folder(), limit=limit)
+    limit = (None if args.sweep else _LISTED) if args.limit is None else args.limit or None
+    most = None if args.sweep else limit
+    rows = _with_store(args.store, most) if not args.local else list_runs(runs_folder(), limit=most)
     if args.sweep:
         sweep = load(runs_folder() / SWEEPS / resolve_sweep(args.sweep, sweep_ids(runs_folder())))
         runs = {point.run for point in sweep.points}
-        rows = [row for row in rows if row.run in runs]
+        rows = [row for row in rows if row.run in runs][:limit]
     for row in rows:
         if row.record is None:
             print(f"reprise: run {row.run} cannot be read: {row.fault}", file=sys.stderr)

@@ -50,7 +50,8 @@ def describe(export: Verb) -> None:
         "ro-crate: Process Run Crate with the run's files",
     )
     export.add_argument(
-        "--out",
+        "-o",
+        "--output",
         type=Path,
         metavar="PATH",
         help="file to write (default: stdout); for ro-crate (required), a new folder or a .zip file",
@@ -78,10 +79,10 @@ def export(args: Namespace) -> int:
         from trainer.comparison.certificate import sign
 
         text = sign(text, key=args.key)
-    if args.out is None:
+    if args.output is None:
         print(text.decode(), end="")
         return 0
-    write_whole(args.out, text)
+    write_whole(args.output, text)
     _report(args, run, digest=digest_of_bytes(text))
     return 0
 
@@ -96,11 +97,13 @@ def _require_options(args: Namespace) -> None:
         signing_key(args.key)
     if args.form != _CRATE:
         return
-    if args.out is None:
-        raise UsageError("--out is missing: a crate is a folder or a zip file", hint="--out crate, or --out crate.zip")
-    if is_folder(args.out) or (is_file(args.out) and args.out.suffix.lower() != ZIP):
+    if args.output is None:
         raise UsageError(
-            f"{args.out} exists; expected the name of a new folder or of a zip file", hint="--out crate.zip"
+            "--output is missing: a crate is a folder or a zip file", hint="--output crate, or --output crate.zip"
+        )
+    if is_folder(args.output) or (is_file(args.output) and args.output.suffix.lower() != ZIP):
+        raise UsageError(
+            f"{args.output} exists; expected the name of a new folder or of a zip file", hint="--output crate.zip"
         )
 
 
@@ -111,7 +114,7 @@ def _export_crate(args: Namespace) -> int:
         raise UsageError(message, hint="name the run, or write --as slsa")
     folder = folder or _pull(args.run, args.store)
     run = run_in_folder(folder)
-    write_crate(run, folder, out=args.out.absolute())
+    write_crate(run, folder, out=args.output.absolute())
     _report(args, run, digest=None)
     return 0
 
@@ -119,9 +122,9 @@ def _export_crate(args: Namespace) -> int:
 def _report(args: Namespace, run: ExportedRun, *, digest: str | None) -> None:
     if args.json:
         about = {"sha256": digest} if digest else {}
-        print_json({"run": run.record.run, "as": args.form, "path": str(args.out), **about})
+        print_json({"run": run.record.run, "as": args.form, "path": str(args.output), **about})
     else:
-        print(shown_path(args.out))
+        print(shown_path(args.output))
 
 
 def _found(word: str, address: str | None) -> ExportedRun:

@@ -52,19 +52,9 @@ def main(argv: list[str]) -> int:
     args, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
     if experiment:
         report_shared_options("sweep", argv, experiment)
-    if args.jobs is not None and args.jobs < 1:
-        raise UsageError(f"--jobs is {args.jobs}; expected 1 or more", hint="--jobs 2")
+    _require_consistent(args, has_settings=bool(rest or experiment))
     selected = args.go_on or args.show
-    if selected and (rest or experiment or args.points or args.again):
-        hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {selected}"
-        raise UsageError(
-            f"--{'continue' if args.go_on else 'show'} takes no experiment, settings, --points or --again", hint=hint
-        )
-    if args.to is None and args.dry_run:
-        raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
     if args.to is not None:
-        if args.show:
-            raise UsageError("--show only prints results: it cannot be used with --to", hint="remove --to")
         from trainer.cli.sweep.submit import submit
 
         submitted = submit(args, experiment, rest)
@@ -88,6 +78,22 @@ def main(argv: list[str]) -> int:
     return _show_results(sweep, args, failure)
 
 
+def _require_consistent(args: Namespace, *, has_settings: bool) -> None:
+    """Raise `UsageError` for options that contradict each other, or have no effect."""
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs is {args.jobs}; expected 1 or more", hint="--jobs 2")
+    if (args.go_on or args.show) and (has_settings or args.points or args.again):
+        hint = f"reprise sweep --{'continue' if args.go_on else 'show'} {args.go_on or args.show}"
+        raise UsageError(
+            f"--{'continue' if args.go_on else 'show'} takes no experiment, settings, --points or --again", hint=hint
+        )
+    if args.to is None and args.dry_run:
+        raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
+    others = {"--to": args.to, "--jobs": args.jobs, "--continue": args.go_on}
+    if args.show and (other := next((name for name, value in others.items() if value is not None), None)):
+        raise UsageError(f"--show only prints results: it cannot be used with {other}", hint=f"remove {other}")
+
+
 def _show_results(sweep: Sweep, args: Namespace, failure: RepriseError | None = None) -> int:
     """Print the results, and raise `failure`, or `RunError` for unfinished points unless they are only shown."""
     folder = runs_folder() / FOLDER / sweep.id
@@ -108,17 +114,20 @@ def _show_results(sweep: Sweep, args: Namespace, failure: RepriseError | None = 
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise sweep",
-        "Train at every point of a grid, with one source and one image. Options that are not listed here are settings, or --settings "
-        "FILE, as for `reprise train`. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) "
-        "or a range of integers (--seed 1..5) form an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
+        "Train at every point of a grid, with one source and one image. EXPERIMENT is a name in trainer/experiments/, or a Python file. "
+        "Options that are not listed here are settings, or --settings FILE, as for `reprise train`. One value (--batch-size 64) applies to "
+        "every point; several values (--learning-rate 1e-4,3e-4) or a range of integers (--seed 1..5) form an axis of the grid. `reprise "
+        "train --exp EXPERIMENT --help` lists the settings. If the source and the image are unchanged, the same request continues its "
+        "earlier sweep, and finished runs that match a point are reused. Exit codes: 0 every point is finished, 80 not; "
+        "docs/reference/exit-codes.md.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
         "                     [--to SITE [--dry-run]] [--again] [--sort METRIC]\n"
-        "                     [--mode MODE] [--json]\n"
+        "                     [--mode {min,max}] [--json]\n"
         "       %(prog)s --continue SWEEP [--jobs N] [--to SITE [--dry-run]]\n"
-        "                     [--sort METRIC] [--mode MODE] [--json]\n"
-        "       %(prog)s --show SWEEP [--sort METRIC] [--mode MODE] [--json]"
+        "                     [--sort METRIC] [--mode {min,max}] [--json]\n"
+        "       %(prog)s --show SWEEP [--sort METRIC] [--mode {min,max}] [--json]"
     )
     parser.add_argument(
         "--points", metavar="FILE", help="TOML file with a [[points]] table for each point, combined with the grid"
@@ -127,13 +136,14 @@ def _parser() -> Arguments:
         "--jobs",
         type=int,
         metavar="N",
-        help="points to train at the same time (default: 1; with GPUs: as many as have GPUs of their own; with --to: as many as the "
+        help="points to train at the same time (default: 1; with GPUs: one for each set of `--devices` GPUs; with --to: as many as the "
         "cluster starts)",
     )
     parser.add_argument(
         "--to",
         metavar="SITE",
-        help="submit the unfinished points as an array job to the cluster declared in sites/SITE.toml, and do not wait for them",
+        help="submit the unfinished points as an array job to the Slurm cluster SITE, a name in sites/, without .toml, and do not wait "
+        "for them",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
     parser.add_argument(
@@ -145,8 +155,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="start a new sweep and train every point (default: if the source and the image are unchanged, continue the earlier "
-        "sweep of the same request; reuse finished runs that match a point)",
+        help="start a new sweep, and do not reuse finished runs",
     )
     parser.add_argument("--show", metavar="SWEEP", help="print the results of a sweep, and train nothing")
     parser.add_argument(

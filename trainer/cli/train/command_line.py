@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, RepriseError, SettingError, UsageError
 from trainer.base.plain_text import read_python
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.source.capture import SourceBundle
+
+
+OF_RESUMING: Final = ("allow", "trust", "grant")
+"""Options that have no effect on a new run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,9 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
     is_script = "script" in options
     if is_script and "exp" in options:
         raise UsageError("--exp cannot be used with --script", hint="remove --exp or --script")
+    if "resume_or_begin" not in options and (unused := next((each for each in OF_RESUMING if each in options), None)):
+        message = f"found {option(unused)} without --resume: a new run executes the code of this checkout"
+        raise UsageError(message, hint=f"remove {option(unused)}")
     name = options.get("script" if is_script else "exp")
     if name is None:
         known = listed(experiment_names(root))
@@ -248,10 +255,13 @@ def _require_no_parameter(name: str, text: str, *, file: str) -> None:
 def report_shared_options(command: str, argv: Sequence[str], experiment: str) -> None:
     """Print a line for each option in `argv` that is both the command's option and a setting of the experiment.
 
-    Raise `UsageError` if the word parsed as the experiment is the value of a setting.
+    Raise `UsageError` if the word parsed as the experiment is the value of a setting, and for an option that only `train` has.
     """
     _require_experiment(command, argv, experiment)
     typed_names = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    for name in sorted(typed_names & {*OPTIONS["train"]} - {*OPTIONS[command], "exp", "script"}):
+        message = f"{option(name)} is an option of `reprise train`, not of `reprise {command}`"
+        raise UsageError(message, hint=f"remove {option(name)}")
     for name in sorted(typed_names & {*OPTIONS[command]} & _own_settings(experiment)):
         message = f"{option(name)} is an option of `reprise {command}` here, not the experiment's setting"
         hint = f"to set {name} of {experiment}, use a settings file: --settings FILE.toml"

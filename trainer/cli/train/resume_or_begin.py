@@ -17,6 +17,7 @@ from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import find_published_run, pull_later_attempts
 from trainer.cli.nodes import read_node
 from trainer.cli.output import one_line
+from trainer.cli.train.command_line import OF_RESUMING
 from trainer.runs.record import RunStatus
 from trainer.runs.resume import close_lost
 from trainer.runs.run import record_of, recorded_attempts
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 OPTION: Final = "resume-or-begin"
 NAME: Final = "resume_or_begin"
 _OF_BEGINNING: Final = ("exp", "settings")
-_OF_RESUMING: Final = ("allow", "trust", "grant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def resume_or_begin(argv: Sequence[str], options: Options) -> Continuation:
     the store cannot be read.
     """
     run = _require_valid(options)
-    begins = _without(argv, {NAME, *_OF_RESUMING})
+    begins = _without(argv, {NAME, *OF_RESUMING})
     if options.keys() & {"help", "print_settings"}:
         return Continuation(argv=begins)
     if (node := read_node(os.environ)) is not None and node.node > 0:
