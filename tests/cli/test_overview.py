@@ -71,3 +71,32 @@ def test_help_for_an_unknown_command_suggests_the_nearest_command(capsys: pytest
 def test_the_version_is_printed(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([option]) == 0
     assert re.fullmatch(r"reprise \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [
+        ("reproduce", (0, 10, 11, 20, 30)),
+        ("compare", (0, 10, 11, 20, 30)),
+        ("retest", (0, 10, 20, 30)),
+        ("verify", (0, 10, 11, 20, 30, 49)),
+        ("certify", (0, 10, 11, 20)),
+        ("why", (0, 30)),
+        ("check", (0, 20, 89)),
+        ("baseline", (0, 20)),
+        ("package", (0, 91)),
+        ("predict", (0, 44)),
+        ("sweep", (0, 80)),
+        ("doctor", (0, 84)),
+        ("doctor store", (0, 50)),
+    ],
+)
+def test_help_states_the_exit_codes(words: str, codes: tuple[int, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*words.split(), "--help"])
+    stated = (
+        " ".join(capsys.readouterr().out.split())
+        .partition("Exit codes")[2]
+        .partition("docs/reference/exit-codes.md")[0]
+    )
+    assert {int(code) for code in re.findall(r"\b\d+\b", stated)} == {*codes}
