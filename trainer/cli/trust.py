@@ -65,9 +65,7 @@ def grants(text: str | None) -> frozenset[str]:
 
 def trust_options(parser: ArgumentParser) -> None:
     """Add the options --trust and --grant, which answer the question about trust in advance."""
-    parser.add_argument(
-        "--trust", "--yes", action="store_true", help="run code from another machine or user without asking"
-    )
+    parser.add_argument("--trust", action="store_true", help="run code from another machine or user without asking")
     parser.add_argument(
         "--grant",
         metavar="NAMES",
