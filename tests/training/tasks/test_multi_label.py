@@ -12,7 +12,7 @@ import torch
 from tests.small_training import Small
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
 from trainer.training.tasks.metrics import MeanAveragePrecision
-from trainer.training.tasks.multi_label import multi_label_loss
+from trainer.training.tasks.multi_label import MultiLabelClassifier, multi_label_loss
 from trainer.training.tasks.split_metrics import computed
 
 if TYPE_CHECKING:
@@ -61,6 +61,13 @@ def test_the_loss_is_torchs_with_targets_of_any_type() -> None:
     expected = torch.nn.BCEWithLogitsLoss()(scores, wanted.float())
     assert torch.equal(multi_label_loss(scores, wanted), expected)
     assert torch.equal(multi_label_loss(scores, wanted.bool()), expected)
+
+
+def test_average_precision_ranks_scores_whose_probabilities_are_one_in_float32() -> None:
+    scores, wanted = torch.tensor([[30.0], [20.0], [25.0], [35.0]]).repeat(1, 2), torch.tensor([[0], [0], [1], [1]])
+    metric = MeanAveragePrecision(2)
+    metric.update(*MultiLabelClassifier.metric_inputs(None, scores, wanted.repeat(1, 2)))  # type: ignore[arg-type]
+    assert metric.compute().item() == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_mean_average_precision_leaves_out_labels_that_no_sample_has() -> None:

@@ -78,8 +78,11 @@ class MultiLabelClassifier(Task):
         return odd_sigmoid(self, predicted) if self.loss is multi_label_loss else None
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities, float, and the targets, int64, `[batch, labels]` each."""
-        return predicted.float().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
+        """Return the probabilities, float64, and the targets, int64, `[batch, labels]` each.
+
+        In float32, all scores above 17 have the probability 1, and average precision would not rank them.
+        """
+        return predicted.double().sigmoid(), wanted.round().long() if wanted.is_floating_point() else wanted.long()
 
     def prediction_form(self) -> PredictionForm:
         """Return the form of predictions: the labels with a probability above one half, as in the metrics, and all probabilities."""
