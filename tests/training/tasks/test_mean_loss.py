@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.training.tasks.metrics import MeanLoss
+from trainer.training.tasks.metrics import R2, MeanLoss
 
 pytestmark = pytest.mark.torch
 
@@ -35,3 +35,14 @@ def test_the_mean_of_a_nan_loss_is_nan() -> None:
     losses.update(torch.tensor(1.0), 1)
     losses.update(torch.tensor(math.nan), 1)
     assert math.isnan(losses.compute().item())
+
+
+def test_r2_of_large_targets_is_that_of_their_spread() -> None:
+    """Seconds since 1970: the squares of the targets do not have the digits of their spread."""
+    wanted = 1.7e9 + torch.arange(100, dtype=torch.float64)
+    predicted = wanted + torch.sin(wanted)
+    metric = R2()
+    for rows in (slice(0, 7), slice(7, 90), slice(90, 90), slice(90, 100)):
+        metric.update(predicted[rows], wanted[rows])
+    expected = 1 - (predicted - wanted).square().sum() / (wanted - wanted.mean()).square().sum()
+    assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-9)

@@ -126,35 +126,41 @@ class R2(Metric):
     full_state_update = False
     undefined: str | None = None
     count: Tensor
-    total: Tensor
-    squares: Tensor
+    mean: Tensor
+    spread: Tensor
+    """The sum of squared differences of the targets from their mean."""
     wrong: Tensor
     lowest: Tensor
     highest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("count", "total", "squares", "wrong"):
+        for name in ("count", "wrong"):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("mean", "spread"):
+            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("lowest", default=torch.tensor(torch.inf, dtype=torch.float64), dist_reduce_fx="min")
         self.add_state("highest", default=torch.tensor(-torch.inf, dtype=torch.float64), dist_reduce_fx="max")
 
     def update(self, predicted: Tensor, wanted: Tensor) -> None:
         """Add predictions and targets of one shape."""
+        if not wanted.numel():
+            return
         predicted, wanted = predicted.detach().double(), wanted.double()
-        self.count = self.count + wanted.numel()
-        self.total = self.total + wanted.sum()
-        self.squares = self.squares + wanted.square().sum()
+        many, mean = wanted.numel(), wanted.mean()
+        both, apart = self.count + many, mean - self.mean
+        # The moments of batches are merged (Chan et al., 1983): a sum of squares would lose the spread of large targets.
+        self.spread = self.spread + (wanted - mean).square().sum() + apart.square() * (self.count * many / both)
+        self.mean = self.mean + apart * (many / both)
+        self.count = both
         self.wrong = self.wrong + (predicted - wanted).square().sum()
-        if wanted.numel():
-            self.lowest = torch.minimum(self.lowest, wanted.min())
-            self.highest = torch.maximum(self.highest, wanted.max())
+        self.lowest = torch.minimum(self.lowest, wanted.min())
+        self.highest = torch.maximum(self.highest, wanted.max())
 
     def compute(self) -> Tensor:
         """Return 1 - (sum of squared errors) / (sum of squared differences from the mean)."""
         self.undefined = self._reason()
-        spread = self.squares - self.total * self.total / self.count
-        return torch.full_like(spread, torch.nan) if self.undefined else 1 - self.wrong / spread
+        return torch.full_like(self.spread, torch.nan) if self.undefined else 1 - self.wrong / self.spread
 
     def _reason(self) -> str | None:
         if int(self.count) < 2:  # noqa: PLR2004 - one number has no variance
