@@ -1,13 +1,16 @@
-"""The mean loss of a split is a mean over samples, not over batches."""
+"""The mean loss and R2 of a split are those of all its samples, whatever the batches."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from trainer.training.tasks.metrics import R2, MeanLoss
+from trainer.training.tasks.metrics import R2, MeanLoss, loss_weight
 
 pytestmark = pytest.mark.torch
 
@@ -35,6 +38,29 @@ def test_the_mean_of_a_nan_loss_is_nan() -> None:
     losses.update(torch.tensor(1.0), 1)
     losses.update(torch.tensor(math.nan), 1)
     assert math.isnan(losses.compute().item())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(ignore_index=1),
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 4.0, 0.5]), label_smoothing=0.1),
+        nn.NLLLoss(ignore_index=0, weight=torch.tensor([1.0, 4.0, 0.5])),
+        F.cross_entropy,
+        nn.MSELoss(),
+    ],
+    ids=repr,
+)
+def test_a_loss_that_ignores_or_weighs_targets_has_the_mean_of_the_whole_split(loss: Any) -> None:
+    scores = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    ignored = getattr(loss, "ignore_index", -100)
+    labels = torch.tensor([0, 1, 2, ignored, 2, 2, 1, 0, ignored])
+    targets = scores.flip(0) if isinstance(loss, nn.MSELoss) else labels
+    losses = MeanLoss()
+    for rows in (slice(0, 4), slice(4, 6), slice(6, 9)):
+        losses.update(loss(scores[rows], targets[rows]), loss_weight(loss, targets[rows]))
+    assert losses.compute().item() == pytest.approx(loss(scores, targets).item(), rel=1e-6)
 
 
 def test_r2_of_large_targets_is_that_of_their_spread() -> None:

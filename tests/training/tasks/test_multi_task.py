@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.checking import ROOT, run_checks_on
 from tests.small_training import Small
@@ -196,6 +197,45 @@ def test_a_net_with_several_inputs_passes_every_check(tmp_path: Path, monkeypatc
     wrong = [each for each in findings.values() if each.status is CheckStatus.FAILED]
     assert not wrong, wrong
     assert findings["forward"].message == "[32, 1, 8, 8], [32] to [32, 10], [32]"
+
+
+def test_the_loss_of_a_split_is_that_of_its_outputs_if_one_ignores_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, 40)
+    labels[[25, 27, 28, 29, 33, 34, 36, 38]] = -100
+    found = Small(place=tmp_path, code=MASKED, y=labels).train(monkeypatch, "--batch-size", "3").metrics
+    x, weights = np.load(tmp_path / "data" / "x.npy"), load_file(tmp_path / "attempt" / "weights.safetensors")
+    for split, rows in (("val", slice(24, 32)), ("test", slice(32, 40))):
+        scores = torch.from_numpy(x[rows]) @ weights["layers.weight"].T + weights["layers.bias"]
+        expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels[rows])).item()
+        assert found[f"{split}_kind_loss"] == pytest.approx(expected, rel=1e-5)
+        whole = 3 * expected + scores.square().mean().item()
+        assert found[f"{split}_loss"] == pytest.approx(whole, rel=1e-5)
+
+
+MASKED = """
+from trainer.training.tasks.multi_task import MultiTask, MultiTaskSettings, Output
+
+class Settings(MultiTaskSettings):
+    dataset = "dots"
+    input_field = "x"
+
+class Net(MultiTask):
+    def make_outputs(self):
+        return {
+            "kind": Output(field="y", loss=nn.CrossEntropyLoss(), weight=3.0),
+            "size": Output(field="y", loss=lambda predicted, wanted: predicted.square().mean()),
+        }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Linear(4, 2)
+
+    def forward(self, x):
+        scores = self.layers(x)
+        return {"kind": scores, "size": scores}
+"""
 
 
 def test_the_sum_is_that_of_the_weighted_losses() -> None:

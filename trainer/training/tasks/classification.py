@@ -20,7 +20,7 @@ from trainer.training.figures.picture import PictureRow, class_text, drawn, is_p
 from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.area import ClassArea
 from trainer.training.tasks.class_weights import described_weights, weights_of_classes
-from trainer.training.tasks.metrics import OutputRows
+from trainer.training.tasks.metrics import IGNORED, OutputRows, loss_weight
 from trainer.training.tasks.outputs import described, metrics_of, odd_probabilities, require_float, whole
 from trainer.training.tasks.predictions import PredictionForm
 from trainer.training.tasks.task import Task
@@ -41,8 +41,6 @@ _TABLED: Final = 100
 _CURVES: Final = 12
 """The largest number of classes for which the report has ROC curves."""
 _WORST: Final = 16
-IGNORED: Final = -100
-"""The label that torch's cross entropy leaves out of its mean."""
 COMMONLY_IGNORED: Final = 255
 """The label that masks and uint8 datasets commonly use for samples to ignore."""
 _LISTED: Final = 5
@@ -137,11 +135,8 @@ class Classifier(Task):
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
     def counted(self, wanted: Tensor) -> Tensor | int:
-        """Return the number of samples or, with class weights, the sum of their weights: the loss is a mean with these weights."""
-        weight = getattr(self.loss, "weight", None)
-        if weight is None:
-            return len(wanted)
-        return torch.where(wanted == IGNORED, 0, weight[wanted.long().clamp(min=0)].double()).sum()
+        """Return the number of labels that the loss does not ignore or, with class weights, the sum of their weights."""
+        return loss_weight(self.loss, wanted)
 
     def make_output_buffers(self) -> dict[str, OutputRows]:
         """Return buffers for the predictions, for all scores if there are few classes, and for the samples with the largest loss."""

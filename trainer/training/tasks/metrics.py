@@ -6,14 +6,18 @@ A metric that is undefined on its samples stores the reason in `undefined`.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy, MultilabelAveragePrecision
 
 from trainer.base.suggestions import all_are
+
+IGNORED: Final = -100
+"""The label that torch's cross entropy leaves out of its mean."""
 
 
 class Area(BinaryAUROC):
@@ -199,6 +203,22 @@ class MeanLoss(Metric):
     def compute(self) -> Tensor:
         """Return the mean over the added batches, `[]`, float64."""
         return self.total / self.count
+
+
+def loss_weight(loss: object, wanted: Tensor) -> Tensor | int:
+    """Return the weight of a batch in the mean loss of a split: the sum of weights over which `loss` is a mean.
+
+    For a cross entropy of class numbers `[batch, ...]`, it is the number of targets that are not ignored, each with the weight of its
+    class; for other losses the number of samples.
+    """
+    is_of_classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss in (F.cross_entropy, F.nll_loss)
+    if not is_of_classes or wanted.is_floating_point() or getattr(loss, "reduction", "mean") != "mean":
+        return len(wanted)
+    known = wanted != getattr(loss, "ignore_index", IGNORED)
+    weight = getattr(loss, "weight", None)
+    if weight is None:
+        return known.sum()
+    return (weight[torch.where(known, wanted, 0).long()].double() * known).sum()
 
 
 class OutputRows(Metric):

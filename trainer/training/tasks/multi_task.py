@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from dataclasses import field as with_default
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean, listed, type_with_article
 from trainer.settings.ledger import configured
 from trainer.training.settings import MultiTaskSettings
-from trainer.training.tasks.metrics import MeanLoss
+from trainer.training.tasks.metrics import IGNORED, MeanLoss, loss_weight
 from trainer.training.tasks.outputs import described, whole
 from trainer.training.tasks.task import Task
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
 __all__ = ["MultiTask", "MultiTaskSettings", "Output"]
-
-_IGNORED: Final = -100
-"""The target that torch's classification losses ignore by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +111,7 @@ class MultiTask(Task):
         for name, output in self._outputs().items():
             labels, scores = seen.field(output.field), predicted[name]
             if _takes_classes(output.loss):
-                ignored = getattr(output.loss, "ignore_index", _IGNORED)
+                ignored = getattr(output.loss, "ignore_index", IGNORED)
                 require_targets(name, labels, classes=scores.shape[1] if scores.ndim > 1 else 0, ignored=ignored)
             elif isinstance(output.loss, nn.BCEWithLogitsLoss) or output.loss is F.binary_cross_entropy_with_logits:
                 require_shares(name, labels)
@@ -151,6 +148,14 @@ class MultiTask(Task):
                     f"targets of {name!r} are {described(target)}; expected [batch, ...]",
                     hint="return at least `[batch]` for that field from the dataset's reader",
                 )
+
+    def _mean_loss(self, split: str, found: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the mean losses of the outputs, whose means have different weights in a batch."""
+        parts = [found.get(f"{split}_{name}_loss") for name in self._targets]
+        if not isinstance(self.loss, SummedLoss) or any(each is None for each in parts):
+            return super()._mean_loss(split, found)
+        weights = self.loss.weights.values()
+        return torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum()  # type: ignore[operator]
 
     def _outputs(self) -> Mapping[str, Output]:
         made: Any = self.make_outputs()
@@ -251,7 +256,8 @@ class _OutputLoss(MeanLoss):
         self.name, self.loss = name, loss
 
     def update(self, predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:  # type: ignore[override]
-        super().update(self.loss(predicted[self.name], wanted[self.name]), len(wanted[self.name]))
+        target = wanted[self.name]
+        super().update(self.loss(predicted[self.name], target), loss_weight(self.loss, target))
 
 
 @configured

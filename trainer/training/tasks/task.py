@@ -331,9 +331,10 @@ class Task(L.LightningModule):
 
     def _computed(self, split: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return the loss and the metrics of a split, and the reason for each NaN; if the net returned NaN, every metric is NaN."""
-        loss, blank = self.losses[split].compute(), int(self.blank[split].compute())  # type: ignore[operator]
+        blank = int(self.blank[split].compute())  # type: ignore[operator]
         metrics: Any = self.measured[split]
         found, undefined = computed(metrics)
+        loss = self._mean_loss(split, found)
         if blank:
             undefined = dict.fromkeys(
                 found, f"the net returned NaN for {blank} batch{'' if blank == 1 else 'es'} of {split}"
@@ -342,6 +343,12 @@ class Task(L.LightningModule):
         if bool(loss.isnan()):
             undefined[f"{split}_loss"] = next(iter(undefined.values())) if blank else NO_NUMBER
         return {f"{split}_loss": loss, **found}, undefined
+
+    def _mean_loss(self, split: str, found: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean loss of a split, `[]`, whose metrics are `found`."""
+        del found
+        loss: Tensor = self.losses[split].compute()  # type: ignore[operator]
+        return loss
 
     def _input_and_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         for name in self._used:
