@@ -13,6 +13,7 @@ from trainer.comparison.verdict import EXIT_CODES
 from trainer.settings.fields import Role
 from trainer.settings.hints import option
 from trainer.settings.values import is_flag
+from trainer.settings.variables import VARIABLES
 from trainer.training import settings as training
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ prints the same list for one experiment, with that experiment's own settings and
 | line of the file that `--settings FILE.toml` names | `learning_rate = 3e-4` |
 | environment variable | `REPRISE_SETTING_LEARNING_RATE=3e-4` |
 | line of the experiment's `Settings` (not for launch settings) | `learning_rate = 3e-4` |"""
+_VARIABLES: Final = (
+    """A variable that begins with `REPRISE_` and that nothing reads is an error, in the environment and in `.env`."""
+)
 _ROLES: Final = {
     Role.LAUNCH: "Launch settings\n\nRead before torch or the experiment is imported. An experiment cannot set them.",
     Role.RESULT: "Settings that change the result\n\nPart of a run's identity; of `init_from`, the digest of the weights is.",
@@ -74,7 +78,7 @@ def exit_codes() -> str:
 
 
 def settings() -> str:
-    """Return the page of settings: the settings of every experiment, then the settings of each kind of task."""
+    """Return the page of settings: the settings of every experiment, those of each kind of task, and the other variables."""
     lines = ["# Settings", "", _GENERATED.format("trainer/training/settings.py"), _SETTINGS]
     role = documented_roles(training.TrainingSettings)
     for wanted, heading in _ROLES.items():
@@ -88,6 +92,8 @@ def settings() -> str:
         ):
             own = {name: kind.__pydantic_fields__[name] for name in vars(kind)["__annotations__"]}
             lines += ["", f"## {kind.__name__}", "", first_line(kind), "", *settings_table(own)]
+    variables = [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()]
+    lines += ["", "## Other environment variables", "", _VARIABLES, "", *table(("variable", "meaning"), variables)]
     return "\n".join([*lines, ""])
 
 

@@ -37,6 +37,12 @@ def test_a_block_edited_by_hand_is_rejected(dotenv: Path) -> None:
         require_current(dotenv)
 
 
+def test_a_line_that_nothing_reads_is_rejected(dotenv: Path) -> None:
+    dotenv.write_text("REPRISE_SETTING_SEED=1\n" + dotenv.read_text())
+    with pytest.raises(DotenvError, match=r"settings are not read from \.env"):
+        require_current(dotenv)
+
+
 def test_a_mangled_digest_is_named(dotenv: Path) -> None:
     write_block(dotenv, {"REPRISE_BUILD_ID": digest_of_bytes(b"")})
     dotenv.write_text(dotenv.read_text().replace("REPRISE_BUILD_ID=sha256:", "REPRISE_BUILD_ID=sha"))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.checkouts import BASE, LOCK, MACHINE, write_checkout
 from tests.environments.engine.memory import FACTS, MemoryEngine
-from trainer.base.errors import EnvironmentNameError, ImageMissingError
+from trainer.base.errors import (
+    EnvironmentNameError,
+    ImageMissingError,
+    MachineError,
+    NotWritableError,
+    UsageError,
+)
 from trainer.environments import setup, store_setup
 from trainer.environments.build import build, plan
 from trainer.environments.pin import pin
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(("uid", "inside"), [(0, 1000), (1000, 1000), (4321, 4321)])
@@ -78,6 +81,17 @@ def test_the_repository_of_a_worktree_is_mounted_if_possible(tmp_path: Path) -> 
     assert git_folder() == str(home)
     (tree / ".git").write_text("gitdir: /project/.git/worktrees/tree\n")
     assert git_folder() == ""
+
+
+def test_a_runs_folder_that_containers_cannot_use_is_an_error(tmp_path: Path) -> None:
+    faults = {tmp_path / "none": "which is not a folder", Path("/usr/lib"): "would hide a folder of the image"}
+    for folder, message in faults.items():
+        with pytest.raises((MachineError, UsageError), match=message):
+            setup.require_runs(folder, user=setup.owner(1000, 1000))
+    tmp_path.chmod(0o755)
+    with pytest.raises(NotWritableError, match="containers run as uid 4711, which cannot write") as caught:
+        setup.require_runs(tmp_path, user=setup.owner(4711, 4711))
+    assert caught.value.hint == f"chown 4711:4711 {tmp_path}"
 
 
 def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> None:

@@ -158,6 +158,12 @@ def _dispatch(arguments: list[str]) -> int:
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
         raise _unknown(arguments[0])
+    if (
+        name in COMMANDS or command.location == "host"
+    ):  # the other hidden commands get the variables of the command that starts them
+        from trainer.settings.variables import require_known_variables
+
+        require_known_variables(os.environ)
     if command.location == "host" and IMAGE_FILE.exists():
         from trainer.base.errors import UsageError
 

@@ -25,16 +25,17 @@ from trainer.cli.configuration import (
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import require_captured
-from trainer.environments.dotenv import read_block
+from trainer.environments.dotenv import read_block, user_values
 from trainer.environments.engine.compose import run_command, start, volume
-from trainer.environments.setup import owner, require_environment, require_images
+from trainer.environments.setup import owner, require_environment, require_images, require_runs
 from trainer.environments.store_setup import require_folder
 from trainer.launch.container import ContainerLauncher, NamedContainer
 from trainer.launch.contract import CommandRequest, wait_forwarding_signals
 from trainer.runs.resume import archive_observed_image, require_not_running
 from trainer.runs.run import abandon, new_run
-from trainer.settings.fields import ENVIRONMENT_PREFIX, PURPOSE
+from trainer.settings.fields import PURPOSE
 from trainer.settings.sources import of_environment
+from trainer.settings.variables import ENVIRONMENT_PREFIX, require_known_lines
 from trainer.source.capture import capture, place_source
 
 if TYPE_CHECKING:
@@ -146,6 +147,10 @@ def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)
     export_store_variables(DOTENV)
+    if os.environ.get("REPRISE_RUNS"):
+        os.environ["REPRISE_RUNS"] = str(runs_folder())  # compose would resolve a relative path against the checkout
+        if runs_folder() != CHECKOUT / "runs":
+            require_runs(runs_folder(), user=owner(os.getuid(), os.getgid()))
     values_of_compose = compose_values()
     if needs_store and (folder := values_of_compose.get("REPRISE_STORE_FOLDER")):
         require_folder(Path(folder), user=owner(os.getuid(), os.getgid()), root=CHECKOUT)
@@ -158,7 +163,8 @@ def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
 
 
 def require_current(path: Path) -> None:
-    """Raise `DotenvError` if the managed block of `.env` was edited by hand or belongs to another user."""
+    """Raise `DotenvError` if `.env` has a line that nothing reads, or a managed block that was edited by hand or is another user's."""
+    require_known_lines(user_values(path))
     block, user = read_block(path), owner(os.getuid(), os.getgid())
     if block.edited:
         invalid = [

@@ -42,9 +42,10 @@ from trainer.runs.resume import (
     require_source,
 )
 from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
-from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
+from trainer.settings.fields import CONFINED
 from trainer.settings.hints import option
 from trainer.settings.origins import as_words, setting_options
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 from trainer.source.capture import ARCHIVE, COPY
 from trainer.source.copy import load_bundle
 from trainer.source.project import FOLDER as PROJECT

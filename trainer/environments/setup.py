@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import EnvironmentNameError, ImageMissingError
+from trainer.base.errors import EnvironmentNameError, ImageMissingError, MachineError, NotWritableError, UsageError
 from trainer.base.git import repository_of_worktree
 from trainer.environments.build import BASE_LABEL, find_built_image, plan
 from trainer.environments.declaration import environment_names, load_environment, load_pin
+from trainer.environments.engine.compose import require_no_colon
 from trainer.environments.pin import check_inputs, require_pinned_image
 from trainer.environments.store_setup import Owner, hides_image
 
@@ -154,6 +156,23 @@ def prepare_folders(root: Path, user: Owner) -> None:
             folder.mkdir(exist_ok=True)
         if os.getuid() == 0 and runs.stat().st_uid != user.uid:
             os.chown(runs, user.uid, user.gid)
+
+
+def require_runs(folder: Path, *, user: Owner) -> None:
+    """Raise `MachineError` if the containers of `user` cannot write a folder of runs, `UsageError` if they cannot mount it."""
+    if not folder.is_dir():
+        message = f"REPRISE_RUNS is {folder}, which is not a folder"
+        raise MachineError(message, hint=f"mkdir -p {shlex.quote(str(folder))}, or unset REPRISE_RUNS")
+    require_no_colon(folder)
+    if hides_image(folder):
+        message = (
+            f"REPRISE_RUNS is {folder}, which would hide a folder of the image: containers mount it at the same path"
+        )
+        raise UsageError(message, hint="use another folder, such as /srv/runs")
+    status = folder.stat()
+    if status.st_uid != user.uid and not status.st_mode & 0o002:
+        message = f"containers run as uid {user.uid}, which cannot write {folder}"
+        raise NotWritableError(message, hint=f"chown {user.uid}:{user.gid} {shlex.quote(str(folder))}")
 
 
 def require_images(values: Mapping[str, str], *, engine: Engine) -> None:

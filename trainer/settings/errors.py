@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.suggestions import nearest
-from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin, is_secret
+from trainer.settings.fields import Origin, is_secret
 from trainer.settings.hints import assigned, how_to_type, option
 from trainer.settings.texts import read_text
 from trainer.settings.type_texts import example, expected
 from trainer.settings.values import INEXACT, REPEATED, REPEATED_KEY, TOO_FINE, UNKNOWN_KEY, UNQUOTED, is_flag
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

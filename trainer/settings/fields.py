@@ -29,6 +29,7 @@ from trainer.settings.canonical_forms import document_of, holds_set, one_form, o
 from trainer.settings.declarations import require_fields, require_names, undocumentable
 from trainer.settings.determinism import Level
 from trainer.settings.type_kinds import members
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,7 +43,6 @@ else:
     ModelMetaclass = type(BaseSettings)  # the metaclass has no public name
 
 _PACKAGE: Final = ("trainer.settings.fields", "trainer.training.")
-ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
 """Environment variable with the original run of a rerun, whose settings are read from the original run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"

@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.suggestions import nearest
-from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin
+from trainer.settings.fields import Origin
 from trainer.settings.texts import read_text, takes_texts, text_choices
 from trainer.settings.type_kinds import is_table, members
 from trainer.settings.type_texts import example, is_compound
 from trainer.settings.values import MisfitError, is_flag, typed_text
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

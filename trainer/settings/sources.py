@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trainer.base.errors import SettingError, UsageError
-from trainer.settings.fields import ENVIRONMENT_PREFIX, LaunchSettings
 from trainer.settings.hints import option
 from trainer.settings.values import is_flag
+from trainer.settings.variables import ENVIRONMENT_PREFIX, setting_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LIKE_PREFIX: Final = re.compile(r"REPRISE[_-]?SETTING(S?[_-]|)", re.IGNORECASE)
-"""Misspellings of the variable prefix."""
+    from trainer.settings.fields import LaunchSettings
 
 
 def of_words(settings: type[LaunchSettings], options: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -39,14 +37,8 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the values of the variables `REPRISE_SETTING_NAME`. Raise `SettingError` for a misspelled prefix."""
     values: dict[str, str] = {}
     for variable, text in environ.items():
-        if not (match := _LIKE_PREFIX.match(variable)):
+        if (name := setting_of(variable)) is None:
             continue
-        name = variable[match.end() :].lower()
-        if match[0] != ENVIRONMENT_PREFIX or not name:
-            message = (
-                f"unknown environment variable {variable}: a setting is given by {ENVIRONMENT_PREFIX} and its name"
-            )
-            raise SettingError(message, hint=f"write {ENVIRONMENT_PREFIX}{name.upper() or 'NAME'}, or unset {variable}")
         if name in values:
             message = f"setting {name} is given by two environment variables, which differ in their case"
             raise SettingError(message, hint=f"set {ENVIRONMENT_PREFIX}{name.upper()} only")

@@ -101,6 +101,14 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.engine
+def test_the_runs_folder_of_the_shell_is_mounted_at_its_own_path(tmp_path: Path) -> None:
+    found = service_config("train", tmp_path, ROOT, REPRISE_RUNS="/srv/runs")
+    assert found["environment"]["REPRISE_RUNS"] == "/srv/runs"
+    assert ("/srv/runs", "/srv/runs") in [(each["source"], each["target"]) for each in found["volumes"]]
+    assert service_config("train", tmp_path, ROOT)["environment"]["REPRISE_RUNS"] == "/project/runs"
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize("service", ["train", "samples", "dev"])
 def test_wandb_mlflow_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, service: str) -> None:
     shell = {
@@ -113,6 +121,7 @@ def test_wandb_mlflow_and_tls_variables_of_the_shell_are_passed(tmp_path: Path, 
         "AWS_CA_BUNDLE": "/ca.pem",
         "REPRISE_HOST": "h",
         "REPRISE_CACHE_LIMIT": "20GB",
+        "REPRISE_DEBUG": "1",
     }
     found = service_config(service, tmp_path, ROOT, **shell)
     assert shell.items() <= found["environment"].items()

@@ -36,9 +36,10 @@ from trainer.cli.runner.container import ContainerRunner
 from trainer.comparison.examine_run import examine_run
 from trainer.environments import doctor, setup, store_setup
 from trainer.environments.doctor import Diagnosis, Severity, exit_code
-from trainer.environments.dotenv import conflicting_names, read_block
+from trainer.environments.dotenv import conflicting_names, read_block, user_values
 from trainer.environments.package_indexes import read_indexes
 from trainer.runs.hardware import gpu_nodes
+from trainer.settings.variables import require_known_lines
 from trainer.stores.contract import object_key
 from trainer.stores.probe import Probe, Probed, is_trusted
 from trainer.stores.unchecked import unchecked
@@ -99,6 +100,7 @@ def _check_machine() -> Iterator[Diagnosis]:
 
 
 def _setup(docker: Engine) -> Diagnosis:
+    require_known_lines(user_values(DOTENV))
     block_before = read_block(DOTENV)
     current = block(docker, store_setup.Choice(store=own_store_line()), block_before.values)
     return doctor.dotenv(block_before.values, current, edited=block_before.edited, shadows=conflicting_names(DOTENV))

@@ -26,8 +26,9 @@ from trainer.launch.process import ProcessLauncher
 from trainer.runs.hardware import gpu_nodes
 from trainer.runs.image_claim import claim_image
 from trainer.settings.determinism import Level
-from trainer.settings.fields import ENVIRONMENT_PREFIX, LaunchSettings
+from trainer.settings.fields import LaunchSettings
 from trainer.settings.origins import Origins, parse_options, resolve, setting_options
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 from trainer.source.capture import COPY
 from trainer.sweeps.document import FOLDER
 from trainer.sweeps.folder import sweep_root

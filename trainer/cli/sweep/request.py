@@ -15,7 +15,7 @@ from trainer.cli.experiments import find_experiment
 from trainer.cli.train.command_line import parse_train_request
 from trainer.runs.names import LATEST
 from trainer.settings.errors import all_of, each_of
-from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, settings_document
+from trainer.settings.fields import is_secret, settings_document
 from trainer.settings.origins import (
     Options,
     Origins,
@@ -27,6 +27,7 @@ from trainer.settings.origins import (
     settings_names,
 )
 from trainer.settings.settings_file import LARGEST_SETTINGS, copy_names, parse_settings
+from trainer.settings.variables import ENVIRONMENT_PREFIX
 from trainer.sweeps.document import SettingsCopy, SweepRequest, crossed, read_points, require_distinct, values
 from trainer.training.declared_settings import sketched_in
 from trainer.training.settings import TrainingSettings
