@@ -54,9 +54,12 @@ def chosen_classes(origins: Origins) -> dict[str, Any]:
 def import_experiment(launch: Launch) -> Experiment:
     """Import the experiment, which must have a task, from the frozen source; this also imports torch."""
     from trainer.training.experiment import load_experiment
+    from trainer.training.hooks import require_hooks
 
     with _explaining_imports(launch):
-        return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+        experiment = load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+    require_hooks(experiment.net)
+    return experiment
 
 
 def find_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainExperiment | Script:
@@ -69,12 +72,15 @@ def find_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainEx
 def import_any_experiment(launch: Launch, argv: Sequence[str]) -> Experiment | PlainExperiment:
     """Import the experiment from the frozen source; the command line chooses among several plain modules."""
     from trainer.training.experiment import load_any_experiment
+    from trainer.training.hooks import require_hooks
 
     chosen = chosen_classes(_origins(argv))
     file = SOURCE / launch.file
     project = None if file.is_relative_to(SOURCE) else find_project(file)
     with _explaining_imports(launch):
-        return load_any_experiment(launch.experiment, file, root=SOURCE, chosen=chosen, project=project)
+        experiment = load_any_experiment(launch.experiment, file, root=SOURCE, chosen=chosen, project=project)
+    require_hooks(experiment.net)
+    return experiment
 
 
 @contextmanager

@@ -198,9 +198,12 @@ def _point_errors(folder: Path) -> list[list[Any]]:
 @cache
 def _imported(name: str, chosen: tuple[tuple[str, object], ...]) -> Experiment | PlainExperiment:
     from trainer.training.experiment import load_any_experiment
+    from trainer.training.hooks import require_hooks
 
     experiment = find_experiment(name, checkout=CHECKOUT, here=CHECKOUT)
-    return load_any_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT, chosen=dict(chosen))
+    found = load_any_experiment(experiment.name, CHECKOUT / experiment.file, root=CHECKOUT, chosen=dict(chosen))
+    require_hooks(found.net)
+    return found
 
 
 def _errors_of_point(origins: Origins, sweep: Sweep, values: list[object]) -> Iterator[RepriseError]:
