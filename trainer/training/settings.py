@@ -132,7 +132,7 @@ class FitSettings(LaunchSettings):
     log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
     """Steps between two values of the training loss in metrics.jsonl."""
     progress: Annotated[bool, Role.EXECUTION] = True
-    """Show progress: a bar on a terminal, otherwise one line for each epoch."""
+    """Show progress: one line for each epoch, and a bar on a terminal."""
     tensorboard: Annotated[bool, Role.EXECUTION] = True
     """Also write the metrics for TensorBoard."""
     trace: Annotated[Literal["on", "full", "off"], Role.EXECUTION] = "on"

@@ -1,4 +1,4 @@
-"""The progress display of a training run: a bar on a terminal, or a line for each epoch."""
+"""The progress display of a training run: a line for each epoch, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @configured
 def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
-    """Return the progress display: a bar on a terminal, lines in a pipe."""
+    """Return the progress display: lines for the epochs, and on a terminal a bar below them."""
     if not progress:
         return []
-    return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
+    lines = EpochLines(say)
+    return [Bar(leave=False, console_kwargs={"stderr": True}), lines] if on_terminal else [lines]
 
 
 class Bar(RichProgressBar):
