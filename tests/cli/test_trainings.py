@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.base.errors import MachineError, SourceError
+from trainer.base.errors import InterruptedRunError, MachineError, SourceError
 from trainer.cli.containers import copy_unmounted_files
 from trainer.cli.train import source_of
 from trainer.cli.train.command_line import parse_train_request
 from trainer.cli.train.edit_arguments import from_checkout
-from trainer.cli.trainings import freeze, start
+from trainer.cli.trainings import explaining_stop, freeze, start
 from trainer.runs.run import new_run
 from trainer.source.capture import COPY, take_placed_source
 
@@ -94,3 +94,9 @@ def test_a_run_that_fails_to_start_leaves_no_folder(experiment_file: Path, tmp_p
     with pytest.raises(MachineError, match=r"is a file, of uid \d+; expected a folder"):
         start([], purpose="noise", recipe=broken)
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_ctrl_c_in_a_command_that_trains_several_runs_says_how_to_continue() -> None:
+    with pytest.raises(InterruptedRunError, match="stopped by Ctrl-C") as caught, explaining_stop("repeat the command"):
+        raise KeyboardInterrupt
+    assert caught.value.hint == "repeat the command"

@@ -22,7 +22,7 @@ from trainer.cli.configuration import cache_folder, runs_folder, shown_path
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.train.edit_arguments import from_checkout
-from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
+from trainer.cli.trainings import Recipe, completed, explaining_stop, freeze, freeze_image, start
 from trainer.cli.verify import page
 from trainer.comparison.certificate import sign, signing_key
 from trainer.comparison.certify import Kill, certify, save_certificate
@@ -86,13 +86,14 @@ def main(argv: list[str]) -> int:
     freeze_image()
     if args.property != "rerun" and "checkpoint_every" not in values:  # to resume in the middle of an epoch
         recipe = replace(recipe, arguments=[*recipe.arguments, "--checkpoint-every", str(_EVERY)])
-    if args.property == "elastic":
-        shards = request.settings.shards or _SHARDS
-        statement = certify_elastic(recipe, after=args.kill_after, shards=shards, first=first)
-    elif args.property == "rerun":
-        statement = certify_rerun(recipe, first=first)
-    else:
-        statement = certify_resume(recipe, after=args.kill_after, first=first)
+    with explaining_stop("repeat the command: the test starts again from its first training"):
+        if args.property == "elastic":
+            shards = request.settings.shards or _SHARDS
+            statement = certify_elastic(recipe, after=args.kill_after, shards=shards, first=first)
+        elif args.property == "rerun":
+            statement = certify_rerun(recipe, first=first)
+        else:
+            statement = certify_resume(recipe, after=args.kill_after, first=first)
     signed = sign(statement.to_json(), key=args.key) if args.key else None
     paths = save_certificate(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if args.json else "\n".join(page(statement)))

@@ -10,7 +10,7 @@ import json
 import shlex
 from argparse import Namespace
 from dataclasses import asdict, astuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
@@ -19,7 +19,7 @@ from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
-from trainer.cli.trainings import completed, freeze, freeze_image
+from trainer.cli.trainings import completed, explaining_stop, freeze, freeze_image
 from trainer.comparison.noise import (
     FEWEST,
     LEVEL,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from trainer.comparison.noise import Noise
     from trainer.runs.record import Record
 
+_AGAIN: Final = "repeat the command: finished runs are not trained again"
 _SIZES = (0.5, 1.0, 2.0)
 """The gains for which the number of seeds is computed, in standard deviations."""
 
@@ -65,7 +66,8 @@ def main(argv: list[str]) -> int:
     if args.to is None:
         if args.dry_run:
             raise UsageError("--dry-run prints a job, but no cluster is named", hint="--to SITE")
-        records = _runs(args.experiment, settings, seeds=range(args.seeds))
+        with explaining_stop(_AGAIN):
+            records = _runs(args.experiment, settings, seeds=range(args.seeds))
     elif (found := _runs_of_site(args, settings)) is None:
         return 0
     else:
@@ -129,7 +131,7 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
         records[seed] = _train(seed, recipe)
     if differences := differing_runs(records):
         message = f"{', '.join(sorted(set().union(*differences.values())))} changed during the measurement"
-        raise RunError(message, hint="repeat the command: finished runs are not trained again")
+        raise RunError(message, hint=_AGAIN)
     return records
 
 

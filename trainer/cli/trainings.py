@@ -22,7 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import DocumentError, RunError
+from trainer.base.errors import DocumentError, InterruptedRunError, RunError
 from trainer.base.plain_text import read_bytes
 from trainer.base.safe_folder import run_root
 from trainer.cli.configuration import CHECKOUT, runs_folder
@@ -106,6 +106,15 @@ def frozen_checkout(request: TrainRequest) -> Iterator[tuple[Path, list[str]]]:
 def freeze_image() -> None:
     """Export the current image's variables, so that later runs use it even if `.env` changes: compose prefers environment variables."""
     os.environ.update(frozen_image()[0])
+
+
+@contextmanager
+def explaining_stop(hint: str) -> Iterator[None]:
+    """Raise `InterruptedRunError` with a hint after Ctrl-C in the block."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise InterruptedRunError("stopped by Ctrl-C", hint=hint) from stopped
 
 
 @dataclass(slots=True, kw_only=True)
