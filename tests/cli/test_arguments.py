@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,22 @@ from trainer.base.errors import UsageError
 from trainer.cli.arguments import Arguments
 
 
+def _seed(text: str) -> int:
+    raise argparse.ArgumentTypeError(f"found {text!r}; expected a seed")
+
+
 def parser() -> Arguments:
     arguments = Arguments("reprise x", "x")
     arguments.add_argument("name", metavar="NAME")
     arguments.add_argument("more", nargs="*", default=[])
     arguments.add_argument("--into", type=Path)
     arguments.add_argument("--at")
+    arguments.add_argument("--count", type=int, metavar="N")
+    arguments.add_argument("--mode", choices=["min", "max"])
+    arguments.add_argument("--seed", type=_seed)
+    either = arguments.add_mutually_exclusive_group()
+    either.add_argument("--yes", action="store_true")
+    either.add_argument("-n", "--no", action="store_true")
     return arguments
 
 
@@ -28,8 +39,15 @@ def parser() -> Arguments:
             "reprise x: NAME is missing: '-x' begins with a dash and is read as an option",
             "write NAME before all options",
         ),
-        (["a", "--at", "-x"], "argument --at: expected one argument", "write --at=-x"),
-        (["a", "--at", "--into", "b"], "argument --at: expected one argument", "see `reprise x --help`"),
+        (["a", "--at", "-x"], "reprise x: --at has no value", "write --at=-x"),
+        (["a", "--at", "--into", "b"], "reprise x: --at has no value", "write --at AT"),
+        ([], "reprise x: NAME is missing", "reprise x NAME; see `reprise x --help`"),
+        (["a", "--count", "y"], "reprise x: --count is 'y'; expected an integer", "write --count N"),
+        (["a", "--mode", "mim"], "reprise x: --mode is 'mim'; expected min or max", "did you mean min"),
+        (["a", "--mode", "best"], "reprise x: --mode is 'best'; expected min or max", "write --mode min"),
+        (["a", "--seed", "y"], "reprise x: --seed: found 'y'; expected a seed", "see `reprise x --help`"),
+        (["a", "--yes", "-n"], "reprise x: --no cannot be used with --yes", "remove --no or --yes"),
+        (["a", "--coutn=3"], "reprise x: unknown option --coutn", "did you mean --count?"),
         ([""], "NAME: found an empty argument", "an unset shell variable"),
         (["a", "b", ""], "more: found an empty argument", "an unset shell variable"),
         (["a", "--into", ""], "--into: found an empty argument", "an unset shell variable"),
@@ -59,9 +77,21 @@ def test_the_same_value_twice_is_one_value() -> None:
 def test_an_unknown_option_suggests_the_nearest_option_of_the_command() -> None:
     arguments = Arguments("reprise x", "x")
     arguments.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
-    with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as error:
+    with pytest.raises(UsageError, match="unknown option --no-cahce") as error:
         arguments.parse_args(["build", "--no-cahce"])
     assert error.value.hint == "did you mean --no-cache?"
+
+
+def test_an_unknown_subcommand_and_a_further_word_are_named() -> None:
+    arguments = Arguments("reprise x", "x")
+    arguments.commands().add_parser("build", help="")
+    with pytest.raises(UsageError, match="reprise x: unknown command 'biuld'; expected build") as error:
+        arguments.parse_args(["biuld"])
+    assert error.value.hint == "did you mean build?"
+    with pytest.raises(UsageError, match="reprise x: COMMAND is missing"):
+        arguments.parse_args([])
+    with pytest.raises(UsageError, match="found 'more', which is one argument too many"):
+        arguments.parse_args(["build", "more"])
 
 
 def test_help_is_not_wrapped_at_hyphens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_the_number_of_seeds_for_a_gain_is_printed(capsys: pytest.CaptureFixture
         (["digits", "--seed", "1"], UsageError, "--seed: noise chooses the seeds itself"),
         (["digits", "--exp", "faces"], UsageError, "--exp: the experiment is the first argument"),
         (["digitz"], ExperimentError, "digitz"),
-        (["digits", "--seeds", "x"], UsageError, "invalid int"),
+        (["digits", "--seeds", "x"], UsageError, "--seeds is 'x'; expected an integer"),
     ],
 )
 def test_an_unmeasurable_request_is_rejected_before_any_run(

@@ -8,6 +8,10 @@ import pytest
 
 from tests.small_training import CLASSIFIER, Small
 from trainer.base.errors import NotFiniteError
+from trainer.settings.ledger import Ledger, use_ledger
+from trainer.settings.origins import Origins, parse_options, resolve
+from trainer.training.finite_losses import require_finite
+from trainer.training.settings import ClassificationSettings, FitSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +57,26 @@ def test_manual_optimization_may_continue_after_nan(tmp_path: Path, monkeypatch:
     assert small.train(monkeypatch).steps == 3
     broken = Small(place=tmp_path, code=CLASSIFIER + STEP % "self.manual_backward(broken)")
     assert broken.train(monkeypatch, "--no-terminate-on-nan").steps == 3
+
+
+class Plain(FitSettings):
+    lr: float = 0.1
+
+
+class Rateless(FitSettings):
+    width: int = 1
+
+
+class OfTask(ClassificationSettings):
+    dataset = "d"
+    classes = 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"), [(OfTask, "--learning-rate"), (Plain, "--lr"), (Rateless, "learning rate")]
+)
+def test_the_hint_names_the_experiments_own_learning_rate(settings: type[FitSettings], rate: str) -> None:
+    resolved = resolve(settings, Origins(options=parse_options([]), environ={}))
+    with use_ledger(Ledger(resolved)), pytest.raises(NotFiniteError) as caught:
+        require_finite({"val_loss": float("nan")}, None)
+    assert str(caught.value.hint).startswith(f"if training diverges, try a lower {rate}, --clip-norm 1")

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from trainer.base.errors import UsageError
-from trainer.base.suggestions import did_you_mean, short
+from trainer.base.suggestions import did_you_mean, listed, nearest, short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _MISSING: Final = re.compile(r"the following arguments are required: (.*)")
-_NO_VALUE: Final = re.compile(r"argument (?:-\w/)?(--[\w-]+): expected (?:one|at least one) argument")
+_UNKNOWN: Final = re.compile(r"unrecognized arguments: (\S+)")
+_CONFLICT: Final = re.compile(r"argument (\S+): not allowed with argument (\S+)")
+_MANY: Final = 3
+_TYPES: Final[Mapping[object, str]] = {int: "an integer", float: "a number"}
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -49,8 +52,7 @@ class Arguments(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(namespace, action.dest, None)
             if action.default != "" and self._is_empty(value):
-                name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
-                self.error(f"{name}: found an empty argument")
+                self.error(f"{_name_of(action)}: found an empty argument")
             if action.nargs is None and action.option_strings and not isinstance(value, list):
                 self._require_one_value(action.option_strings)
         return namespace, rest
@@ -78,23 +80,72 @@ class Arguments(argparse.ArgumentParser):
                 f"{self.prog}: {missing[1]} is missing: {short(unknown)!r} begins with a dash and is read as an option",
                 hint=f"write {missing[1]} before all options, without a dash; see `{self.prog} --help`",
             )
-        raise UsageError(f"{self.prog}: {message}", hint=self._hint(message))
+        sentence, hint = self._explained(message)
+        raise UsageError(f"{self.prog}: {sentence}", hint=hint or f"see `{self.prog} --help`")
 
-    def _hint(self, message: str) -> str:
-        option = _NO_VALUE.fullmatch(message)
-        if option and (value := self._after(option[1])):
-            return f"for a value that begins with a dash, write {option[1]}={short(value)}"
-        unknown = re.search(r"unrecognized arguments: (\S+)", message)
-        if unknown:
-            return did_you_mean(unknown[1], self._options())
-        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        if choice:
-            return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
+    def _explained(self, message: str) -> tuple[str, str | None]:
+        """Return the sentence for a message of argparse or of this class, and its hint."""
+        if missing := _MISSING.fullmatch(message):
+            names = missing[1].split(", ")
+            sentence = f"{listed(names)} {'is' if len(names) == 1 else 'are'} missing"
+            required = [each for each in self._actions if not each.option_strings and each.nargs not in {"?", "*"}]
+            options = [each for each in self._actions if each.option_strings and each.required]
+            words = [*map(_name_of, required), *(f"{_name_of(each)} {each.metavar or ''}".strip() for each in options)]
+            return sentence, f"{self.prog} {' '.join(words)}; see `{self.prog} --help`"
+        if unknown := _UNKNOWN.match(message):
+            return self._unexpected(unknown[1])
+        if conflict := _CONFLICT.match(message):
+            first, second = (each.rpartition("/")[2] for each in conflict.groups())
+            return f"{first} cannot be used with {second}", f"remove {first} or {second}"
+        hint = None
         if message.endswith("found an empty argument"):
-            return "pass a value; an unset shell variable is an empty argument"
-        if " is given twice: " in message:
-            return f"remove the second {message.partition(' ')[0]}"
-        return f"see `{self.prog} --help`"
+            hint = "pass a value; an unset shell variable is an empty argument"
+        elif " is given twice: " in message:
+            hint = f"remove the second {message.partition(' ')[0]}"
+        return message.removeprefix("argument "), hint
+
+    def _unexpected(self, word: str) -> tuple[str, str | None]:
+        """Return the sentence about a word that no argument takes, and its hint."""
+        if not word.startswith("-"):
+            return f"found {short(word)!r}, which is one argument too many", None
+        name = word.partition("=")[0]
+        return f"unknown option {short(name)}", did_you_mean(name, self._options())
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert a text to an argument's type. Raise `UsageError` for a text of another form."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as fault:
+            name, expected = _name_of(action), _TYPES.get(action.type)
+            if expected is None:
+                self.error(f"{name}: {fault.message}")
+            example = f"{name} {action.metavar or 'N'}" if action.option_strings else str(action.metavar or "N")
+            message = f"{self.prog}: {name} is {short(arg_string)!r}; expected {expected}"
+            raise UsageError(message, hint=f"write {example}; see `{self.prog} --help`") from fault
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raise `UsageError` for a value that is none of an argument's choices."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(each) for each in action.choices]
+        near = nearest(str(value), choices)
+        name = f"{_name_of(action)} " if action.option_strings else ""
+        hint = f"did you mean {' or '.join(near)}?" if near else f"write {name}{choices[0]}"
+        found = "unknown command" if isinstance(action, _Subcommands) else f"{_name_of(action)} is"
+        expected = " or ".join(choices) if len(choices) < _MANY else listed(choices)
+        raise UsageError(f"{self.prog}: {found} {short(str(value))!r}; expected {expected}", hint=hint)
+
+    def _match_argument(self, action: argparse.Action, arg_strings_pattern: str) -> int:
+        """Return how many words an argument takes. Raise `UsageError` for an option without a value."""
+        try:
+            return super()._match_argument(action, arg_strings_pattern)
+        except argparse.ArgumentError as fault:
+            name = _name_of(action)
+            if (value := self._after(name)) is not None:
+                hint = f"for a value that begins with a dash, write {name}={short(value)}"
+            else:
+                hint = f"write {name} {action.metavar or action.dest.upper()}"
+            raise UsageError(f"{self.prog}: {name} has no value", hint=hint) from fault
 
     def _options(self) -> list[str]:
         """Return the options of this command, or of the subcommand on the command line."""
@@ -121,6 +172,11 @@ class Arguments(argparse.ArgumentParser):
         positions = [position for position, word in enumerate(self._typed[:-1]) if word == option]
         word = self._typed[positions[0] + 1] if positions else ""
         return word if word.startswith("-") and not self._is_option(word) else None
+
+
+def _name_of(action: argparse.Action) -> str:
+    """Return the name of an argument, as a user knows it."""
+    return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
 
 
 class Verb(Arguments):

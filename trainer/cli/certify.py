@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         )
     _require_whole_parameters(args, options)
     train = ["--exp", args.experiment, *settings, *(["--max-steps", str(args.steps)] if args.steps else [])]
-    request = parse_train_request(train)  # report invalid options before anything starts
+    request = parse_train_request(train, command="certify")  # report invalid options before anything starts
     values = given_settings(request.origins)
     _require_observable(args, values)
     _require_whole_parameters(args, values)

@@ -107,7 +107,7 @@ def _parser() -> Arguments:
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
     """Return one run per seed; the runs differ only in their seeds."""
     train = ["--exp", experiment, *settings]
-    parsed = parse_train_request(train)  # report invalid options before anything starts
+    parsed = parse_train_request(train, command="noise")  # report invalid options before anything starts
     recipe = freeze(parsed)
     sketch = sketched_in(parsed.experiment.path(CHECKOUT))
     values, typed = given_settings(parsed.origins), sketch.typed(parsed.origins) if sketch else {}

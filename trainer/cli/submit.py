@@ -124,7 +124,7 @@ def _checked(experiment: str, rest: Sequence[str], args: Namespace) -> SubmitReq
     if args.nodes < 1:
         raise UsageError(f"--nodes is {args.nodes}; expected 1 or more", hint="--nodes 2")
     site = load_site(args.to, root=CHECKOUT)
-    train = parse_train_request([f"--exp={experiment}", *rest])
+    train = parse_train_request([f"--exp={experiment}", *rest], command="submit")
     if isinstance(site, KubernetesSite) and train.settings.accelerator == "cpu":
         site = site.model_copy(update={"gpus": 0})  # a pod reserves a GPU for each device, and this run uses no GPU
     run, words = new_run_id(), from_checkout(train)

@@ -97,9 +97,18 @@ def each_of(fault: SettingError) -> tuple[SettingError, ...]:
 
 
 def unknown(
-    name: str, fields: Mapping[str, FieldInfo], *, origin: Origin, phrase: str, text: object = None
+    name: str,
+    fields: Mapping[str, FieldInfo],
+    *,
+    origin: Origin,
+    phrase: str,
+    text: object = None,
+    own: Collection[str] = (),
 ) -> SettingError:
-    """Return the error for an unknown setting, with the most similar names in the form in which they are typed."""
+    """Return the error for an unknown setting, with the most similar names in the form in which they are typed.
+
+    `own` are the options of the command itself, which are similar names on the command line only.
+    """
     typed = option if origin is Origin.COMMAND_LINE else str
     message = f"unknown setting {typed(name)}, {_origin_of(phrase, name)}"
     denied = name.removeprefix("no_")
@@ -107,7 +116,8 @@ def unknown(
         return SettingError(message, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
     if section := _section(name, text, fields):
         return SettingError(message, hint=section)
-    similar = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
+    known = {*fields, *own} if origin is Origin.COMMAND_LINE else {*fields}
+    similar = [typed(other) for other in nearest(name, known) or _abbreviated(name, fields)]
     hint = (
         f"did you mean {' or '.join(similar)}?" if similar else "`reprise train --exp NAME --help` lists every setting"
     )

@@ -7,7 +7,7 @@ On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
@@ -51,7 +51,7 @@ from trainer.settings.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -86,6 +86,8 @@ class Origins:
     files: tuple[Path, ...] = ()
     """Settings files; a later file overrides the settings of an earlier file."""
     record: Mapping[str, Any] | None = None
+    own: Collection[str] = OPTIONS["train"]
+    """The command's own options, which an unknown option may be a misspelling of."""
 
 
 def parse_options(argv: Sequence[str]) -> dict[str, str | None]:
@@ -181,7 +183,9 @@ def resolve(settings: type[S], origins: Origins, *, ignore_unknown: bool = False
         *(_Read(Origin.FILE, read_settings_file(file), f"in {file}", file) for file in reversed(origins.files)),
     ]
     _keep_out_of_texts(settings, read)
-    faults = [fault for each in read for fault in _refused(settings, each, ignore_unknown=ignore_unknown)]
+    faults = [
+        fault for each in read for fault in _refused(settings, each, own=origins.own, ignore_unknown=ignore_unknown)
+    ]
     sources, misfits = _sources(settings, read)
     token = given.set(tuple(sources))
     try:
@@ -227,12 +231,14 @@ def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) ->
                 REDACTOR.add(name, value)
 
 
-def _refused(settings: type[LaunchSettings], read: _Read, *, ignore_unknown: bool) -> Iterator[SettingError]:
+def _refused(
+    settings: type[LaunchSettings], read: _Read, *, own: Collection[str], ignore_unknown: bool
+) -> Iterator[SettingError]:
     fields = settings.__pydantic_fields__
     for name, value in read.values.items():
         if name not in fields:
             if not ignore_unknown:
-                yield unknown(name, fields, origin=read.origin, phrase=read.phrase, text=value)
+                yield unknown(name, fields, origin=read.origin, phrase=read.phrase, text=value, own=own)
         elif read.origin is Origin.COMMAND_LINE and value is None:
             yield without_value(name, fields[name])
         elif read.origin is Origin.COMMAND_LINE and is_secret(fields[name]):

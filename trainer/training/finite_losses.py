@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from trainer.base.errors import NotFiniteError
 from trainer.data.inspection import SQUARED
-from trainer.settings.ledger import configured
+from trainer.settings.hints import option
+from trainer.settings.ledger import configured, current
 from trainer.training.results import results_of
 from trainer.training.shards.batch import parts_of
 
@@ -111,7 +112,8 @@ class StopIfNotFinite(Callback):
             raise NotFiniteError(message, hint=f"{remedy}. {_ALL_THE_SAME}")
 
 
-_DIVERGED: Final = "if training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
+_RATES: Final = ("learning_rate", "lr")
+"""The names of a learning rate: that of a task, and that of many plain modules."""
 _OF_ONE: Final = (
     "a standard deviation or variance over a batch of one is NaN: choose a --batch-size that leaves no batch of one"
 )
@@ -124,7 +126,7 @@ def require_finite_weights(net: L.LightningModule, step: int) -> None:
     bad = next((name for name, each in net.named_parameters() if not bool(torch.isfinite(each).all())), None)
     if bad is not None:
         message = f"parameter {bad} has NaN or infinity after step {step}; the step's loss is not known"
-        raise NotFiniteError(message, hint=f"{_DIVERGED}. {_ALL_THE_SAME}")
+        raise NotFiniteError(message, hint=f"{_if_diverged()}. {_ALL_THE_SAME}")
 
 
 def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:
@@ -133,6 +135,13 @@ def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, whe
         if name in metrics and not math.isfinite(metrics[name]):
             hint = _remedy(seen, name.removesuffix("_loss"), diverged=True)
             raise NotFiniteError(f"the {split} loss{when} is {metrics[name]}", hint=hint)
+
+
+def _if_diverged() -> str:
+    """Return the hint for a diverging training, with the option of the experiment's learning rate."""
+    ledger = current()
+    rates = [option(name) for name in _RATES if ledger is not None and name in ledger.origins()]
+    return f"if training diverges, try a lower {[*rates, 'learning rate'][0]}, --clip-norm 1, or another --precision"
 
 
 def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
@@ -148,7 +157,7 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
         if bound is not None and abs(bound.value) > SQUARED:
             message = f"field {name!r} of the dataset holds {float(bound.value):.4g}"
             return f"{message}, whose square float32 cannot hold: scale it"
-    return _DIVERGED if diverged else _FROM_THE_START
+    return _if_diverged() if diverged else _FROM_THE_START
 
 
 def not_finite(batch: object) -> str:

@@ -239,7 +239,7 @@ def test_options_of_readers_and_splits_are_written_to_the_declaration(
         (("small", "--split", "val=@nowhere.txt"), 2, "nowhere.txt cannot be read as a list of files"),
         (("small", "--images", ".", "--size", "8"), 2, "--size: expected HEIGHTxWIDTH in pixels, found '8'"),
         (("small", "--images", ".", "--size", "0x8"), 2, "--size: expected HEIGHTxWIDTH in pixels, found '0x8'"),
-        (("small", "--images", ".", "--size", "8x8", "--resize"), 2, "--resize: expected one argument"),
+        (("small", "--images", ".", "--size", "8x8", "--resize"), 2, "--resize has no value"),
         (("small", "--images", ".", "--resize", "squeeze"), 2, "known: crop, fit, pad, stretch"),
         (("small", "--images", ".", "--resize", "crop"), 2, "--resize crop has no effect without --size"),
         (("small", "--images", ".", "--fill", "1"), 2, "--fill 1 has no effect without --resize pad"),

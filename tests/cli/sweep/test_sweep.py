@@ -46,7 +46,7 @@ class Net(Classifier):
         (["digits", "--exp", "faces", "--seed", "1..3"], UsageError, "named twice"),
         (["digitz", "--seed", "1..3"], ExperimentError, "digitz"),
         (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
-        (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "invalid choice"),
+        (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "--mode is 'best'; expected min or max"),
         (["digits", "--seed", "3..1"], UsageError, "this range is empty"),
         (["digits", "--init-from", "latest", "--seed", "1,2"], SettingError, "would be another run at each point"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.base.errors import UsageError
-from trainer.cli.train.command_line import report_shared_options
+from trainer.base.errors import SettingError, UsageError
+from trainer.cli.train.command_line import parse_train_request, report_shared_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,19 @@ def test_the_value_of_a_setting_is_not_an_experiment(command: str) -> None:
 def test_an_experiment_may_follow_a_flag() -> None:
     report_shared_options("check", ["--no-publish", "digits"], "digits")
     report_shared_options("check", ["--seed=2", "1"], "1")
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "hint"),
+    [
+        ("certify", "--step", "did you mean --steps?"),
+        ("sweep", "--dry-runn", "did you mean --dry-run?"),
+        ("bench", "--warm", "did you mean --warmup"),
+        ("train", "--resum", "did you mean --resume?"),
+        ("train", "--learning-rat", "did you mean --learning-rate"),
+    ],
+)
+def test_a_misspelt_option_of_the_command_itself_is_suggested(command: str, word: str, hint: str) -> None:
+    with pytest.raises(SettingError, match=f"unknown setting {word}") as caught:
+        parse_train_request(["--exp", "digits", word, "1"], command=command)
+    assert str(caught.value.hint).startswith(hint)

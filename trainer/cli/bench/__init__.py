@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
             f" expected --steps {_LEAST} or more, --warmup 1 or more, --seconds more than 0",
             hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
         )
-    request = parse_train_request(["--exp", args.experiment, *settings])
+    request = parse_train_request(["--exp", args.experiment, *settings], command="bench")
     other = _other(args.against) if args.against else None
     claim = claim_image(os.environ, run=None)
     if not can_train():

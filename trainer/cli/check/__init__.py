@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     if args.bits and (args.synthetic or args.experiment == ALL):
         raise UsageError("--bits checks one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if args.experiment == ALL else [args.experiment]
-    requests = [parse_train_request(["--exp", name, *settings]) for name in names]
+    requests = [parse_train_request(["--exp", name, *settings], command="check") for name in names]
     claim = claim_image(os.environ, run=None)
     if not can_train():
         return run_in_image(["check", *argv])

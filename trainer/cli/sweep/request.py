@@ -149,7 +149,7 @@ def _check_points(name: str, typed: Sequence[str], points: Sequence[Mapping[str,
     requests: list[TrainRequest] = []
     for number, point in enumerate(points):
         try:
-            requests.append(parse_train_request([f"--exp={name}", *typed, *as_words(point)]))
+            requests.append(parse_train_request([f"--exp={name}", *typed, *as_words(point)], command="sweep"))
         except SettingError as fault:
             faults += [(number, each) for each in each_of(fault)]
         except RepriseError as fault:

@@ -83,8 +83,12 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
         raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
 
 
-def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path | None = None) -> TrainRequest:
+def parse_train_request(
+    argv: list[str], *, root: Path = CHECKOUT, copies: Path | None = None, command: str = "train"
+) -> TrainRequest:
     """Parse a command line for the source in `root`; `copies` is the folder of a run with a copy of the experiment.
+
+    A misspelt option may be an option of the command that the user typed, `command`.
 
     Raise `UsageError` for an invalid command line, `ExperimentError` for an experiment that is not found or not valid, `SettingError` for
     wrong settings, `DatasetError` for an undeclared dataset.
@@ -113,7 +117,7 @@ def parse_train_request(argv: list[str], *, root: Path = CHECKOUT, copies: Path 
                 f"--settings {file} is not in this container: only the checkout is mounted",
                 hint="copy the file into the checkout",
             )
-    origins = Origins(options=setting_options(options), environ=os.environ, files=files)
+    origins = Origins(options=setting_options(options), environ=os.environ, files=files, own=OPTIONS[command])
     settings: LaunchSettings | None = None
     if "help" not in options:
         settings = (
