@@ -42,9 +42,9 @@ def test_the_tables_have_every_variable_that_the_code_names_and_no_other() -> No
 
 
 def test_the_documents_name_known_variables_only() -> None:
-    misspelt = {"REPRISE_LEARNING_RATE", "REPRISE_RUN"}  # in the paragraph about such variables
+    misspelled = {"REPRISE_LEARNING_RATE", "REPRISE_RUN"}  # in the paragraph about such variables
     named = names_in("docs", "README.md", "CONTRIBUTING.md", ".devcontainer", ".github")
-    assert named - misspelt <= {*VARIABLES} | OWN
+    assert named - misspelled <= {*VARIABLES} | OWN
 
 
 @pytest.mark.parametrize(

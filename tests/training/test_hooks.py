@@ -1,4 +1,4 @@
-"""A misspelt or former hook of a net is noticed; a helper method with a similar name is not."""
+"""A misspelled or former hook of a net is noticed; a helper method with a similar name is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from trainer.base.errors import ExperimentError
 from trainer.cli import experiment_loading
 from trainer.training.experiment import load_any_experiment
-from trainer.training.hooks import FORMER, describe_misspelt_hooks, misspelt_hooks, require_hooks
+from trainer.training.hooks import FORMER, describe_misspelled_hooks, misspelled_hooks, require_hooks
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> None:
         ("input_field = ('a', 'b')", "input_fields"),
     ],
 )
-def test_a_misspelt_hook_of_a_task_is_an_error(tmp_path: Path, line: str, hook: str) -> None:
+def test_a_misspelled_hook_of_a_task_is_an_error(tmp_path: Path, line: str, hook: str) -> None:
     with pytest.raises(ExperimentError, match=rf"which nothing uses; a hook of its task is {hook}$") as caught:
         require_hooks(loaded(tmp_path, TASK, line))
     assert f"to {hook}" in str(caught.value.hint)
@@ -109,31 +109,31 @@ def test_a_helper_with_a_similar_name_is_accepted(tmp_path: Path, lines: tuple[s
     require_hooks(loaded(tmp_path, TASK, *lines))
 
 
-def test_a_misspelt_hook_of_a_base_class_of_the_author_is_an_error(tmp_path: Path) -> None:
+def test_a_misspelled_hook_of_a_base_class_of_the_author_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bases_of_mine.py").write_text("class Augmented:\n    def transforms(self, sample, generator): 0\n")
     text = f"from bases_of_mine import Augmented\n{TASK}".replace("Net(Classifier)", "Net(Augmented, Classifier)")
     with pytest.raises(ExperimentError, match="Net defines transforms"):
         require_hooks(loaded(tmp_path, text, "pass"))
 
 
-def test_a_misspelt_hook_of_a_plain_module_is_described(tmp_path: Path) -> None:
+def test_a_misspelled_hook_of_a_plain_module_is_described(tmp_path: Path) -> None:
     net = loaded(tmp_path, PLAIN, "def configure_optimizer(self): return None", "def validation_steps(self, x): 0")
     require_hooks(net)
-    assert describe_misspelt_hooks(net) == [
+    assert describe_misspelled_hooks(net) == [
         "Net.configure_optimizer is called by nothing; a hook of Lightning is configure_optimizers"
     ]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "trainer/experiments").glob("[a-z]*.py")])
-def test_no_experiment_of_the_repository_has_a_misspelt_hook(name: str) -> None:
+def test_no_experiment_of_the_repository_has_a_misspelled_hook(name: str) -> None:
     module = importlib.import_module(f"trainer.experiments.{name}")
     for kind in vars(module).values():
         if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__:
             require_hooks(kind)
-            assert [*misspelt_hooks(kind)] == []
+            assert [*misspelled_hooks(kind)] == []
 
 
-def test_the_import_for_a_run_or_a_check_rejects_a_misspelt_hook(
+def test_the_import_for_a_run_or_a_check_rejects_a_misspelled_hook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Methods and attributes of a net whose names are misspelt hooks: nothing would use them, and the default would apply silently."""
+"""Methods and attributes of a net whose names are misspelled hooks: nothing would use them, and the default would apply silently."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _NEAR: Final = 0.8
 
 
 def require_hooks(net: type[L.LightningModule]) -> None:
-    """Raise `ExperimentError` for a method or attribute of a task's net that is a misspelt or former hook, or that `setup` replaces.
+    """Raise `ExperimentError` for a method or attribute of a task's net that is a misspelled or former hook, or that `setup` replaces.
 
-    The methods of a plain module, which may come from elsewhere, are not rejected: `describe_misspelt_hooks` describes them.
+    The methods of a plain module, which may come from elsewhere, are not rejected: `describe_misspelled_hooks` describes them.
     """
     if not issubclass(net, Task):
         return
@@ -58,22 +58,22 @@ def require_hooks(net: type[L.LightningModule]) -> None:
             if each in FORMER and _is_like(value, getattr(Task, FORMER[each])) and not _is_used(each, net):
                 message = f"{name} defines {each}, which nothing calls: the hook's name is {FORMER[each]}"
                 raise ExperimentError(message, hint=f"rename {each} to {FORMER[each]}; compare its parameters")
-    for each, hooks in misspelt_hooks(net):
+    for each, hooks in misspelled_hooks(net):
         message = f"{name} defines {each}, which nothing uses; a hook of its task is {hooks[0]}"
         hint = f"rename {each} to {' or '.join(hooks)}; if it is your own, give it another name, such as _{each}"
         raise ExperimentError(message, hint=hint)
 
 
-def describe_misspelt_hooks(net: type[L.LightningModule]) -> list[str]:
-    """Return a line for each method of a plain module that is likely to be a misspelt hook."""
+def describe_misspelled_hooks(net: type[L.LightningModule]) -> list[str]:
+    """Return a line for each method of a plain module that is likely to be a misspelled hook."""
     return [
         f"{net.__name__}.{name} is called by nothing; a hook of Lightning is {' or '.join(hooks)}"
-        for name, hooks in misspelt_hooks(net)
+        for name, hooks in misspelled_hooks(net)
     ]
 
 
-def misspelt_hooks(net: type[L.LightningModule]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each public name of a net's own classes that is likely to be a misspelt hook, and the hooks with similar names.
+def misspelled_hooks(net: type[L.LightningModule]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each public name of a net's own classes that is likely to be a misspelled hook, and the hooks with similar names.
 
     The code of the classes does not use the name, the net does not override the hook, and Reprise or Lightning could call the method as the
     hook, or it has a parameter of the hook.

@@ -77,7 +77,7 @@ def test_an_experiment_may_follow_a_flag() -> None:
         ("train", "--learning-rat", "did you mean --learning-rate"),
     ],
 )
-def test_a_misspelt_option_of_the_command_itself_is_suggested(command: str, word: str, hint: str) -> None:
+def test_a_misspelled_option_of_the_command_itself_is_suggested(command: str, word: str, hint: str) -> None:
     with pytest.raises(SettingError, match=f"unknown setting {word}") as caught:
         parse_train_request(["--exp", "digits", word, "1"], command=command)
     assert str(caught.value.hint).startswith(hint)

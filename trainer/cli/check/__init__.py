@@ -177,11 +177,11 @@ def _promises(
 ) -> Iterator[dict[str, Any]]:
     """Test the guarantees of a plain module's runs with its real data; yield the findings."""
     from trainer.training.assembly import by_role
-    from trainer.training.hooks import describe_misspelt_hooks
+    from trainer.training.hooks import describe_misspelled_hooks
     from trainer.training.plain.promises import STEPS as MOST
     from trainer.training.plain.promises import PlainSubject, check_promises
 
-    for line in describe_misspelt_hooks(experiment.net):
+    for line in describe_misspelled_hooks(experiment.net):
         _print_note(line)
     device = read_launch(os.environ).device
     resolved = resolve_settings(experiment, arguments)

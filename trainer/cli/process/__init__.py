@@ -117,10 +117,10 @@ def fetch_and_train(session: RunningAttempt, experiment: Experiment | PlainExper
         title += f" from {session.initial.title}" if session.initial.title else ""
         session.say(f"run {session.frozen.run}: {title}{f' in {environment}' if environment else ''}")
         from trainer.training.assembly import TrainingJob, by_role
-        from trainer.training.hooks import describe_misspelt_hooks
+        from trainer.training.hooks import describe_misspelled_hooks
         from trainer.training.plain.experiment import PlainExperiment
 
-        for line in describe_misspelt_hooks(experiment.net) if isinstance(experiment, PlainExperiment) else ():
+        for line in describe_misspelled_hooks(experiment.net) if isinstance(experiment, PlainExperiment) else ():
             session.say(line)
     with session.stage("fetch"):
         fetch = partial(

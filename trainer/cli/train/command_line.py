@@ -88,7 +88,7 @@ def parse_train_request(
 ) -> TrainRequest:
     """Parse a command line for the source in `root`; `copies` is the folder of a run with a copy of the experiment.
 
-    A misspelt option may be an option of the command that the user typed, `command`.
+    A misspelled option may be an option of the command that the user typed, `command`.
 
     Raise `UsageError` for an invalid command line, `ExperimentError` for an experiment that is not found or not valid, `SettingError` for
     wrong settings, `DatasetError` for an undeclared dataset.
