@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -269,6 +270,21 @@ def test_a_killed_machine_ends_the_job_with_a_named_error(cluster: Cluster) -> N
     output, _ = following.communicate(timeout=200)
     assert "that of node 0 with 92" in output
     assert "FAILED" in cluster.house.record(run)["scheduler"]
+
+
+def test_the_job_of_a_lost_machine_is_requeued_and_has_the_same_bits(
+    cluster: Cluster, alone: tuple[Any, bytes, bytes]
+) -> None:
+    run = cluster.submit()
+    following = cluster.follow(run, "epoch 3/")
+    docker(
+        "kill", f"{cluster.prefix}n2", f"reprise-{run}-1"
+    )  # a container is started by the engine, outside of its machine
+    time.sleep(45)  # until Slurm sees that the machine does not respond (SlurmdTimeout)
+    docker("start", f"{cluster.prefix}n2")
+    output, _ = following.communicate(timeout=500)
+    assert "start 2, on n[1-2]" in output, output
+    assert cluster.results(run, attempt=2) == alone
 
 
 def test_apptainer_has_the_bits_of_docker(cluster: Cluster, alone: tuple[Any, bytes, bytes]) -> None:
