@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from trainer.base.digest import LARGEST_EXACT
 from trainer.base.errors import DocumentError
+from trainer.base.json_faults import json_fault
 from trainer.base.plain_text import LARGEST, read_text, reading
 from trainer.base.suggestions import nearest
 
@@ -155,7 +156,7 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int
     except RecursionError as fault:
         raise DocumentError(f"{where} has too many nested brackets", hint=_AGAIN) from fault
     except ValueError as fault:
-        raise DocumentError(f"{where} is not valid JSON: {fault}", hint=_AGAIN) from fault
+        raise DocumentError(f"{where} is not valid JSON: {json_fault(fault)}", hint=_AGAIN) from fault
     _require_plain(content, where, whole)
     return content
 

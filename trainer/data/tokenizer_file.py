@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError
+from trainer.base.json_faults import json_fault
 from trainer.base.suggestions import did_you_mean, listed, short
 from trainer.data.reader import MOST_IDS
 
@@ -84,8 +85,8 @@ def parse_tokenizer(body: bytes | memoryview, *, where: str) -> TokenizerFile:
     except UnicodeDecodeError as fault:
         raise DatasetError(f"{where} is not a tokenizer.json: it is not text", hint=_SAVE) from fault
     except json.JSONDecodeError as fault:
-        place = f"line {fault.lineno}, column {fault.colno}: {fault.msg}"
-        raise DatasetError(f"{where} is not a tokenizer.json: it is not JSON ({place})", hint=_SAVE) from fault
+        message = f"{where} is not a tokenizer.json: it is not JSON ({json_fault(fault)})"
+        raise DatasetError(message, hint=_SAVE) from fault
     except (ValueError, RecursionError) as fault:
         raise DatasetError(f"{where} is not a tokenizer.json: it is damaged", hint=_SAVE) from fault
     model = document.get("model") if isinstance(document, dict) else None

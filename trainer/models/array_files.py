@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import tokenize
+import zipfile
+import zlib
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 from PIL import Image
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import did_you_mean, listed, short
+from trainer.base.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:
     import io
@@ -21,6 +24,26 @@ if TYPE_CHECKING:
     from trainer.data.reader import Typed
 
 Array = np.ndarray[Any, Any]
+_DAMAGED: Final = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Exceptions that NumPy raises for a file that is not an array or is damaged."""
+_NPY: Final = b"\x93NUMPY"
+_MARKS: Final = {_NPY: ".npy", b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz"}
+"""The first bytes of files with arrays."""
+_LONGEST_MARK: Final = max(map(len, _MARKS))
+_SAVE: Final = 'numpy.save("samples.npy", ARRAY) writes a .npy file'
 _WRITE: dict[bool, str] = {
     True: 'numpy.savez("samples.npz", {}) writes them',
     False: 'numpy.save("samples.npy", {}) writes it',
@@ -48,19 +71,38 @@ def arrays_in(
 
 
 def _loaded(file: Path, fields: Sequence[str], *, expected: str, content: io.BytesIO | None) -> dict[str, Array]:
+    begin = content.getvalue()[:_LONGEST_MARK] if content else _first_bytes(file)
     try:
         with ExitStack() as opened:
-            values = np.load(content or file, mmap_mode=None if content else "r", allow_pickle=False)
+            if content is None and begin.startswith(_NPY):
+                values = np.load(file, mmap_mode="r", allow_pickle=False)
+            else:  # NumPy does not close a damaged archive that it opened
+                body = opened.enter_context(content or file.open("rb"))
+                values = np.load(body, allow_pickle=False)
             if not isinstance(values, np.ndarray):
                 opened.enter_context(values)
                 return {name: values[name] for name in fields if name in values}
-    except (ValueError, OSError, EOFError, KeyError) as fault:
-        message = f"{file} cannot be read as an array: {short(str(fault))}"
-        raise DatasetError(message, hint=f"{expected}: name a .npy file") from fault
+    except _DAMAGED as fault:
+        raise DatasetError(f"{file} {_reason(begin, fault)}", hint=f"{expected}: {_SAVE}") from fault
     if len(fields) > 1:
         message = f"the net takes the fields {listed(fields)}; {file} holds one array"
         raise DatasetError(message, hint=_WRITE[True].format(", ".join(f"{name}={name}" for name in fields)))
     return {fields[0]: values}
+
+
+def _first_bytes(file: Path) -> bytes:
+    with file.open("rb") as body:
+        return body.read(_LONGEST_MARK)
+
+
+def _reason(begin: bytes, fault: Exception) -> str:
+    """Return the reason why NumPy cannot load a file with these first bytes."""
+    kind = next((kind for mark, kind in _MARKS.items() if begin.startswith(mark)), None)
+    if kind is None:
+        return "is empty" if not begin else "is not a .npy or .npz file"
+    if "object" in str(fault).lower():
+        return "holds Python objects; expected numbers"
+    return f"is a damaged or truncated {kind} file"
 
 
 def _checked(values: Array, name: str, declared: Typed | None, *, file: Path) -> Array:

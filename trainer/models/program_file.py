@@ -17,6 +17,7 @@ import torch
 
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError, RepriseError
+from trainer.base.json_faults import json_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,8 +101,10 @@ def _require_program(body: bytes, *, where: str) -> None:
         raise _rejected(where, f"it has {len(body):,} bytes")
     try:
         content: Any = json.loads(body)
-    except (ValueError, RecursionError) as fault:
-        raise _rejected(where, f"it is not JSON: {str(fault)[:100]}") from fault
+    except RecursionError as fault:
+        raise _rejected(where, "it has too many nested brackets") from fault
+    except ValueError as fault:
+        raise _rejected(where, f"it is not JSON: {json_fault(fault)}") from fault
     waiting = [content]
     while waiting:
         value = waiting.pop()

@@ -192,7 +192,10 @@ def test_json_lines_keep_numbers_texts_and_missing_keys(published: Callable[...,
         ('{"a": 1}\n{"a": [1]}\n', "line 2, column 'a': expected one value, found several"),
         ('{"a": 1, "a": 2}\n', "line 1 is not a JSON object: a key occurs twice"),
         ('{"a": Infinity}\n', "line 1 is not a JSON object: Infinity is not a JSON number"),
-        ('{"a": 1\n', "line 1 is not a JSON object"),
+        (
+            '{"a": 1\n',
+            "line 1 is not a JSON object: column 8: expected a comma or a closing bracket, found the end",
+        ),
         ("[1]\n", "line 1 is not a JSON object"),
     ],
 )
@@ -245,3 +248,30 @@ def test_an_unknown_column_is_rejected_with_the_nearest(plan: Callable[..., Any]
 
 def test_a_value_that_resolves_mixed_types_is_missing(published: Callable[..., Any]) -> None:
     assert published("a,b\n1,x\nabout 5,y\n2,x\n", nulls=("about 5",))["a"] == [1, None, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("t.parquet", b"a,b\n1,2\n", "t.parquet is not a file in the format Parquet"),
+        (
+            "t.parquet",
+            b"PAR1cut",
+            "t.parquet is damaged, or has values that pyarrow cannot read from the format Parquet",
+        ),
+        ("t.parquet", b"", "t.parquet is empty; expected the format Parquet"),
+        ("t.arrow", b"a,b\n1,2\n", "t.arrow is not a file in the format Arrow"),
+        (
+            "t.feather",
+            b"ARROW1\0\0cut",
+            "t.feather is damaged, or has values that pyarrow cannot read from the format Arrow",
+        ),
+    ],
+)
+def test_files_that_pyarrow_cannot_read_are_rejected_without_its_text(
+    name: str, body: bytes, message: str, plan: Callable[..., Any]
+) -> None:
+    pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
+    with pytest.raises(DatasetError) as caught:
+        plan(body, name=name)
+    assert caught.value.message == message

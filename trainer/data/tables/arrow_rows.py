@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import short
@@ -14,6 +15,9 @@ from trainer.data.tables.text_rows import ROWS, TextBlock
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_MARKS: Final = {b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
+"""The first bytes of files, by format; an Arrow stream has no name in its mark."""
 
 
 def arrow_columns(path: Path) -> tuple[list[str], frozenset[str]]:
@@ -47,7 +51,8 @@ def arrow_blocks(path: Path) -> Iterator[TextBlock]:
             for start in range(0, batch.num_rows, ROWS):
                 part = batch.slice(start, ROWS)
                 columns = [_texts(arrow, part.column(at), field.type) for at, field in enumerate(schema)]
-                yield TextBlock(lines=list(range(first, first + part.num_rows)), columns=columns)
+                numbers = list(range(first, first + part.num_rows))
+                yield TextBlock(lines=numbers, columns=columns, unit="row")
                 first += part.num_rows
 
 
@@ -83,8 +88,21 @@ def _opened(path: Path) -> Iterator[tuple[Iterator[Any], Any]]:
                 opened = _ipc(arrow, raw)
                 yield iter(opened), opened.schema
     except (arrow.ArrowException, OSError) as fault:
-        message = f"{path.name} cannot be read: {str(fault).partition(chr(10))[0]}"
-        raise DatasetError(message, hint="write it again, as Parquet or CSV") from fault
+        raise DatasetError(f"{path.name} {_reason(path, fault)}", hint="write it again, as Parquet or CSV") from fault
+
+
+def _reason(path: Path, fault: Exception) -> str:
+    """Return the reason why pyarrow cannot read a file, from its first bytes."""
+    if isinstance(fault, PermissionError | FileNotFoundError):
+        return f"cannot be read: {os.strerror(fault.errno or 0)}"
+    with path.open("rb") as file:
+        begin = file.read(max(map(len, _MARKS)))
+    kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+    if not begin:
+        return f"is empty; expected the format {kind}"
+    if _MARKS.get(next((mark for mark in _MARKS if begin.startswith(mark)), b"")) != kind:
+        return f"is not a file in the format {kind}"
+    return f"is damaged, or has values that pyarrow cannot read from the format {kind}"
 
 
 class _Batches:

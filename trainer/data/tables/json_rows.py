@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError
+from trainer.base.json_faults import json_fault
 from trainer.base.suggestions import short
 from trainer.data.tables.text_rows import ROWS, TextBlock, decoding_fault, open_text
 
@@ -19,7 +20,7 @@ _LONGEST: Final = 1 << 24
 _WORDS: Final[dict[Any, str]] = {None: "", True: "true", False: "false"}
 
 
-class _Number(str):
+class Number(str):
     """A number in its original spelling."""
 
     __slots__ = ()
@@ -33,7 +34,7 @@ def json_columns(path: Path) -> tuple[list[str], frozenset[str]]:
     kinds: dict[str, str] = {}
     for line, row in _objects(path):
         for name, value in row.items():
-            kind = "" if value is None else "a number" if isinstance(value, _Number) else "a string"
+            kind = "" if value is None else "a number" if isinstance(value, Number) else "a string"
             kind = "true or false" if isinstance(value, bool) else kind
             known = kinds.setdefault(name, kind)
             if kind and known and kind != known:
@@ -60,7 +61,7 @@ def _text(value: Any) -> str:
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     decoder = json.JSONDecoder(
-        parse_int=_Number, parse_float=_Number, parse_constant=_constant, object_pairs_hook=_distinct
+        parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_distinct
     )
     try:
         with open_text(path, "utf-8") as text:
@@ -75,9 +76,11 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _object(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, Any]:
     try:
-        row = decoder.decode(line)
-    except (ValueError, RecursionError) as fault:
-        message = f"{where} is not a JSON object: {str(fault).partition(': line')[0]}"
+        row = decoder.decode(line.rstrip("\r\n"))
+    except RecursionError as fault:
+        raise DatasetError(f"{where} has too many nested brackets", hint="write one object in each line") from fault
+    except ValueError as fault:
+        message = f"{where} is not a JSON object: {json_fault(fault, is_line=True)}"
         raise DatasetError(message, hint="write one object in each line") from fault
     if not isinstance(row, dict):
         raise DatasetError(

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
+from trainer.base.json_faults import json_fault
 from trainer.base.run_files import folder_of, open_run_file
 from trainer.base.suggestions import type_with_article
 from trainer.base.tensor_file import LARGEST_HEADER, read_parts
@@ -102,8 +103,11 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
         tensors[name] = data.view(dtype).reshape(entry.shape)
     try:
         tree = json.loads(metadata.get("tree", ""))
-    except (ValueError, RecursionError) as fault:
-        raise DocumentError(f"{path}: its tree is not valid JSON: {fault}", hint="use another checkpoint") from fault
+    except RecursionError as fault:
+        raise DocumentError(f"{path}: its tree has too many nested brackets", hint="use another checkpoint") from fault
+    except ValueError as fault:
+        message = f"{path}: its tree is not valid JSON: {json_fault(fault)}"
+        raise DocumentError(message, hint="use another checkpoint") from fault
     found = unpack(tree, tensors, where=str(path))
     if not isinstance(found, dict):
         raise DocumentError(f"{path} holds {type_with_article(found)}; expected a dict", hint="use another checkpoint")
