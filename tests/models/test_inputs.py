@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shlex
 import subprocess
 import sys
@@ -15,16 +17,20 @@ pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 from PIL import Image
 
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset
 from trainer.data.reader import TableReader, Treatment, Typed
-from trainer.data.tables.source_table import SourceColumn
+from trainer.data.tables.source_table import Format, SourceColumn
 from trainer.models.inputs import InputReader
 
 pytestmark = pytest.mark.torch
 DIGEST = "sha256:" + "1" * 64
+FORM = "correct it: the file is read as flats.csv was: CSV, UTF-8, the delimiter ';', column names in line 1, a decimal comma"
 
 
 @pytest.fixture
@@ -94,9 +100,43 @@ def test_a_whole_number_with_a_point_is_the_category_of_that_number(reader: Inpu
     assert found["floor"] == [2, 2, 2, 3, 1, 0]
 
 
-def test_numbers_of_json_have_a_point_whatever_the_file_had(reader: InputReader) -> None:
-    found = read(reader, *({"area": area, "floor": 1} for area in (40.5, "40.5", 1e-05, None)))
-    assert found["features"] == [[40.5], [40.5], [pytest.approx(1e-05)], [50.0]]
+def test_a_number_of_json_is_itself_and_a_text_is_read_as_in_the_file(reader: InputReader) -> None:
+    values = (40.5, "40,5", " 40,5 ", 1e-05, "1,5e-3", -0.0, 1.234, "1,234", 10**20, None)
+    found = read(reader, *({"area": area, "floor": 1} for area in values))["features"]
+    expected = [40.5, 40.5, 40.5, 1e-05, 0.0015, -0.0, 1.234, 1.234, 1e20, 50.0]
+    assert [value for (value,) in found] == pytest.approx(expected)
+    grouped = with_source(reader, thousands=".")
+    found = read(grouped, *({"area": area, "floor": 1} for area in ("1.234", "1.234,5", 1.234, 1234.5)))["features"]
+    assert [value for (value,) in found] == pytest.approx([1234, 1234.5, 1.234, 1234.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cell", "example"),
+    [
+        ({}, "40.5", "1234,5"),
+        ({}, "1.234", "1234,5"),
+        ({}, "1_000", "1234,5"),
+        ({"thousands": "."}, "1.5", "1234,5 or 1.234,5"),
+        ({"thousands": "."}, "1.23.456", "1234,5 or 1.234,5"),
+        ({"decimal": ".", "thousands": ","}, "1,5", "1234.5 or 1,234.5"),
+        ({"decimal": "."}, "1,5", "1234.5"),
+    ],
+)
+def test_a_number_in_another_notation_is_an_error_in_a_file_and_in_json(
+    reader: InputReader, tmp_path: Path, changes: dict[str, Any], cell: str, example: str
+) -> None:
+    other = with_source(reader, **changes)
+    (tmp_path / "new.csv").write_text(f"floor;area\n1;2\n1;{cell}\n")
+    expected = f"column 'area': expected a number such as {example}, found '{cell}'"
+    with pytest.raises(DatasetError) as caught:
+        list(other.of_file(tmp_path / "new.csv"))
+    assert (caught.value.message, caught.value.hint) == (
+        f"new.csv, line 3, {expected}",
+        "write it as flats.csv has its numbers",
+    )
+    with pytest.raises(DatasetError) as caught:
+        read(other, {"floor": 1, "area": 2}, {"floor": 1, "area": cell})
+    assert caught.value.message == f"the request, row 2, {expected}"
 
 
 ROWS = (
@@ -164,29 +204,87 @@ def test_a_missing_number_that_the_table_never_has_is_an_error(reader: InputRead
     (tmp_path / "new.csv").write_text("floor;area\n1;40,5\n2;\n")
     with pytest.raises(DatasetError, match=r"line 3 of .*new\.csv: column 'area' is missing, and flats@1 has no"):
         list(strict.of_file(tmp_path / "new.csv"))
-    with pytest.raises(DatasetError, match="row 0 of the request: column 'area' is missing"):
+    with pytest.raises(DatasetError, match="row 1 of the request: column 'area' is missing"):
         read(strict, {"floor": 1, "area": None})
 
 
 def test_a_missing_value_that_the_table_rejects_is_named_as_missing(reader: InputReader, tmp_path: Path) -> None:
     strict = with_treatments(reader, {"floor": Treatment(values=("1", "2"))})
-    (tmp_path / "new.csv").write_text("floor;area\n;40,5\n")
-    with pytest.raises(DatasetError, match=r"row 0 of column 'floor'.* is missing"):
+    (tmp_path / "new.csv").write_text("floor;area\n\n1;2\n;40,5\n")
+    with pytest.raises(DatasetError, match=r"^line 4 of column 'floor' of .*new\.csv is missing") as caught:
         list(strict.of_file(tmp_path / "new.csv"))
-    with pytest.raises(DatasetError, match=r"row 0 of column 'floor'.* is missing"):
-        read(strict, {"floor": None, "area": 1})
+    assert caught.value.hint == FORM
+    with pytest.raises(DatasetError, match=r"^row 2 of column 'floor' of the request is missing"):
+        read(strict, {"floor": 1, "area": 1}, {"floor": None, "area": 1})
 
 
 def test_a_row_without_a_column_that_others_have_is_an_error(reader: InputReader) -> None:
-    with pytest.raises(DatasetError, match="row 1 has no column 'floor'") as caught:
+    with pytest.raises(DatasetError, match="row 2 has no column 'floor'") as caught:
         read(reader, {"floor": 1, "area": 1}, {"area": 1})
     assert caught.value.hint == 'null is a missing value: {"floor": null}'
 
 
-@pytest.mark.parametrize("area", [[], {}, "40,5", "wide"])
+@pytest.mark.parametrize("area", [[], {}, "40.5", "wide"])
 def test_other_values_are_errors_that_name_the_column(reader: InputReader, area: Any) -> None:
     with pytest.raises(DatasetError, match="'area'"):
         read(reader, {"area": area, "floor": 1})
+
+
+WRONG = (
+    ("floor;area\n2;1e999\n", "new.csv, line 2, column 'area': expected a number below 1.8e308, found '1e999'"),
+    ("floor;area\n1;2\n2;1e39\n", "line 3 of column 'area' of {file} is 1e+39; float32 holds up to 3.4e+38"),
+    ("floor;area\n9;2\n", "line 2 of column 'floor' of {file} is '9', which is not one of the 2 declared values"),
+    ('floor;area\n1;"2\n', 'new.csv, line 2: a quote (") opens a value and is not closed until line 2'),
+    ("floor;area\n1;2;3\n", "new.csv, line 2: 3 cells; expected 2, as in line 1; the first extra cell is '3'"),
+    ("floor;area\n\xff;2\n", "new.csv, line 2: the byte 0xff is not UTF-8"),
+)
+"""Files that cannot be read, and the reason."""
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_an_error_in_a_file_has_its_line_and_no_option_of_publish(
+    reader: InputReader, tmp_path: Path, text: str, message: str
+) -> None:
+    strict = with_source(with_treatments(reader, {"floor": Treatment(values=("1", "2"))}), quote='"')
+    (file := tmp_path / "new.csv").write_bytes(text.encode("latin-1"))
+    for name, batches in (
+        (file, strict.of_file(file)),
+        ("the request", strict.of_bytes(file.read_bytes(), name="the request")),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            list(batches)
+        whole = message.format(file=name)
+        assert caught.value.message == (whole.replace("new.csv", str(name)) if name != file else whole)
+        assert caught.value.hint
+        assert "--" not in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".jsonl"])
+def test_a_row_of_a_file_without_lines_is_named_by_its_number(reader: InputReader, tmp_path: Path, suffix: str) -> None:
+    kinds: dict[str, Format] = {".parquet": "parquet", ".feather": "arrow", ".jsonl": "json-lines"}
+    strict = with_treatments(
+        with_source(reader, format=kinds[suffix], decimal="."), {"floor": Treatment(values=("1", "2"))}
+    )
+    write_table(tmp_path / f"new{suffix}", [{"floor": 1, "area": 2.5}, {"floor": 3, "area": 2.5}])
+    unit = "line" if suffix == ".jsonl" else "row"
+    with pytest.raises(DatasetError, match=rf"^{unit} 2 of column 'floor' of .*new\{suffix} is '3'"):
+        list(strict.of_file(tmp_path / f"new{suffix}"))
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows in the format of the path's suffix."""
+    match path.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        case ".feather":
+            pyarrow.feather.write_feather(pa.Table.from_pylist(rows), path)
+        case ".jsonl":
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        case _:
+            with path.open("w", newline="") as file:
+                writer = csv.writer(file, delimiter=";")
+                writer.writerow(rows[0])
+                writer.writerows(row.values() for row in rows)
 
 
 def test_a_file_is_read_by_its_own_dialect(reader: InputReader, tmp_path: Any) -> None:
@@ -245,7 +343,7 @@ def test_arrays_are_read_for_a_net_without_a_dataset(tmp_path: Path) -> None:
         ("uneven.npz", "have different numbers of samples: x 2, y 3"),
         ("typed.npz", r"expected samples of float32 \[3\]"),
         ("number.npz", r"expected samples of float32 \[3\]"),
-        ("text.npz", "cannot be read as an array"),
+        ("text.npz", r"text\.npz is not a .npy or .npz file"),
         ("none.npz", "is not a file"),
     ],
 )

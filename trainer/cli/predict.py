@@ -169,7 +169,8 @@ def _note_image(record: Record) -> None:
 
 
 def _where(each: Prediction) -> str:
-    return one_line(each.file if each.row is None else f"{each.file} {each.row}")
+    """Return the file, and the number of a row from 1, as in messages; the key `row` of the JSON output counts from 0."""
+    return one_line(each.file if each.row is None else f"{each.file} row {each.row + 1}")
 
 
 def _shown(prediction: dict[str, Any]) -> str:

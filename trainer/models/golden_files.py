@@ -23,6 +23,7 @@ from PIL import Image
 
 from trainer.base.errors import DatasetError, PackageError
 from trainer.data.reader import ArraysReader, ImagesReader, TableReader
+from trainer.data.tables.cells import number_text
 from trainer.models.export import same_bits
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def _cell(value: Any, column: SourceColumn, treatment: Treatment | None, source:
     if column.read == "date":
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)
         return moment.strftime(column.date) if column.date else moment.replace(tzinfo=None).isoformat(" ")
-    text = str(int(value)) if column.type == "whole" else repr(float(value))
-    return text.replace(".", source.decimal)
+    return number_text(int(value) if column.type == "whole" else float(value), decimal=source.decimal)
 
 
 def _missing(source: SourceTable) -> str:

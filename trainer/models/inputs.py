@@ -10,7 +10,6 @@ import io
 import os
 import shlex
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -28,7 +27,8 @@ from trainer.data.tables.convert import write_parquet
 from trainer.data.tables.source_table import FORMATS, SourceColumn
 from trainer.data.tables.table_file import blocks_of, columns_of
 from trainer.models.array_files import arrays_in, require_no_picture
-from trainer.models.table_rows import rows_as_texts, with_empty_missing
+from trainer.models.input_errors import ROWS, RowNames, input_errors, picture_hint, table_hint
+from trainer.models.table_rows import readable_blocks, rows_as_texts
 from trainer.training.failures import first_line
 from trainer.training.readers import Pick, open_samples
 from trainer.training.readers.images import decode_pixels
@@ -107,7 +107,7 @@ class InputReader:
                 with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
                     file = Path(folder) / f"request-body{self.suffix}"
                     file.write_bytes(data)
-                    with _about(Path(name), file.name), _about(Path(name), str(file)):
+                    with input_errors(replaced={str(file): name, file.name: name}):
                         yield from self.of_file(file)
 
     @property
@@ -123,8 +123,9 @@ class InputReader:
             raise DatasetError(f"{self.title} does not take rows of a table", hint=hint)
         source = self._source()
         names, block = rows_as_texts(rows, source, reader.columns, needed=self._columns(reader))
-        typed = source.model_copy(update={"decimal": ".", "thousands": "", "file": "the request"})
-        yield from self._table(reader, names, typed, Path("the request"), blocks=[block])
+        hint = f"correct it: the texts of a row are read as the cells of {source.file} were"
+        with input_errors(hint):
+            yield from self._table(reader, names, source, Path("the request"), blocks=[block])
 
     @property
     def title(self) -> str:
@@ -153,7 +154,8 @@ class InputReader:
                 yield self._picture(reader, file.read_bytes(), os.fspath(file))
             case TableReader() as reader:
                 source = self._source()
-                yield from self._table(reader, columns_of(file, source), source, file)
+                with input_errors(table_hint(source)):
+                    yield from self._table(reader, columns_of(file, source), source, file)
             case reader:
                 message = f"{self.title} has the reader {reader.kind}, which does not support predictions for files"
                 raise DatasetError(message, hint=_IN_PYTHON)
@@ -165,7 +167,8 @@ class InputReader:
         return self.dataset.source_table
 
     def _picture(self, reader: ImagesReader, body: bytes, name: str) -> Batch:
-        return {"image": torch.from_numpy(decode_pixels(body, reader, where=name))[None]}
+        with input_errors(picture_hint(reader, dataset=self.title)):
+            return {"image": torch.from_numpy(decode_pixels(body, reader, where=name))[None]}
 
     def _columns(self, reader: TableReader) -> list[str]:
         return [name for field, each in reader.fields.items() if field in self.fields for name in each.names]
@@ -187,21 +190,21 @@ class InputReader:
             raise DatasetError(message, hint=hint)
         ignored = SourceColumn(type="text", read="left out")
         columns = {name: source.columns[name] if name in needed else ignored for name in names}
-        own = source.model_copy(update={"columns": columns, "missing": ("",)})
+        own = source.model_copy(update={"columns": columns, "missing": ("",), "file": file.name})
         texts = blocks_of(file, own) if blocks is None else blocks
         with tempfile.TemporaryDirectory(prefix="reprise-predict-") as folder:
             read = [name if name in needed else None for name in names]
-            spelled = with_empty_missing(texts, read, source, reader.columns)
-            rows = self._without_missing(spelled, read, reader, f"{'line' if blocks is None else 'row'} {{}} of {file}")
-            write_parquet(own, rows, Path(folder) / "rows.parquet")
+            readable = readable_blocks(texts, read, source, reader.columns, file=file.name)
+            rows = RowNames(self._without_missing(readable, read, reader, file))
+            write_parquet(own, rows, Path(folder) / ROWS)
             fields = {name: each for name, each in reader.fields.items() if name in self.fields}
-            treated = reader.model_copy(update={"files": ("rows.parquet",), "fields": fields})
+            treated = reader.model_copy(update={"files": (ROWS,), "fields": fields})
             draft = Draft(name="rows", reader=treated)
-            with _about(file, "rows.parquet"):
-                yield from _in_batches(open_samples(draft, FolderFiles(Path(folder), ["rows.parquet"])))
+            with rows.in_errors(file):
+                yield from _in_batches(open_samples(draft, FolderFiles(Path(folder), [ROWS])))
 
     def _without_missing(
-        self, blocks: Iterable[TextBlock], names: Sequence[str | None], reader: TableReader, where: str
+        self, blocks: Iterable[TextBlock], names: Sequence[str | None], reader: TableReader, file: Path
     ) -> Iterator[TextBlock]:
         """Yield the blocks. Raise `DatasetError` for an empty cell of a column of numbers in which the dataset has no missing values."""
         allowed = self.dataset.allow_nan if self.dataset else ()
@@ -211,7 +214,7 @@ class InputReader:
         for block in blocks:
             for name, cells in zip(names, block.columns, strict=True):
                 if name in complete and "" in cells:
-                    line = where.format(block.lines[cells.index("")])
+                    line = f"{block.unit} {block.lines[cells.index('')]} of {file}"
                     message = f"{line}: column {name!r} is missing, and {self.title} has no missing values in it"
                     raise DatasetError(message, hint="fill the value, or leave the row out")
             yield block
@@ -240,12 +243,3 @@ def net_failed(owner: str, fault: Exception) -> DatasetError:
 def _in_batches(samples: Samples) -> Iterator[Batch]:
     for first in range(0, len(samples), BATCH):
         yield samples.batch([Pick(index=row) for row in range(first, min(first + BATCH, len(samples)))])
-
-
-@contextmanager
-def _about(file: Path, name: str) -> Iterator[None]:
-    """Replace the name of a temporary file in an error of the block with the user's file."""
-    try:
-        yield
-    except DatasetError as fault:
-        raise DatasetError(fault.message.replace(name, os.fspath(file)), hint=fault.hint) from fault

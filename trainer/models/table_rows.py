@@ -1,11 +1,12 @@
 """New rows of a table as strings: JSON values as a file would have them, and missing values as empty strings.
 
-A row in JSON and the same row in a file get equal predictions: `null` is an empty cell, and a number or a boolean is the category that it
-spells.
+A row in JSON and the same row in a file get equal predictions: a string is the text of a cell, `null` is an empty cell, a number is itself
+in each notation, and a number or a boolean is the category that it spells.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import type_with_article
-from trainer.data.tables.cells import MISSING, number_of
+from trainer.base.suggestions import short, type_with_article
+from trainer.data.tables.cells import MISSING, kind_of, number_of, number_text
+from trainer.data.tables.column_types import NumberFormat
+from trainer.data.tables.json_rows import Number
 from trainer.data.tables.text_rows import TextBlock
 
 if TYPE_CHECKING:
@@ -31,57 +34,60 @@ def rows_as_texts(
     *,
     needed: Sequence[str],
 ) -> tuple[list[str], TextBlock]:
-    """Return the column names of rows, and their cells. Raise `DatasetError` for a row without a needed column."""
+    """Return the column names of rows, and their cells. Raise `DatasetError` for a row without a needed column.
+
+    Rows are numbered from 1.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         if lacking := next((name for name in needed if name in names and name not in row), None):
             message = f"row {number} has no column {lacking!r}"
             raise DatasetError(message, hint=f'null is a missing value: {{"{lacking}": null}}')
-    written = {name: _Written(name, source.columns.get(name), treatments.get(name), source) for name in names}
-    columns = [tuple(written[name].text(row.get(name), number) for number, row in enumerate(rows)) for name in names]
-    return names, TextBlock(lines=list(range(len(rows))), columns=columns)
+    cells = {name: _Cells(name, source.columns.get(name), treatments.get(name), source) for name in names}
+    columns = [
+        tuple(cells[name].of_value(row.get(name), number) for number, row in enumerate(rows, start=1)) for name in names
+    ]
+    return names, TextBlock(lines=list(range(1, len(rows) + 1)), columns=columns, unit="row")
 
 
-def with_empty_missing(
-    blocks: Iterable[TextBlock], names: Sequence[str | None], source: SourceTable, treatments: Mapping[str, Treatment]
+def readable_blocks(
+    blocks: Iterable[TextBlock],
+    names: Sequence[str | None],
+    source: SourceTable,
+    treatments: Mapping[str, Treatment],
+    *,
+    file: str,
 ) -> Iterator[TextBlock]:
     """Yield blocks whose missing values, in the usual spellings and those of the published file, are empty strings.
 
-    `names` has the name of each column, or `None` for a column that is not read.
+    `names` has the name of each column, or `None` for a column that is not read. Raise `DatasetError`, naming `file`, for a text in a
+    column of numbers that is not a number in the notation of the published file.
     """
+    columns = [
+        None if name is None else _Cells(name, source.columns.get(name), treatments.get(name), source) for name in names
+    ]
     for block in blocks:
-        columns = [
-            cells if name is None else _with_empty(cells, source, source.columns.get(name), treatments.get(name))
-            for name, cells in zip(names, block.columns, strict=True)
+        read = [
+            cells if column is None else column.of_texts(cells)
+            for column, cells in zip(columns, block.columns, strict=True)
         ]
-        yield TextBlock(lines=block.lines, columns=columns)
-
-
-def _with_empty(
-    cells: Sequence[str], source: SourceTable, column: SourceColumn | None, treatment: Treatment | None
-) -> tuple[str, ...]:
-    missing, known = _spellings(source, column), frozenset(treatment.values if treatment else ())
-    return tuple("" if (text := cell.strip()).lower() in missing and text not in known else cell for cell in cells)
-
-
-def _spellings(source: SourceTable, column: SourceColumn | None) -> frozenset[str]:
-    """Return the spellings of a missing value in a column, in lower case. A text column of a typed format has only declared spellings."""
-    is_text = source.format != "csv" and column is not None and column.type == "text"
-    usual = frozenset({""}) if is_text else MISSING
-    return usual.union(each.lower() for each in source.missing) - {each.strip().lower() for each in source.values}
+        for column, cells in zip(columns, read, strict=True):
+            if column is not None:
+                column.require_numbers(cells, block, file=file)
+        yield TextBlock(lines=block.lines, columns=read, unit=block.unit)
 
 
 @dataclass(frozen=True)
-class _Written:
-    """How JSON values are written in one column."""
+class _Cells:
+    """The cells of one column."""
 
     name: str
     column: SourceColumn | None
     treatment: Treatment | None
     source: SourceTable
 
-    def text(self, value: Any, row: int) -> str:
-        """Return a value as the text of a cell. In a column of whole numbers, 2.0 is `2`. Raise `DatasetError` for a list or an object."""
+    def of_value(self, value: Any, row: int) -> str:
+        """Return a JSON value as the text of a cell. Raise `DatasetError` for a list or an object."""
         if value is None:
             return ""
         if isinstance(value, str):
@@ -91,9 +97,77 @@ class _Written:
                 f"row {row}, column {self.name!r} is {type_with_article(value)}; expected a string, a number or null"
             )
             raise DatasetError(message, hint="send one value for each column")
-        is_whole = self.column is not None and self.column.type == "whole"
-        plain = str(int(value)) if is_whole and isinstance(value, float) and value.is_integer() else str(value)
-        return self._category(value, str(value).lower() if isinstance(value, bool) else plain)
+        if isinstance(value, bool):
+            return self._category(value, str(value).lower())
+        if self._is_whole and isinstance(value, float) and value.is_integer():
+            return self._category(value, str(int(value)))
+        return self._category(value, number_text(value, decimal=self.source.decimal) if self._is_number else str(value))
+
+    def of_texts(self, cells: Sequence[str]) -> tuple[str, ...]:
+        """Return cells of a file without whitespace around them; missing values are empty. In a column of whole numbers, 2.0 is `2`."""
+        texts = {cell: self._of_text(cell) for cell in dict.fromkeys(cells)}
+        return tuple(map(texts.__getitem__, cells))
+
+    def _of_text(self, cell: str) -> str:
+        text = cell.strip()
+        if text in self._known:
+            return text
+        if text.lower() in self._missing:
+            return ""
+        if self._is_whole and (found := self._without_fraction.fullmatch(text)):
+            text = found[1]
+        return self._category(float(cell), text) if isinstance(cell, Number) else text
+
+    def require_numbers(self, cells: Sequence[str], block: TextBlock, *, file: str) -> None:
+        """Raise `DatasetError` for the first text that is not a number in the file's notation, such as `1.5` among decimal commas."""
+        if not self._is_number:
+            return
+        for cell in dict.fromkeys(cells):
+            if cell and not self._reads_as_number(cell):
+                where = f"{file}, {block.unit} {block.lines[cells.index(cell)]}, column {self.name!r}"
+                expected = "an integer" if self._is_whole else f"a number such as {self._example}"
+                message = f"{where}: expected {expected}, found {short(cell)!r}"
+                raise DatasetError(message, hint=f"write it as {self.source.file} has its numbers")
+
+    def _reads_as_number(self, text: str) -> bool:
+        """Return whether a text is a number that cannot have another value: publishing accepts it, or it has no separator."""
+        kind = kind_of(text)
+        return kind in self._kinds or (kind == "dotted" and "." not in text)
+
+    @cached_property
+    def _kinds(self) -> frozenset[str]:
+        numbers = NumberFormat(decimal=self.source.decimal, thousands=self.source.thousands)
+        return numbers.kinds | {"padded", "power"}
+
+    @property
+    def _example(self) -> str:
+        decimal, thousands = self.source.decimal, self.source.thousands
+        return f"1234{decimal}5" + (f" or 1{thousands}234{decimal}5" if thousands else "")
+
+    @property
+    def _is_number(self) -> bool:
+        return self.column is not None and self.column.read == "number"
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.column is not None and self.column.type == "whole"
+
+    @cached_property
+    def _without_fraction(self) -> re.Pattern[str]:
+        """The pattern of a whole number with zeros after the decimal sign."""
+        return re.compile(rf"([+-]?\d+){re.escape(self.source.decimal)}0+", re.ASCII)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._values)
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        """The spellings of a missing value, in lower case. A text column of a typed format has only declared spellings."""
+        is_text = self.source.format != "csv" and self.column is not None and self.column.type == "text"
+        usual = frozenset({""}) if is_text else MISSING
+        declared = (each.lower() for each in self.source.missing)
+        return usual.union(declared) - {each.strip().lower() for each in self.source.values}
 
     def _category(self, value: float, plain: str) -> str:
         """Return the category that spells a number or a boolean, if exactly one category does; else `plain`."""

@@ -152,13 +152,21 @@ def test_a_value_that_the_net_rejects_fails_its_own_request_only(tensors: Runnin
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "is not valid JSON"),
+        (
+            b"{",
+            "the request is not valid JSON: line 1, column 2: expected a key in double quotes, found the end",
+        ),
+        (
+            b'{"inputs":\n  1 2}',
+            "is not valid JSON: line 2, column 5: expected a comma or a closing bracket, found '2'",
+        ),
+        (b'{"inputs": "\xff"}', "is not valid JSON: line 1: the byte 0xff is not UTF-8"),
         (b"[1]", "is a JSON list; expected an object"),
         (b'{"inputs": {"image": NaN}}', "NaN is not a JSON number"),
         (b'{"inputs": {"image": [[1e999]]}}', "a number beyond 1.8e308"),
         (b'{"inputs": {"image": [[1e40]]}}', "beyond the largest float32"),
-        (b'{"inputs": {"image": [["1"]]}}', "value 0 of input image is '1'; expected a number"),
-        (b'{"inputs": {"image": [[true]]}}', "value 0 of input image is True; expected a number"),
+        (b'{"inputs": {"image": [["1"]]}}', "value 1 of input image is '1'; expected a number"),
+        (b'{"inputs": {"image": [[true]]}}', "value 1 of input image is True; expected a number"),
         (b'{"inputs": {"image": [[1, 2], [3]]}}', "lists of different lengths on level 2"),
         (b'{"inputs": {"image": [[1, [2]]]}}', "lists and values on the same level"),
         (b'{"inputs": {"image": [[1, 2]]}}', "image is float32 [1, 2]; expected samples of image float32 [1, 4, 4]"),
@@ -187,7 +195,7 @@ def test_wrong_json_is_422_with_what_was_expected(arrays: Running, body: bytes, 
         ({"shape": [-1, 1, 4, 4]}, "not a list of lengths"),
         ({"shape": [True, 1, 4, 4]}, "not a list of lengths"),
         ({"data": "AAAA"}, "is a string; expected lists"),
-        ({"data": [None] * 16}, "value 0 of input image is None"),
+        ({"data": [None] * 16}, "value 1 of input image is None"),
         ({"binary": 64}, "unknown key 'binary'"),
     ],
 )
@@ -233,8 +241,18 @@ def test_a_wrong_picture_and_a_wrong_table_are_422(pictures: Running, table: Run
     assert "the request" in wrong
     assert tempfile.gettempdir() not in wrong
     assert "no column 'width'" in reason(table.post("/predict", {"rows": [{"height": 1, "color": "red"}]}), 422)
-    assert "row 0" in reason(table.post("/predict", {"rows": [{"height": [], "width": 1, "color": "red"}]}), 422)
+    assert "row 1, column 'height'" in reason(
+        table.post("/predict", {"rows": [{"height": [], "width": 1, "color": "red"}]}), 422
+    )
     assert tempfile.gettempdir() not in reason(table.post("/predict", b"a,b\n1,2\n", content_type="text/csv"), 422)
+    rows = [{"height": 1, "width": 1, "color": "red"}, {"height": "tall", "width": 1, "color": "red"}]
+    wrong = table.post("/predict", {"rows": rows})
+    assert reason(wrong, 422) == "the request, row 2, column 'height': expected a number such as 1234.5, found 'tall'"
+    assert wrong.json["hint"] == "write it as houses.csv has its numbers"
+    cut = table.post("/predict", b'height,width,color\n1,2,red\n1,2,"red\n', content_type="text/csv")
+    assert reason(cut, 422).startswith("the request, line 3: a quote")
+    assert "houses.csv" in cut.json["hint"]
+    assert "--" not in cut.json["hint"]
     assert "has no samples" in reason(table.post("/predict", {"rows": []}), 422)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Final
 
 MISSING: Final = frozenset({"", "na", "n/a", "#n/a", "null", "nan", "?", r"\n"})
@@ -87,3 +88,12 @@ def number_of(cell: str, *, decimal: str, thousands: str) -> float:
     if math.isinf(number):
         raise ValueError("expected a number below 1.8e308")
     return number
+
+
+def number_text(value: float, *, decimal: str) -> str:
+    """Return a number as the text of a cell, without an exponent and exactly as `number_of` parses it.
+
+    >>> number_text(1e-05, decimal=","), number_text(12, decimal=",")
+    ('0,00001', '12')
+    """
+    return format(Decimal(repr(value)), "f").replace(".", decimal)

@@ -67,7 +67,7 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
     try:
         return [None if cell is None else convert(cell) for cell in cells]
     except ValueError as fault:
-        raise _misfit(table, name, block.lines, cells, convert) from fault
+        raise _misfit(table, name, block, cells, convert) from fault
 
 
 def conversion(column: SourceColumn, *, decimal: str, thousands: str) -> Callable[[str], Any] | None:
@@ -106,10 +106,10 @@ def _days(value: datetime | date) -> float:
 
 
 def _misfit(
-    table: SourceTable, name: str, lines: Sequence[int], cells: Sequence[str | None], convert: Callable[[str], Any]
+    table: SourceTable, name: str, block: TextBlock, cells: Sequence[str | None], convert: Callable[[str], Any]
 ) -> DatasetError:
     """Return the error for the first cell that cannot be converted."""
-    for line, cell in zip(lines, cells, strict=True):
+    for line, cell in zip(block.lines, cells, strict=True):
         try:
             if cell is not None:
                 convert(cell)
@@ -120,6 +120,7 @@ def _misfit(
                 if column.read == "date"
                 else _NAMES.get(column.type, "a number")
             )
-            message = f"{table.file}, line {line}, column {name!r}: expected {expected}, found {short(cell or '')!r}"
+            where = f"{table.file}, {block.unit} {line}, column {name!r}"
+            message = f"{where}: expected {expected}, found {short(cell or '')!r}"
             return DatasetError(message, hint=f"correct it; or --read '{name}=category', or --read '{name}=skip'")
     raise AssertionError(name)

@@ -9,7 +9,7 @@ import codecs
 import csv
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, short
@@ -39,7 +39,10 @@ class TextBlock:
     """A block of rows: a tuple of strings for each column, and the line in which each row begins."""
 
     lines: list[int]
+    """The lines, or the numbers of the rows from 1 if the rows are not lines of a text."""
     columns: list[tuple[str, ...]]
+    unit: Literal["line", "row"] = "line"
+    """What `lines` counts."""
 
 
 def open_text(path: Path, encoding: str) -> TextIO:

@@ -155,8 +155,8 @@ def _typed(flat: list[Any], spec: TensorSpec, *, where: str) -> Array:
     dtype = np.dtype(spec.dtype)
     kinds: set[type] = {"b": {bool}, "f": {int, float}}.get(dtype.kind, {int})  # type: ignore[assignment]
     if not kinds.issuperset(map(type, flat)):
-        position = next(number for number, each in enumerate(flat) if type(each) not in kinds)
-        raise _invalid(f"value {position} of {where} is {_shown(flat[position])}; expected {_EXPECTED[dtype.kind]}")
+        number, value = next((number, each) for number, each in enumerate(flat, start=1) if type(each) not in kinds)
+        raise _invalid(f"value {number} of {where} is {_shown(value)}; expected {_EXPECTED[dtype.kind]}")
     if dtype.kind in "iu" and flat:
         bounds = np.iinfo(dtype)
         if min(flat) < bounds.min or max(flat) > bounds.max:
