@@ -9,13 +9,16 @@ import multiprocessing
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tests.data.conftest import contents, damage, fill, objects
 from trainer.base.errors import RepriseError
+from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
@@ -157,3 +160,21 @@ def test_a_files_folder_is_readable_by_every_user(shared: Path, dataset: Dataset
     theirs = as_user(LYING, folder)()
     assert as_user(HONEST, folder)() == theirs
     assert contents(Path(theirs)) == FILES
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_dry_run_of_gc_counts_what_another_user_may_not_remove(shared: Path, dataset: Dataset, mode: int) -> None:
+    assert as_user(LYING, lambda: fetch_and_verify(shared, dataset))()["right"]
+    for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
+        folder.chmod(mode)
+
+    def collected(*, dry_run: bool) -> dict[str, Any]:
+        later = time() + 2 * YOUNG_S
+        return asdict(collect_cache(Cache(root=shared / "cache"), [], now=later, dry_run=dry_run))
+
+    dry, real = (as_user(HONEST, lambda dry=dry: collected(dry_run=dry))() for dry in (True, False))
+    assert dry == real
+    assert (dry["of_others"] > 0, dry["versions"], dry["objects"]) == (True, [], 0)
+    dry, real = (as_user(LYING, lambda dry=dry: collected(dry_run=dry))() for dry in (True, False))
+    assert dry == real
+    assert (dry["of_others"], len(dry["versions"]), dry["objects"] > 0) == (0, 1, True)

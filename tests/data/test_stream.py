@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.conftest import fill
 from tests.data.streams import Streams, published, watched
-from trainer.base.errors import DatasetError, DiskFullError
+from trainer.base.errors import DatasetError, DigestMismatchError, DiskFullError
 from trainer.data.cache.budget import Budget
 from trainer.data.declaration import Draft
 from trainer.data.files import SourceFolder
@@ -76,6 +76,20 @@ def test_a_folder_of_all_files_takes_the_room_of_streamed_chunks(streams: Stream
 def test_a_dataset_that_is_needed_as_a_folder_and_too_large_is_rejected(streams: Streams) -> None:
     with pytest.raises(DiskFullError, match=r"many@1 needs 2\d\.\d MB in the cache .*; its limit is 3\.0 MB"):
         open_folder(streams.source(LIMIT))
+
+
+def test_a_folder_that_cannot_be_created_takes_no_room(streams: Streams) -> None:
+    source = streams.source(4 * COUNT * SIZE)
+    complete = open_dataset(source)
+    damaged = next(path for path in (streams.folder / "cache" / "objects").rglob("*") if path.is_file())
+    damaged.chmod(0o600)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    del complete
+    with source.budget.joined():
+        before = source.budget.count().other
+        with pytest.raises(DigestMismatchError):
+            open_folder(source)
+        assert source.budget.count().other == before
 
 
 def test_a_streamed_dataset_is_no_folder(streams: Streams) -> None:

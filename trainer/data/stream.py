@@ -49,9 +49,9 @@ def open_dataset(
 
 
 def open_folder(source: StreamSource, *, progress: Progress = SILENT) -> CachedDataset:
-    """Return the dataset with all files in the cache, and reserve room for a folder of its files. Streamed chunks are evicted if necessary.
+    """Return the dataset with all files in the cache and in a folder. Streamed chunks are evicted if necessary.
 
-    Raise `DiskFullError` if the limit is too low, and the errors of `fetch_dataset`.
+    Raise `DiskFullError` if the limit is too low, the errors of `fetch_dataset`, and those of `CachedDataset.folder`.
     """
     with source.budget.joined():
         return _open_folder(source, progress)
@@ -63,11 +63,17 @@ def _open_folder(source: StreamSource, progress: Progress) -> CachedDataset:
         return cached
     listing = None if cached else _listing(source)[0]
     entries = map(cached.entry, cached.paths) if cached else listing or ()
-    size = sum(cost(each.size) for each in entries if len(each.segments) < MANY)  # large files are links
-    size += _missing(source, listing) if listing else 0
-    if not _reserve(source, size, takes_any=True):
-        raise _no_room(source, size)
-    return cached or _fetch(source, size, progress)
+    of_folder = sum(cost(each.size) for each in entries if len(each.segments) < MANY)  # large files are links
+    missing = _missing(source, listing) if listing else 0
+    if not _reserve(source, of_folder + missing, takes_any=True):
+        raise _no_room(source, of_folder + missing)
+    complete = cached or _fetch(source, of_folder + missing, progress)
+    try:
+        complete.folder()
+    except BaseException:
+        source.budget.release(None, of_folder)
+        raise
+    return complete
 
 
 def _listing(source: StreamSource) -> tuple[ManifestFiles, Store | None]:

@@ -61,3 +61,24 @@ def test_jobs_that_waited_during_a_call_are_run_together_and_do_not_wait_again(c
     finally:
         loop.close()
     assert sizes == [MOST, count]
+
+
+def test_close_cancels_the_jobs_that_wait_and_the_job_that_runs() -> None:
+    is_called, is_free = threading.Event(), threading.Event()
+
+    def program(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        is_called.set()
+        assert is_free.wait(60)
+        return inputs
+
+    async def served() -> list[bool]:
+        batcher = Batcher(program, most=MOST, wait=0)
+        jobs = [asyncio.create_task(batcher.outputs({"x": torch.zeros(count)})) for count in (1, 2, 3 * MOST)]
+        await asyncio.to_thread(is_called.wait, 60)
+        await batcher.close()
+        jobs.append(asyncio.create_task(batcher.outputs({"x": torch.zeros(1)})))
+        await asyncio.wait(jobs, timeout=60)
+        is_free.set()
+        return [each.cancelled() for each in jobs]
+
+    assert asyncio.run(served()) == [True] * 4

@@ -10,6 +10,8 @@ fetches it again.
 
 from __future__ import annotations
 
+import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -39,7 +41,7 @@ class Collected:
     objects: int
     bytes: int
     of_others: int
-    """Unneeded versions and objects of other users, which this user may not remove; 0 in a dry run."""
+    """Unneeded versions and objects of other users, which this user may not remove."""
     leases: int
     """Active leases, including locked version folders."""
 
@@ -57,7 +59,10 @@ def collect_cache(
             content for _, name, content in (path.split("/") for path in _version_paths(root)) if name in names
         }
         unneeded = [path for path in _version_paths(root) if not _is_needed(root, path, contents, now)]
-        removed = unneeded if dry_run else [moved for path in unneeded if (moved := _set_aside(root, path))]
+        if dry_run:
+            removed = [path for path in unneeded if _is_removable(root, path)]
+        else:
+            removed = [moved for path in unneeded if (moved := _set_aside(root, path))]
         of_others = len(unneeded) - len(removed)
         for moved in [] if dry_run else [*removed]:
             path = moved.replace(_GONE, "")
@@ -70,6 +75,8 @@ def collect_cache(
             with suppress(OSError, UnsafePathError):
                 if not dry_run:
                     root.unlink(path)
+                elif not _is_removable(root, path):
+                    continue
                 sizes.append(size)
         for moved in [] if dry_run else removed:
             with suppress(OSError):
@@ -107,6 +114,16 @@ def _is_needed(root: Root, path: str, contents: set[str], now: float) -> bool:
     if None in leases or content in contents or is_locked(root, path):
         return True
     return any(lease and (lease.name, lease.content) == (name, f"sha256:{content}") for lease in leases)
+
+
+def _is_removable(root: Root, path: str) -> bool:
+    """Return whether this user may rename or remove an entry: its folder is writable and, if sticky, it or the entry is its own."""
+    above, own = root.stat(path.rpartition("/")[0]), os.geteuid()
+    about = root.stat(path)
+    if above is None or about is None:
+        return False
+    is_writable = os.access(root.path / path.rpartition("/")[0], os.W_OK | os.X_OK, effective_ids=True)
+    return is_writable and (not above.st_mode & stat.S_ISVTX or own in {0, above.st_uid, about.st_uid})
 
 
 def _set_aside(root: Root, path: str) -> str | None:

@@ -57,6 +57,7 @@ class Batcher:
         self._program, self._most, self._wait, self._observe = program, most, wait, observe
         self._queue: asyncio.Queue[_PendingSamples] = asyncio.Queue()
         self._next: _PendingSamples | None = None
+        self._unresolved: set[asyncio.Future[Tensors]] = set()
         self._pace = math.inf  # CPU seconds for each value of the inputs in the last call
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._worker = asyncio.create_task(self._work())
@@ -79,16 +80,23 @@ class Batcher:
         return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
     async def close(self) -> None:
-        """Stop the worker and its thread. Jobs that still wait get no outputs."""
+        """Stop the worker and its thread. Jobs without outputs are cancelled, also those that are added later."""
         self._worker.cancel()
         with suppress(asyncio.CancelledError):
             await self._worker
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for outputs in [*self._unresolved]:
+            outputs.cancel()
 
     def _add(self, inputs: Tensors) -> _PendingSamples:
         count = len(next(iter(inputs.values())))
         loop = asyncio.get_running_loop()
         job = _PendingSamples(inputs, count, loop.time() + self._wait, loop.create_future())
+        if self._worker.done():
+            job.outputs.cancel()
+            return job
+        self._unresolved.add(job.outputs)
+        job.outputs.add_done_callback(self._unresolved.discard)
         self._queue.put_nowait(job)
         return job
 
