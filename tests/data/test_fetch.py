@@ -111,8 +111,9 @@ def test_a_manifest_of_another_dataset_is_rejected(published: Published) -> None
 
 def test_a_dataset_that_the_store_lacks_is_named(published: Published) -> None:
     wrong = published.dataset.model_copy(update={"manifest": digest_of_bytes(b"other")})
-    with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store memory:"):
+    with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store memory:") as caught:
         fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
+    assert str(caught.value.hint).startswith("publish it: reprise data publish small DIR;")
 
 
 def test_a_malicious_manifest_creates_nothing(published: Published) -> None:

@@ -117,9 +117,15 @@ def test_a_path_that_is_not_a_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         SourceFolder(root=tmp_path / "a b.txt").paths()
     assert str(caught.value.hint).endswith(f"mv '{tmp_path / 'a b.txt'}' NEW/")
-    with pytest.raises(DatasetError, match="crop is not a folder: it does not exist") as caught:
+    with pytest.raises(DatasetError, match=r"the folder or file .*crop does not exist") as caught:
         SourceFolder(root=tmp_path / "crop").paths()
     assert caught.value.hint == "did you mean crops?"
+    with pytest.raises(DatasetError, match=r"the folder or file .*a_b\.txt does not exist") as caught:
+        SourceFolder(root=tmp_path / "a_b.txt").paths()
+    assert caught.value.hint == "did you mean a b.txt?"
+    with pytest.raises(DatasetError, match="nothing does not exist") as caught:
+        SourceFolder(root=tmp_path / "nothing").paths()
+    assert caught.value.hint == f"list the names: ls {tmp_path}"
     for wrong in ("x" * 300, "a\0b", "a.txt/b"):
         with pytest.raises(DatasetError):
             SourceFolder(root=tmp_path / wrong).paths()

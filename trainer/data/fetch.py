@@ -183,7 +183,10 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
             file.writelines(manifest_blocks(store, dataset))
             listing = parse_manifest(mapped(file))
     except ObjectMissingError as fault:
-        hint = "publish it: reprise data publish; if it is a sample dataset: docker compose run --rm samples"
+        name = dataset.name
+        source = dataset.upstream.source if dataset.upstream else None
+        published = f"reprise data import {name} {source}" if source else f"reprise data publish {name} DIR"
+        hint = f"publish it: {published}; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):

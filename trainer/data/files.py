@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import did_you_mean, short
+from trainer.base.suggestions import did_you_mean, nearest, short
 from trainer.data.file_names import is_plain_name, reason_to_leave_out
 from trainer.data.packing import PACK_BYTES, HashedFile, Slice
 
@@ -162,21 +162,33 @@ def _not_a_file(path: Path | str, mode: int) -> DatasetError:
     return DatasetError(f"{path} is {kind}; expected a regular file", hint="remove it from the folder")
 
 
-def _require_folder(root: Path) -> None:
+def mode_of(path: Path) -> int:
+    """Return the mode bits of a folder or a file. Raises `DatasetError` if it does not exist or cannot be read."""
     try:
-        mode = root.stat().st_mode
+        return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as fault:
-        near: list[str] = []
-        with suppress(OSError):
-            near = [entry.name for entry in os.scandir(root.parent) if entry.is_dir() and entry.name.isprintable()]
-        hint = did_you_mean(root.name, near) if near else "check the path"
-        raise DatasetError(f"{root} is not a folder: it does not exist", hint=hint) from fault
-    except (OSError, ValueError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else str(fault)
-        raise DatasetError(f"{short(str(root))} cannot be read: {why}", hint="check the path") from fault
-    if not stat.S_ISDIR(mode):
+        raise DatasetError(f"the folder or file {path} does not exist", hint=_near_names(path)) from fault
+    except OSError as fault:
+        raise DatasetError(f"{short(str(path))} cannot be read: {fault.strerror}", hint="check the path") from fault
+    except ValueError as fault:
+        raise DatasetError(f"{short(ascii(path))} contains a NUL character", hint="check the path") from fault
+
+
+def _require_folder(root: Path) -> None:
+    if not stat.S_ISDIR(mode_of(root)):
         hint = f"move it into a new folder: mkdir NEW && mv {shlex.quote(str(root))} NEW/"
         raise DatasetError(f"{root} is not a folder; expected a folder of files", hint=hint)
+
+
+def _near_names(missing: Path) -> str:
+    """Return the hint for a path that does not exist: similar names in its folder, or the folder if that does not exist either."""
+    if not missing.parent.is_dir():
+        return f"the folder {missing.parent} does not exist either: check the path"
+    names: list[str] = []
+    with suppress(OSError):
+        names = [entry.name for entry in os.scandir(missing.parent) if entry.name.isprintable()]
+    near = nearest(missing.name, names)
+    return f"did you mean {' or '.join(near)}?" if near else f"list the names: ls {shlex.quote(str(missing.parent))}"
 
 
 @dataclass(slots=True, kw_only=True)

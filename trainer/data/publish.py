@@ -156,7 +156,9 @@ def publish_dataset(
             progress.note(line)
         classes, left_out = checked.classes, listed.left_out
         del listed, checked
-        manifest, uploaded = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
+        manifest, uploaded = _upload(
+            plan, mapped(lines), name=draft.name, source=source, store=store, progress=progress
+        )
     candidate = Dataset(
         version=1,
         manifest=manifest,
@@ -204,7 +206,9 @@ def publish_declared(
         plan = PackPlan(lines, most=source.part_bytes)
         _hash_files(source, source.paths(), plan)
         _require(declared, "content", plan.lines.content)
-        manifest, uploaded = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
+        manifest, uploaded = _upload(
+            plan, mapped(lines), name=declared.title, source=source, store=store, progress=progress
+        )
     _require(declared, "manifest", manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (existing := read_version(store, declared.name, declared.version)) != declared.published:
@@ -249,13 +253,13 @@ def _hash_files(
 
 
 def _upload(
-    plan: PackPlan, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress
+    plan: PackPlan, lines: bytes | mmap, *, name: str, source: SourceFolder, store: Store, progress: Progress
 ) -> tuple[str, int]:
-    """Upload the packs that the store lacks, then check and upload the manifest.
+    """Upload the packs of dataset `name` that the store lacks, then check and upload the manifest.
 
     Return the manifest's digest, and the number of uploaded bytes of packs.
     """
-    progress.begin(f"new data of {source.root}", sum(new.size for new in plan.new))
+    progress.begin(f"new data of {name}", sum(new.size for new in plan.new))
     try:
         upload = _Upload(store=store, source=source, lines=lines, progress=progress)
         packs = in_parallel(upload.one, plan.new, threads=_UPLOADS)

@@ -50,7 +50,7 @@ def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_publish_declares_the_dataset_and_publishing_again_changes_nothing(reprise: Type, tmp_path: Path) -> None:
     words = ("--license", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
     code, out, _ = reprise("publish", "small", str(tmp_path / "source"), *words)
-    sizes = "6 files, 28.2 kB; 17.9 kB uploaded; 10.2 kB not uploaded (duplicates, or already in the store)"
+    sizes = "6 files, 28.2 kB in total; 17.9 kB uploaded; 10.2 kB not uploaded (duplicates, or already in the store)"
     assert (code, out) == (0, f"small@1: published; {sizes}\n")
     text = (tmp_path / "datasets/small.toml").read_text()
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
@@ -108,7 +108,9 @@ def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, t
         (("fetch", "small", "--store", "/nowhere/at/all"), 53, "does not exist"),
         (("fetch", "small", "--store", "ftp://x"), 2, "unknown kind 'ftp'"),
         (("verify", "small"), 44, "is not in the cache"),
-        (("publish", "small", "/nowhere"), 44, "is not a folder"),
+        (("publish", "small", "/nowhere"), 44, "the folder or file /nowhere does not exist"),
+        (("publish", "small", "nowhere/a.csv", "--target", "y"), 44, "the folder nowhere does not exist either"),
+        (("publish", "small", "nowhere/a.pt"), 44, "the folder or file nowhere/a.pt does not exist"),
         (("publish", "small", ".", "--split", "train=5:1"), 2, "found 5:1"),
         (("publish", "small", ".", "--split", "train"), 2, "--split: expected NAME=SAMPLES"),
         (("publish", "No Good", "."), 44, "cannot be a dataset's name"),

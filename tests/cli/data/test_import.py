@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import re
+import socket
 import tomllib
 import zipfile
 from pathlib import Path
@@ -85,7 +88,7 @@ def test_a_file_at_an_address_becomes_a_version_with_its_origin(
 ) -> None:
     pages["/d/raw data.bin"] = Answer(body=b"x" * 5000, headers={"ETag": '"abc"'})
     code, out, err = typed("import", "raw", f"{web}/d/raw%20data.bin", "--license", "MIT")
-    assert (code, out) == (0, "raw@1: published; 1 file, 5.0 kB; 5.0 kB uploaded\n"), err
+    assert (code, out) == (0, "raw@1: published; 1 file, 5.0 kB, all uploaded\n"), err
     document = declared("raw")
     assert document["source"] == document["upstream"]["source"] == f"{web}/d/raw%20data.bin"
     assert document["upstream"]["files"] == {"raw data.bin": "5000 bytes etag:abc"}
@@ -142,7 +145,7 @@ def test_a_changed_file_is_noticed_and_imported_as_the_next_version(
     assert declared("a")["version"] == 2
     assert published(typed, "a") == {"a.bin": b"newer"}
     code, out, _ = typed("import", "a", f"{web}/a.bin")
-    assert (code, out) == (0, "a@2: already published, nothing changed; 1 file, 5 B; 0 B uploaded\n")
+    assert (code, out) == (0, "a@2: already published, nothing changed; 1 file, 5 B, nothing uploaded\n")
 
 
 @pytest.mark.parametrize(
@@ -158,8 +161,8 @@ def test_a_changed_file_is_noticed_and_imported_as_the_next_version(
         ),
         (Answer(status=404), "does not exist"),
         (Answer(status=403), "access denied"),
-        (Answer(status=500), "cannot be read"),
-        (Answer(body=b"x" * 100, is_cut=True), "cannot be read"),
+        (Answer(status=500), "cannot be read: the server responded with the status 500"),
+        (Answer(body=b"x" * 100, is_cut=True), "cannot be read: the connection ended before the file was complete"),
     ],
 )
 def test_a_wrong_answer_is_an_error_and_nothing_is_published(
@@ -171,6 +174,30 @@ def test_a_wrong_answer_is_an_error_and_nothing_is_published(
     assert text in err
     assert not list(Path("datasets").iterdir())
     assert not list(Path("store").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "cannot be resolved: this machine has no network"),
+        (ConnectionRefusedError(111, "Connection refused"), "refused the connection"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "cannot be reached"),
+        (TimeoutError(), "did not respond in time"),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_named_with_the_reason(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, fault: OSError, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    for source in ("https://data.example/a.bin", "torchvision:MNIST"):
+        code, _, err = typed("import", "a", source)
+        assert code == 51
+        assert re.search(rf"cannot be read: the host [\w.-]+ {reason}", err), err
+        assert ("data.example" in err, "--from ADDRESS" in err) == (source[0] == "h", source[0] == "t")
+        assert "Errno" not in err
 
 
 def test_an_expected_digest_is_verified(typed: Typed, web: str, pages: dict[str, Answer]) -> None:

@@ -236,8 +236,12 @@ def test_options_of_csv_are_rejected_for_other_formats(plan: Callable[..., Any])
 
 
 def test_a_missing_target_is_rejected_with_its_line(plan: Callable[..., Any]) -> None:
-    with pytest.raises(DatasetError, match="line 3, column 'y': the value is missing"):
+    with pytest.raises(DatasetError, match=r"line 3, column 'y': the value is missing$"):
         plan("a,y\n1,no\n5,\n2,yes\n", plan=PlanOptions(target="y"))
+    with pytest.raises(
+        DatasetError, match=r"line 3, column 'y': the value is missing; the column has 2 missing values$"
+    ):
+        plan("a,y\n1,no\n5,\n2,yes\n3,NA\n", plan=PlanOptions(target="y"))
 
 
 def test_an_unknown_column_is_rejected_with_the_nearest(plan: Callable[..., Any]) -> None:

@@ -36,7 +36,7 @@ from trainer.cli.data.show import class_table
 from trainer.cli.data.weights import folder_of_weights, is_weights_file, with_conversion
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
-from trainer.data.files import SourceFolder
+from trainer.data.files import SourceFolder, mode_of
 from trainer.data.publish import PublishResult, publish_dataset, publish_declared
 from trainer.data.versions import push_dataset
 
@@ -210,6 +210,7 @@ def _seed(word: str) -> int:
 def publish(args: Namespace, context: DataContext) -> int:
     """Publish the folder or file that the user named."""
     require_name(args.name)
+    mode_of(args.folder)
     args.upstream = None
     return publish_folder(args, context)
 
@@ -336,6 +337,14 @@ def _sample_field(word: str) -> tuple[str, dict[str, Any]]:
     return field, {"dtype": match[1], "shape": shape}
 
 
+def _uploaded(size: int, uploaded: int) -> str:
+    """Return the part of a version's bytes that was uploaded; no size if it is all of them."""
+    if uploaded in {0, size}:
+        return f", {'all' if uploaded else 'nothing'} uploaded"
+    rest = f"{readable(size - uploaded)} not uploaded (duplicates, or already in the store)"
+    return f" in total; {readable(uploaded)} uploaded; {rest}"
+
+
 def _print_published(args: Namespace, published: PublishResult) -> None:
     dataset = published.dataset
     if args.json:
@@ -343,14 +352,9 @@ def _print_published(args: Namespace, published: PublishResult) -> None:
         print(json.dumps({**dataset.model_dump(mode="json"), **facts}))
         return
     state = "published" if published.is_new else "already published, nothing changed"
-    size = f"{counted(dataset.files, 'file')}, {readable(dataset.bytes)}"
-    saved = dataset.bytes - published.uploaded
-    skipped = (
-        f"; {readable(saved)} not uploaded (duplicates, or already in the store)"
-        if published.uploaded and saved
-        else ""
-    )
-    print(f"{dataset.title}: {state}; {size}; {readable(published.uploaded)} uploaded{skipped}")
+    source = f" ({dataset.source_table.file} as Parquet)" if dataset.source_table else ""
+    size = f"{counted(dataset.files, 'file')}{source}, {readable(dataset.bytes)}"
+    print(f"{dataset.title}: {state}; {size}{_uploaded(dataset.bytes, published.uploaded)}")
     for line in class_table(published.classes):
         print(line)
 

@@ -223,7 +223,7 @@ class _Planner:
             raise UsageError(message, hint=f"--missing '{scan.name}={possible[-1]}'")
         if given in {None, "reject"} and scan.gaps and (given or len(possible) == 1):
             where = f"{self.file}, line {scan.first_missing}, column {scan.name!r}"
-            more = f", and {scan.gaps - 1:,} more" if scan.gaps > 1 else ""
+            more = f"; the column has {scan.gaps:,} missing values" if scan.gaps > 1 else ""
             hint = (
                 f"--missing '{scan.name}={possible[-1]}'" if len(possible) > 1 else "remove the row, or fill the value"
             )

@@ -12,12 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import huggingface_hub as hub
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from trainer.base.errors import ObjectMissingError, StoreDeniedError, StoreError, StoreUnreachableError, UsageError
 from trainer.base.suggestions import short
 from trainer.data.upstream.listing import RemoteFile, UpstreamListing
+from trainer.data.upstream.network import HINT, network_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,10 +124,8 @@ class HubFiles:
             raise self._unreachable(fault) from fault
 
     def _unreachable(self, fault: Exception) -> StoreUnreachableError:
-        reason = short(str(fault.__cause__ or fault))
-        return StoreUnreachableError(
-            f"{self.source} cannot be read: {reason}", hint="run the same command again; check the network"
-        )
+        reason = network_fault(fault, constants.ENDPOINT) or short(str(fault.__cause__ or fault))
+        return StoreUnreachableError(f"{self.source} cannot be read: {reason}", hint=HINT)
 
 
 def _described(sibling: hub.hf_api.RepoSibling) -> RemoteFile:

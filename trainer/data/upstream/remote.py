@@ -18,6 +18,7 @@ from fsspec.callbacks import Callback
 from trainer.base.errors import ObjectMissingError, StoreDeniedError, StoreError, StoreUnreachableError, UsageError
 from trainer.base.suggestions import short
 from trainer.data.upstream.listing import RemoteFile, UpstreamListing, checksum_of
+from trainer.data.upstream.network import HINT, causes, network_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -145,9 +146,7 @@ def _digest_header(text: str) -> str:
 
 def _translation(where: str, fault: Exception) -> StoreError:
     """Return the error for an exception of a client, by its status or type."""
-    chain: list[BaseException] = [fault]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
+    chain = list(causes(fault))
     status = next((each for link in chain if (each := _status(link)) is not None), None)
     text = short(next((str(link) for link in reversed(chain) if str(link)), type(fault).__name__))
     if status in _DENIED or any(isinstance(link, PermissionError) for link in chain):
@@ -164,9 +163,11 @@ def _translation(where: str, fault: Exception) -> StoreError:
         return StoreDeniedError(message, hint="connect once with ssh, which asks about the key")
     if any("authentication" in str(link).lower() for link in chain):
         return StoreDeniedError(f"{where}: {text}", hint="ssh-add KEY, or set the credentials for this server")
-    return StoreUnreachableError(
-        f"{where} cannot be read: {text}", hint="run the same command again; check the network"
-    )
+    if any(isinstance(link, aiohttp.ClientPayloadError) for link in chain):  # its cause has the status 400
+        text = "the connection ended before the file was complete"
+    elif status is not None:
+        text = f"the server responded with the status {status}"
+    return StoreUnreachableError(f"{where} cannot be read: {network_fault(fault, where) or text}", hint=HINT)
 
 
 def _status(fault: BaseException) -> int | None:

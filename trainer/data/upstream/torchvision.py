@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import UsageError
+from trainer.base.errors import StoreUnreachableError, UsageError
 from trainer.base.suggestions import did_you_mean, nearest, short
 from trainer.data.upstream.listing import RemoteFile, UpstreamListing
 from trainer.data.upstream.picture_arrays import IdxFiles, RecordFiles
@@ -52,9 +52,13 @@ class NamedFiles:
         return UpstreamListing(files=self.dataset.files, license=self.dataset.license)
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
-        """Write a file to `target`."""
+        """Write a file to `target`. Raises the errors of the address's client."""
         client = self._clients[file.path]
-        client.download(client.list_files().files[0], target, advance)
+        try:
+            client.download(client.list_files().files[0], target, advance)
+        except StoreUnreachableError as fault:
+            mirror = f"if another server has the files: reprise data import NAME {self.source} --from ADDRESS"
+            raise StoreUnreachableError(fault.message, hint=f"{fault.hint}; {mirror}") from fault
 
 
 def named_dataset(source: str, catalog: Mapping[str, NamedDataset]) -> NamedDataset:
