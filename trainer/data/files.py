@@ -163,7 +163,7 @@ def _not_a_file(path: Path | str, mode: int) -> DatasetError:
 
 
 def mode_of(path: Path) -> int:
-    """Return the mode bits of a folder or a file. Raises `DatasetError` if it does not exist or cannot be read."""
+    """Return the mode bits of a folder or a file. Raise `DatasetError` if it does not exist or cannot be read."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as fault:

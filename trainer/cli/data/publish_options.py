@@ -128,7 +128,7 @@ def require_readers(args: Namespace) -> None:
 
 
 def _reader_options(args: Namespace) -> list[str]:
-    """Return the option that selects the reader, or an empty list. Raises `UsageError` for options that do not fit together."""
+    """Return the option that selects the reader, or an empty list. Raise `UsageError` for options that do not fit together."""
     require_readers(args)
     options = [option for option in ("array", "images", "column", "lines", "text") if getattr(args, option)]
     if len(options) > 1:
