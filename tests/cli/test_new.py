@@ -20,6 +20,7 @@ def test_new_prints_the_next_command_and_the_lines_to_edit(
     monkeypatch.chdir(tmp_path)
     assert main(["new", "mine", "--like", "faces", "--into", "ideas", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    assert document["copied"] == "faces"
     assert document["train"] == f"scripts/reprise train --exp {tmp_path / 'ideas/mine.py'}"
     assert document["change"][0].endswith(": the input and output sizes of the net")
     assert (tmp_path / "ideas/mine.py").read_text().startswith('"""Mine: describe in one sentence')
@@ -31,7 +32,8 @@ def test_new_prints_what_it_filled(
     monkeypatch.chdir(tmp_path)
     assert main(["new", "mine", "--like", "digits", "--dataset", "faces", "--into", "."]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:4] == ['filled  dataset = "faces"', "filled  input_shape = [1, 25, 25]", "filled  classes = 2"]
+    assert lines[1] == "copied  digits (--like EXPERIMENT copies another)"
+    assert lines[2:5] == ['filled  dataset = "faces"', "filled  input_shape = [1, 25, 25]", "filled  classes = 2"]
     assert main(["new", "other", "--dataset", "faces", "--into", ".", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["filled"]["classes"] == 2
 

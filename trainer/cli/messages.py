@@ -57,13 +57,14 @@ def spelled(text: str, *, by_compose: bool | None = None) -> str:
 
 
 def is_composed() -> bool:
-    """Return whether the user started this container with `docker compose`.
+    """Return whether the user started this container with `docker compose`, which sets REPRISE_STORE_ON_HOST, rather than a cluster.
 
     In a development container the checkout is writable, and its scripts work. A training runs from a copy in its run folder, which is
     always writable; so the folder at which images mount the checkout is examined.
     """
     checkout = _PROJECT if _PROJECT.is_dir() else CHECKOUT
-    return IMAGE_FILE.exists() and RUN_VARIABLE not in os.environ and not os.access(checkout, os.W_OK)
+    by_compose = "REPRISE_STORE_ON_HOST" in os.environ and RUN_VARIABLE not in os.environ
+    return IMAGE_FILE.exists() and by_compose and not os.access(checkout, os.W_OK)
 
 
 def is_set_up() -> bool:

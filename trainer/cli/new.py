@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Final
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import CHECKOUT
@@ -12,6 +13,9 @@ from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.cli.output import print_result
 from trainer.data.declaration import load_dataset
 from trainer.training.new_experiment import check_name, new_experiment
+
+_LIKE: Final = "digits"
+"""The experiment that is copied by default."""
 
 
 def main(argv: list[str]) -> int:
@@ -30,8 +34,15 @@ def main(argv: list[str]) -> int:
     else:
         path, train = file, f"scripts/reprise train --exp {shlex.quote(str(file.resolve()))}"
     filled = [f"filled  {name} = {json.dumps(value)}" for name, value in written.filled.items()]
-    lines = [f"wrote   {path}", *filled, f"train   {train}", *(f"change  {note}" for note in written.changes)]
-    document = {"file": str(path), "train": train, "filled": written.filled, "change": written.changes}
+    copied = f"copied  {template.name}{' (--like EXPERIMENT copies another)' if args.like == _LIKE else ''}"
+    lines = [f"wrote   {path}", copied, *filled, f"train   {train}", *(f"change  {note}" for note in written.changes)]
+    document = {
+        "file": str(path),
+        "copied": template.name,
+        "train": train,
+        "filled": written.filled,
+        "change": written.changes,
+    }
     print_result(document, lines, as_json=args.json)
     return 0
 
@@ -41,9 +52,7 @@ def _parser() -> Arguments:
         "reprise new", "Create an experiment as a copy of another experiment; the copy trains without changes."
     )
     parser.add_argument("name", metavar="NAME", help="name of the experiment and of its Python module")
-    parser.add_argument(
-        "--like", metavar="EXPERIMENT", default="digits", help="experiment to copy (default: %(default)s)"
-    )
+    parser.add_argument("--like", metavar="EXPERIMENT", default=_LIKE, help="experiment to copy (default: %(default)s)")
     parser.add_argument(
         "--dataset",
         metavar="NAME",

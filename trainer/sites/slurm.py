@@ -11,7 +11,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import UsageError
+from trainer.base.errors import PreemptedError, UsageError
 from trainer.runs.run import SUBMISSION
 from trainer.sites.slurm_node import POINTS, RUNS, USES_POINTS, JobFolders, assigned, node_lines, points_lines
 from trainer.source.capture import ARCHIVE, COPY
@@ -149,6 +149,7 @@ def _body(plan: Plan, site: SlurmSite, folders: JobFolders, mounts: Sequence[str
     yield _JOB.format(
         srun=f"{shlex.join(words)} bash {script}",
         cancelled=CANCELLED,
+        saved=PreemptedError.code,
         job="$job" if plan.points else "$SLURM_JOB_ID",
         again=f"type {again}",
     )
@@ -168,12 +169,12 @@ done
 wait $! || code=$?
 ended=$(cat "$folder/ended-{job}-$starts" 2>/dev/null) || ended=none
 echo "reprise: the tasks ended with exit code $code, that of node 0 with $ended" >&2
-if [ "$ended" = 75 ] && [ ! -e "$folder/{cancelled}{job}" ]; then
+if [ "$ended" = {saved} ] && [ ! -e "$folder/{cancelled}{job}" ]; then
     echo "reprise: the run is saved; the job is requeued to resume it" >&2
-    trap 'exit 75' TERM # Slurm ends this shell and scontrol
+    trap 'exit {saved}' TERM # Slurm ends this shell and scontrol
     if scontrol requeue "{job}"; then
         sleep 60
-        exit 75
+        exit {saved}
     fi
     echo "reprise: Slurm did not requeue the job; to resume the run, {again}" >&2
 fi

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.process.test_closing import make_session
+from trainer.cli.messages import spelled
 from trainer.cli.process.closing import PublishOutcome, report_lines, with_host_endpoint
 from trainer.runs.record import Outcome, RunStatus
+from trainer.sites.submission import Submission, write_submission
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trainer.cli.process.attempt import RunningAttempt
 
 
 def test_the_stores_server_is_printed_with_the_hosts_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +69,26 @@ def test_a_rerun_leaves_it_to_reproduce_to_say_where_it_is(tmp_path: Path) -> No
     mine.opened.close(Outcome(status=RunStatus.COMPLETED))
     lines = report_lines(mine, PublishOutcome(fault="the setting publish is off"), metrics={})
     assert not [line for line in lines if "publish" in line]
+
+
+def resume_line(session: RunningAttempt) -> str:
+    [line] = [line for line in report_lines(session, PublishOutcome(label="here"), metrics={}) if "resume" in line[:9]]
+    return line.removeprefix("resume").strip()
+
+
+def test_a_stopped_run_names_the_command_that_resumes_it_where_it_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = make_session(tmp_path)
+    run, folder = mine.frozen.run, tmp_path / "runs" / mine.frozen.run
+    mine.opened.close(Outcome(status=RunStatus.PREEMPTED))
+    assert resume_line(mine) == spelled(f"reprise train --resume {run}")
+    monkeypatch.setenv("REPRISE_SOURCE", "sha256:0")
+    assert resume_line(mine) == f"kubectl apply -f runs/{run}/submission/job.yaml, where it was submitted"
+    note = Submission(kind="slurm", site="lab", job="42", submitted=datetime(2026, 1, 1, tzinfo=UTC))
+    (folder / "submission").mkdir()
+    write_submission(folder, note)
+    assert resume_line(mine) == f"cd runs/{run}/submission && sbatch job.sbatch, unless Slurm starts the job again"
+    write_submission(folder, note.model_copy(update={"sweep": run}))
+    expected = f"reprise sweep --continue {run} --to lab, unless Slurm starts the job again"
+    assert resume_line(mine) == spelled(expected)

@@ -88,6 +88,16 @@ def test_the_same_command_submits_only_points_that_neither_finished_nor_wait(che
     assert not (sweep_of(tmp_path) / "submissions" / "3").exists()
 
 
+def test_the_same_command_without_its_cluster_names_the_cluster(checkout: Path, tmp_path: Path) -> None:
+    assert submit(checkout, tmp_path).returncode == 0
+    done = submit(checkout, tmp_path, *WORDS[: WORDS.index("--to")])
+    message = (
+        f"sweep {sweep_of(tmp_path).name} of the same points was begun with --to lab, and this command has no --to"
+    )
+    assert (done.returncode, message in done.stderr) == (RunError.code, True), done.stderr
+    assert "add --to lab to continue it" in done.stderr
+
+
 def test_a_finished_sweep_prints_its_table_and_submits_nothing(checkout: Path, tmp_path: Path) -> None:
     assert submit(checkout, tmp_path).returncode == 0
     for number in range(3):

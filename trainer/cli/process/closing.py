@@ -46,6 +46,10 @@ from trainer.runs.identify import drifted, read_imported
 from trainer.runs.metric_text import metric_text
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, RunStatus
+from trainer.runs.run import SUBMISSION
+from trainer.runs.submitted_source import SOURCE_VARIABLE
+from trainer.sites.slurm import JOB
+from trainer.sites.submission import read_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -230,8 +234,24 @@ def report_lines(
         store = f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
         rows.append(("", spelled(f"reprise runs publish {record.run}{store}")))
     if record.outcome.status in _STOPPED and not session.launch.is_script:
-        rows.append(("resume", spelled(f"reprise train --resume {record.run}")))
+        rows.append(("resume", spelled(_resume_command(session))))
     return list(columns([*rows, *more]))
+
+
+def _resume_command(session: RunningAttempt) -> str:
+    """Return the command that resumes a stopped run: on a cluster, the command that gives the run another job."""
+    run, note = session.opened.record.run, None
+    with suppress(RepriseError):  # an invalid note does not end the report
+        note = read_submission(Path(session.frozen.folder))
+    if note is not None and note.sweep is not None:
+        return f"reprise sweep --continue {note.sweep} --to {note.site}, unless Slurm starts the job again"
+    if note is not None:
+        return f"cd {session.frozen.shown}/{SUBMISSION} && sbatch {JOB}, unless Slurm starts the job again"
+    if SOURCE_VARIABLE in os.environ:
+        from trainer.cli.submit_manifest import MANIFEST
+
+        return f"kubectl apply -f runs/{run}/{SUBMISSION}/{MANIFEST}, where it was submitted"
+    return f"reprise train --resume {run}"
 
 
 def _value(record: Record, name: str, value: JsonValue) -> str:

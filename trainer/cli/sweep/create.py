@@ -22,6 +22,7 @@ from trainer.cli.configuration import CHECKOUT, runs_folder
 from trainer.cli.experiment_loading import chosen_classes, datasets_of
 from trainer.cli.experiments import find_experiment
 from trainer.cli.output import print_json, print_notice, result_stream
+from trainer.cli.sweep.jobs import submissions
 from trainer.cli.sweep.launchers import frozen_image, gpus_for, launcher_for, origins_of_point
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.trust import is_own_sweep, register_sweep
@@ -100,7 +101,7 @@ def find_or_create(
         if not changed:
             print_notice(f"sweep {earlier.id} was started by the same command: continuing it")
             return earlier
-        _require_finished(earlier, changed)
+        _require_finished(earlier, changed, on_this_machine=machines is None)
     for line in bundle.left_out:
         print_notice(f"not in the source: {line}")
     sweep = Sweep(
@@ -141,11 +142,18 @@ def _check_points(sweep: Sweep, folder: Path) -> None:
     raise_faults([(number, SettingError(message, hint=hint)) for number, message, hint in faults], sweep.asked.points)
 
 
-def _require_finished(earlier: Sweep, changed: list[str]) -> None:
-    """Raise `RunError` if the earlier sweep is unfinished: the user must choose between this sweep and a new sweep."""
+def _require_finished(earlier: Sweep, changed: list[str], *, on_this_machine: bool) -> None:
+    """Raise `RunError` if the earlier sweep is unfinished: the user must choose between this sweep and a new sweep.
+
+    A cluster starts another image than this machine, so the error for a command without --to names the cluster instead of the image.
+    """
     states = point_states(earlier, runs=runs_folder())
     unfinished = len(states) - states.count(PointState.FINISHED)
     if unfinished:
+        notes = submissions(earlier, range(len(earlier.points))) if on_this_machine else {}
+        if site := next((note.site for note in notes.values()), None):
+            message = f"sweep {earlier.id} of the same points was begun with --to {site}, and this command has no --to"
+            raise RunError(message, hint=f"add --to {site} to continue it; --again starts a new sweep on this machine")
         change = f"since then {' and '.join(changed)} changed"
         message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points unfinished; {change}"
         hint = f"`reprise sweep --continue {earlier.id}` continues it unchanged; --again starts a new sweep"
