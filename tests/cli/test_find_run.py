@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.comparison.compared import make_run
+from tests.runs.machines import Machine
 from tests.runs.runs import finish_run, start_run
-from trainer.cli.find_run import find_run_id
+from trainer.cli.find_run import find_run, find_run_id
+from trainer.cli.runs import main as runs_command
 from trainer.runs.list import local_ids
 from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.register import register_attempt
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,3 +128,19 @@ def test_if_all_runs_failed_latest_is_the_newest(runs: Path, capsys: pytest.Capt
     assert "(failed before its first step)" in capsys.readouterr().err
     assert find_run_id(newest, local_ids(runs)) == newest
     assert not capsys.readouterr().err
+
+
+def test_a_run_of_which_only_checkpoints_were_published_is_named_and_found_by_the_start_of_its_id(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    other = Machine(name="other", runs=tmp_path / "other" / "runs", store=open_store(str(tmp_path / "store")))
+    run = other.begin()
+    other.snapshot(other.train(3))
+    assert runs_command(["ls"]) == 0
+    stderr = capsys.readouterr().err
+    assert f"not listed: {run}, of which only checkpoints were published; to continue one here: " in stderr
+    assert find_run(run[:20]).folder == runs / run
+    assert runs_command(["ls"]) == 0
+    assert "not listed" not in capsys.readouterr().err

@@ -9,7 +9,8 @@ import pytest
 
 from trainer.base.errors import UsageError
 from trainer.cli.checkout import own_store_line
-from trainer.cli.setup import choose_store, page
+from trainer.cli.setup import choose_store, page, require_port_of
+from trainer.environments.engine import LocalStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +67,13 @@ def test_a_relative_folder_in_dotenv_is_rejected_with_its_absolute_path(tmp_path
     assert caught.value.hint == f"REPRISE_STORE={tmp_path.parent / 'share'}"
     path.write_text("REPRISE_STORE=/mnt/a\n")
     assert own_store_line(path) == "/mnt/a"
+
+
+def test_a_port_that_the_store_of_another_checkout_does_not_have_is_rejected() -> None:
+    joined = LocalStore(project="reprise-1", port=8333, network="n", volume="v", key="k", secret="s")  # noqa: S106
+    for environ in ({}, {"REPRISE_STORE_PORT": ""}, {"REPRISE_STORE_PORT": "8333"}):
+        require_port_of(joined, environ)
+    with pytest.raises(
+        UsageError, match=r"REPRISE_STORE_PORT is 8343, but .* another checkout \(reprise-1\) on port 8333"
+    ):
+        require_port_of(joined, {"REPRISE_STORE_PORT": "8343"})

@@ -19,7 +19,7 @@ from trainer.cli.progress import transfer_progress
 from trainer.cli.run_page import status
 from trainer.cli.trust import own_attempts_of
 from trainer.runs.attempts import failed_before_first_step
-from trainer.runs.list import local_ids, local_run, remote_ids
+from trainer.runs.list import local_ids, local_run, stored_runs
 from trainer.runs.names import LATEST, full_run_id, resolve_run, start_time
 from trainer.runs.pull import pull_later, pull_run
 from trainer.runs.record import RunStatus
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from trainer.runs.record import Record
+    from trainer.stores.contract import Store
 
 _AHEAD: Final = timedelta(days=1)
 """How far another machine's clock may be ahead of this machine's."""
@@ -134,9 +135,20 @@ def find_published_run(word: str) -> Path:
     if address is None:
         raise RunNotFoundError(f"no run is called {word!r}, and no store is configured", hint="reprise runs ls")
     store = store_at(address)
-    run = full_run_id(word) or resolve_run(word, remote_ids(store))
+    run = stored_run_id(word, store)
     pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
     return runs / run
+
+
+def stored_run_id(word: str, store: Store) -> str:
+    """Return the ID of the run in the store that `word` names; `latest` is a published run.
+
+    Raise `RunNotFoundError` if no run matches, `StoreError` if the store fails, `UsageError` if several runs match.
+    """
+    if run := full_run_id(word):
+        return run
+    found = stored_runs(store)
+    return resolve_run(word, found.sealed if word == LATEST else {*found.sealed, *found.unsealed})
 
 
 def pull_later_attempts(folder: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from trainer.environments.engine import Engine
+    from trainer.environments.engine import Engine, LocalStore
 
 _HIDDEN: Final = "REPRISE_STORE_SECRET"
 _WIDTH: Final = 140
@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int:
     joined = joined_store(docker, choice, previous)
     local_store = store_setup.is_local(choice, previous) and joined is None
     if joined:
+        require_port_of(joined, os.environ)
         print_progress(
             f"using the local store of another checkout ({joined.project}): {store_setup.LOCAL_STORE} on port {joined.port}"
         )
@@ -100,6 +101,16 @@ def main(argv: list[str]) -> int:
     values_listed = [f"{key}={_truncated(value)}" for key, value in displayed.items()] if args.verbose else []
     print_result(displayed, [*page(values, built=built), *values_listed], as_json=args.json)
     return 0
+
+
+def require_port_of(joined: LocalStore, environ: Mapping[str, str]) -> None:
+    """Raise `UsageError` if REPRISE_STORE_PORT is not the port of another checkout's local store, which this checkout uses."""
+    port = environ.get("REPRISE_STORE_PORT") or str(joined.port)
+    if port == str(joined.port):
+        return
+    other = f"the local store of another checkout ({joined.project}) on port {joined.port}"
+    hint = f"unset REPRISE_STORE_PORT; or, for a store of its own: remove .env, then REPRISE_STORE_PORT={port} scripts/setup"
+    raise UsageError(f"REPRISE_STORE_PORT is {port}, but this checkout uses {other}", hint=hint)
 
 
 def page(values: Mapping[str, str], *, built: bool) -> list[str]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,3}})/sealed\.json")
+_SNAPSHOT: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/[1-9][0-9]{{0,3}}/snapshots/[1-9][0-9]*\.json")
 _THREADS: Final = 16
 _EARLIER: Final = 100
 """The maximum number of earlier attempts that are read of a run in the store."""
@@ -93,13 +94,31 @@ def _has_attempts(runs: Root, name: str) -> bool:
         return True
 
 
-def remote_ids(store: Store) -> dict[str, int]:
-    """Return the runs in a store, each with its last sealed attempt. Raise `StoreError` and its subclasses."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRuns:
+    """The runs in a store."""
+
+    sealed: dict[str, int]
+    """The published runs, each with its last sealed attempt."""
+    unsealed: list[str]
+    """The sorted runs of which only checkpoints were published: they train on another machine, or were lost with it."""
+
+
+def stored_runs(store: Store) -> StoredRuns:
+    """Return the runs in a store. Raise `StoreError` and its subclasses."""
     last_attempts: dict[str, int] = {}
+    snapshots: set[str] = set()
     for key in store.keys("runs/"):
         if match := _SEALED.fullmatch(key):
             last_attempts[match[1]] = max(last_attempts.get(match[1], 0), int(match[2]))
-    return last_attempts
+        elif match := _SNAPSHOT.fullmatch(key):
+            snapshots.add(match[1])
+    return StoredRuns(sealed=last_attempts, unsealed=sorted(snapshots - last_attempts.keys()))
+
+
+def remote_ids(store: Store) -> dict[str, int]:
+    """Return the published runs in a store, each with its last sealed attempt. Raise `StoreError` and its subclasses."""
+    return stored_runs(store).sealed
 
 
 def local_run(
@@ -183,9 +202,14 @@ def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def list_runs(runs: Path, *, store: Store | None = None, limit: int | None = None) -> list[ListedRun]:
-    """List the runs on this machine and in `store`, newest first, at most `limit`. Raise `StoreError` if the store is unreachable."""
-    remote = remote_ids(store) if store else {}
+def list_runs(
+    runs: Path, *, store: Store | None = None, remote: dict[str, int] | None = None, limit: int | None = None
+) -> list[ListedRun]:
+    """List the runs on this machine and in `store`, newest first, at most `limit`. Raise `StoreError` if the store is unreachable.
+
+    `remote` are the published runs in the store, if they are known.
+    """
+    remote = remote_ids(store) if store and remote is None else remote or {}
     local = set(local_ids(runs))
     ids = sorted(local | set(remote), reverse=True)[:limit]
     with ThreadPoolExecutor(_THREADS) as pool:

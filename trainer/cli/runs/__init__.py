@@ -17,7 +17,7 @@ from trainer.base.errors import (
     UsageError,
 )
 from trainer.base.safe_folder import run_root
-from trainer.base.suggestions import counted
+from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
 from trainer.cli.configuration import (
     CHECKOUT,
@@ -30,7 +30,7 @@ from trainer.cli.configuration import (
     store_address,
     store_at,
 )
-from trainer.cli.find_run import RUN_HELP, find_run_id
+from trainer.cli.find_run import RUN_HELP, find_run_id, stored_run_id
 from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, print_result, underlying
@@ -46,8 +46,17 @@ from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.comparison.retest import Retest, local_retests, published_retests
 from trainer.runs.initial_weights import ancestors
-from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
-from trainer.runs.names import LATEST, full_run_id, resolve_run
+from trainer.runs.list import (
+    RunLocation,
+    list_runs,
+    local_ids,
+    local_run,
+    remote_ids,
+    remote_run,
+    stored_runs,
+    unpublished,
+)
+from trainer.runs.names import LATEST, resolve_run
 from trainer.runs.open_run import close_killed
 from trainer.runs.publish import publish_run, require_intact
 from trainer.runs.pull import LARGEST, pull_run
@@ -158,7 +167,15 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
         print("only local runs are listed: no store is configured", file=sys.stderr)
         return list_runs(runs_folder(), limit=limit)
     try:
-        return list_runs(runs_folder(), store=store_at(address), limit=limit)
+        store = store_at(address)
+        found = stored_runs(store)
+        if unsealed := sorted({*found.unsealed} - {*local_ids(runs_folder())}):
+            print(
+                f"not listed: {listed(unsealed)}, of which only checkpoints were published; to continue one here: "
+                + spelled("reprise train --resume RUN --trust"),
+                file=sys.stderr,
+            )
+        return list_runs(runs_folder(), store=store, remote=found.sealed, limit=limit)
     except StoreError as fault:
         print(f"only local runs are listed: {fault.message}", file=sys.stderr)
         if fault.hint:
@@ -285,7 +302,7 @@ def _pull(args: Namespace) -> int:
     largest = LARGEST if args.max_bytes is None else args.max_bytes
     results: list[dict[str, Any]] = []
     for word in args.run:
-        run = full_run_id(word) or resolve_run(word, remote_ids(store))
+        run = stored_run_id(word, store)
         before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
         results.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
