@@ -168,13 +168,13 @@ def test_a_dry_run_of_gc_counts_what_another_user_may_not_remove(shared: Path, d
     for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
         folder.chmod(mode)
 
-    def collected(*, dry_run: bool) -> dict[str, Any]:
-        later = time() + 2 * YOUNG_S
-        return asdict(collect_cache(Cache(root=shared / "cache"), [], now=later, dry_run=dry_run))
+    def collected(uid: int, *, dry_run: bool) -> Any:
+        later, cache = time() + 2 * YOUNG_S, Cache(root=shared / "cache")
+        return as_user(uid, lambda: asdict(collect_cache(cache, [], now=later, dry_run=dry_run)))()
 
-    dry, real = (as_user(HONEST, lambda dry=dry: collected(dry_run=dry))() for dry in (True, False))
+    dry, real = (collected(HONEST, dry_run=each) for each in (True, False))
     assert dry == real
     assert (dry["of_others"] > 0, dry["versions"], dry["objects"]) == (True, [], 0)
-    dry, real = (as_user(LYING, lambda dry=dry: collected(dry_run=dry))() for dry in (True, False))
+    dry, real = (collected(LYING, dry_run=each) for each in (True, False))
     assert dry == real
     assert (dry["of_others"], len(dry["versions"]), dry["objects"] > 0) == (0, 1, True)

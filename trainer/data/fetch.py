@@ -185,8 +185,8 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
     except ObjectMissingError as fault:
         name = dataset.name
         source = dataset.upstream.source if dataset.upstream else None
-        published = f"reprise data import {name} {source}" if source else f"reprise data publish {name} DIR"
-        hint = f"publish it: {published}; if it is a sample dataset: docker compose run --rm samples"
+        words = f"import {name} {source}" if source else f"publish {name} DIR"
+        hint = f"publish it: reprise data {words}; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):

@@ -246,9 +246,9 @@ def test_a_wrong_picture_and_a_wrong_table_are_422(pictures: Running, table: Run
     )
     assert tempfile.gettempdir() not in reason(table.post("/predict", b"a,b\n1,2\n", content_type="text/csv"), 422)
     rows = [{"height": 1, "width": 1, "color": "red"}, {"height": "tall", "width": 1, "color": "red"}]
-    wrong = table.post("/predict", {"rows": rows})
-    assert reason(wrong, 422) == "the request, row 2, column 'height': expected a number such as 1234.5, found 'tall'"
-    assert wrong.json["hint"] == "write it as houses.csv has its numbers"
+    tall = table.post("/predict", {"rows": rows})
+    assert reason(tall, 422) == "the request, row 2, column 'height': expected a number such as 1234.5, found 'tall'"
+    assert tall.json["hint"] == "write it as houses.csv has its numbers"
     cut = table.post("/predict", b'height,width,color\n1,2,red\n1,2,"red\n', content_type="text/csv")
     assert reason(cut, 422).startswith("the request, line 3: a quote")
     assert "houses.csv" in cut.json["hint"]

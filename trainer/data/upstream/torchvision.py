@@ -57,8 +57,10 @@ class NamedFiles:
         try:
             client.download(client.list_files().files[0], target, advance)
         except StoreUnreachableError as fault:
-            mirror = f"if another server has the files: reprise data import NAME {self.source} --from ADDRESS"
-            raise StoreUnreachableError(fault.message, hint=f"{fault.hint}; {mirror}") from fault
+            hint = (
+                f"{fault.hint}; if another server has the files: reprise data import NAME {self.source} --from ADDRESS"
+            )
+            raise StoreUnreachableError(fault.message, hint=hint) from fault
 
 
 def named_dataset(source: str, catalog: Mapping[str, NamedDataset]) -> NamedDataset:
