@@ -42,7 +42,6 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "print_settings",
     ),
     "sweep": (
-        "exp",
         "settings",
         "help",
         "json",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from trainer.settings.fields import LaunchSettings
     from trainer.training.declared_settings import Sketch
 
-_COMMAND_OPTIONS: Final = ("exp", "settings", "json")
+_COMMAND_OPTIONS: Final = ("settings", "json")
 _NO_AXIS: Final = "a sweep needs settings that differ between points"
 
 
@@ -61,12 +61,11 @@ class ParsedSweep:
 def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | None) -> ParsedSweep:
     """Parse the command line. Raise the errors that `train` would raise for a point; one error lists all invalid settings."""
     given_options = parse_options(rest)
-    name = experiment or given_options.get("exp")
-    if name is None:
+    if "exp" in given_options:
+        raise UsageError("--exp: the experiment is the first argument", hint="reprise sweep EXPERIMENT")
+    if experiment is None:
         raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
-    if experiment is not None and "exp" in given_options:
-        raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
-    experiment_file = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    experiment_file = find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
     sketch = sketched_in(experiment_file.path(CHECKOUT))
     axes, fixed = _split_axes(given_options, unknown=_unknown_names(sketch, given_options))
     spell = sketch.spelled if sketch else lambda _, __: None
@@ -77,7 +76,7 @@ def parse_request(experiment: str | None, rest: Sequence[str], *, points: str | 
             hint=f"remove {repeated[0]} from the command line or from the points",
         )
     typed = [*as_words(dict(sorted(fixed.items()))), *(f"--settings={file or ''}" for file in settings_names(rest))]
-    requests = _check_points(name, typed, combined)
+    requests = _check_points(experiment, typed, combined)
     request = requests[-1]
     if not axes and points is None:
         raise UsageError(
