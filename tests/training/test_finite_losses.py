@@ -68,8 +68,8 @@ class Rateless(FitSettings):
 
 
 class OfTask(ClassificationSettings):
-    dataset = "d"
-    classes = 2
+    dataset: str = "d"
+    classes: int = 2
 
 
 @pytest.mark.parametrize(
