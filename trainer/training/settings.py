@@ -195,7 +195,7 @@ class TrainingSettings(SampleSettings):
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Final value of `cosine` and `linear`, as a fraction of the learning rate."""
     step_size: PositiveInt = 1000
-    """Steps between two decays of the schedule `step`."""
+    """Steps between two decays of the schedule `step`; the first is counted from the end of the warm-up."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Factor by which the schedule `step` multiplies the learning rate."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -159,9 +159,9 @@ def linear(optimizer: Optimizer, steps: int, *, warmup_steps: int, final_rate: f
 
 @configured
 def step(optimizer: Optimizer, steps: int, *, warmup_steps: int, step_size: int, gamma: float) -> LRScheduler:
-    """A multiplication by `gamma` every `step_size` steps."""
+    """A multiplication by `gamma` every `step_size` steps after the warm-up."""
     del steps
-    return _after_warmup(optimizer, warmup_steps, lambda step: gamma ** (step // step_size))
+    return _after_warmup(optimizer, warmup_steps, lambda step: gamma ** ((step - warmup_steps) // step_size))
 
 
 @configured
