@@ -102,7 +102,7 @@ class FitSettings(LaunchSettings):
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, even before `max_epochs`."""
     accumulate: PositiveInt = 1
-    """Batches per optimizer step; their gradients are accumulated."""
+    """Batches per optimizer step; each gradient counts 1/`accumulate`, also in a last step of an epoch with fewer batches."""
     clip_norm: PositiveFloat | None = None
     """Maximum gradient norm; larger gradients are scaled down."""
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"

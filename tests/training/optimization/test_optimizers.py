@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tests.small_training import REGRESSOR, Small
 from trainer.base.errors import SettingError
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
@@ -14,6 +17,8 @@ from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer, ma
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.optim import Optimizer
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")]
@@ -106,3 +111,35 @@ def test_nesterov_needs_momentum() -> None:
 
 def test_every_schedule_is_tested() -> None:
     assert set(SCHEDULES) == {"constant", "linear", "cosine", "step", "one_cycle"}
+
+
+RECORDED = (
+    REGRESSOR
+    + """
+    def training_step(self, batch, index):
+        state = {name: each.detach().clone() for name, each in self.layers.state_dict().items()}
+        torch.save((batch["x"], batch["y"], state), f"{BATCHES}/{self.current_epoch}-{index}.pt")
+        return super().training_step(batch, index)
+"""
+)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_accumulated_gradients_count_alike_also_in_an_incomplete_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float | None
+) -> None:
+    """24 samples in batches of 7: the second step of the epoch has only the last batch, of 3 samples."""
+    small = Small(place=tmp_path, code=RECORDED.replace("{BATCHES}", str(tmp_path)), y=np.arange(40, dtype=np.float32))
+    words = ("--accumulate", "3", "--optimizer", "sgd", "--momentum", "0", "--learning-rate", "0.001")
+    small.train(monkeypatch, "--batch-size", "7", *words, *(() if clip is None else ("--clip-norm", str(clip))))
+    batches = [torch.load(each) for each in sorted(tmp_path.glob("0-*.pt"))]
+    weights, bias = batches[0][2]["weight"][0].double(), batches[0][2]["bias"].double()
+    for step in (batches[:3], batches[3:]):
+        wrong = [(x.double(), x.double() @ weights + bias - y.double()) for x, y, _ in step]
+        parts = [torch.cat([2 * x.T @ each / len(x), 2 * each.mean()[None]]) for x, each in wrong]
+        total = torch.stack(parts).sum(0) / 3
+        total = total * min(1.0, (clip or torch.inf) / float(total.norm()))
+        weights, bias = weights - 0.001 * total[:4], bias - 0.001 * total[4]
+    found = load_file(tmp_path / "attempt" / "weights.safetensors")
+    assert torch.allclose(found["layers.weight"][0].double(), weights, atol=1e-5)
+    assert torch.allclose(found["layers.bias"].double(), bias, atol=1e-5)
