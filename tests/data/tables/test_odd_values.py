@@ -9,7 +9,7 @@ import pytest
 from trainer.base.errors import DatasetError
 from trainer.data.tables.dialect import DialectOptions
 from trainer.data.tables.plan import PlanOptions
-from trainer.data.tables.value_notes import describe_rounding, describe_similar, describe_spellings
+from trainer.data.tables.value_notes import describe_rounding, describe_similar, describe_spellings, describe_years
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +194,14 @@ def test_numbers_that_float32_makes_equal_are_reported(
     assert note in found
     fine = "".join(f"{row * 0.37:.6f},{row % 7}\n" for row in range(200))
     assert not [*describe_rounding(plan(f"t,n\n{fine}")[1], dataset="d")]
+
+
+def test_the_latest_date_with_a_year_of_two_digits_is_reported(plan: Callable[..., Any]) -> None:
+    body = "born,n\n31.12.69,1\n12.03.45,5\n01.01.02,2\n"
+    (note,) = describe_years(plan(body, plan=PlanOptions(reads={"born": "date:%d.%m.%y"}))[1], dataset="d")
+    assert note == "d: column 'born': years of two digits are read as 1969 to 2068; 12.03.45 is 2045-03-12, the latest"
+    body = body.replace(".69", ".1969").replace(".45", ".1945").replace(".02", ".2002")
+    assert not [*describe_years(plan(body, plan=PlanOptions(reads={"born": "date:%d.%m.%Y"}))[1], dataset="d")]
 
 
 REJECTED = {

@@ -21,7 +21,13 @@ from trainer.data.tables.dialect import DialectOptions
 from trainer.data.tables.plan import PlanOptions, TablePlan
 from trainer.data.tables.source_table import FORMATS, SourceTable
 from trainer.data.tables.table_file import TableOptions, plan_file
-from trainer.data.tables.value_notes import describe_padding, describe_rounding, describe_similar, describe_spellings
+from trainer.data.tables.value_notes import (
+    describe_padding,
+    describe_rounding,
+    describe_similar,
+    describe_spellings,
+    describe_years,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -178,7 +184,7 @@ def table_folder(
     if before is None and not args.split:
         note(f"{args.name}: no splits are declared; train, val and test get about 80, 10 and 10 % of the rows")
     draft = typed({"name": args.name, **values}, Draft, where="command line")
-    for describe in (describe_padding, describe_similar, describe_spellings, describe_rounding):
+    for describe in (describe_padding, describe_similar, describe_spellings, describe_years, describe_rounding):
         for line in describe(plan, dataset=args.name):
             note(line)
     is_known = before is not None and _without_fills(before.reader) == draft.reader and before.source_table == source

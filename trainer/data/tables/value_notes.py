@@ -1,4 +1,4 @@
-"""Notes about the values of a planned table: removed whitespace, values read as missing, rounded, similar or damaged values."""
+"""Notes about the values of a planned table: removed whitespace, missing, rounded, similar or damaged values, and short years."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 import struct
 import unicodedata
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.suggestions import counted, listed, short
@@ -78,6 +79,22 @@ def describe_rounding(plan: TablePlan, *, dataset: str) -> Iterator[str]:
             name, many = each.scan.name, f"{first}{len(numbers):,} distinct values"
             fix = f"write the values as differences from a constant; or --read '{name}=skip'"
             yield f"{dataset}: column {name!r}: float32 rounds {many} to {counted(len(rounded), 'value')}; {fix}"
+
+
+def describe_years(plan: TablePlan, *, dataset: str) -> Iterator[str]:
+    """Yield notes on dates with years of two digits: 45 is 2045, also in a date of birth."""
+    for each in plan.columns:
+        if each.source.read != "date" or "%y" not in each.source.date:
+            continue
+        convert = conversion(each.source, decimal=plan.numbers.decimal, thousands=plan.numbers.thousands)
+        assert convert is not None  # noqa: S101 - the column is read as dates
+        days = ((_tried(convert, text), text) for text in each.scan.values or each.scan.first_values)
+        known = [(day, text) for day, text in days if day is not None]
+        if known:
+            last, text = max(known)
+            latest = f"{text} is {(date(1970, 1, 1) + timedelta(days=last)).isoformat()}, the latest"
+            name, first = each.scan.name, " of the first dates" if each.scan.values is None else ""
+            yield f"{dataset}: column {name!r}: years of two digits are read as 1969 to 2068; {latest}{first}"
 
 
 _FLOAT32: Final = struct.Struct("<f")
