@@ -215,7 +215,7 @@ def loss_weight(loss: object, wanted: Tensor) -> Tensor | int:
     if not is_of_classes or wanted.is_floating_point() or getattr(loss, "reduction", "mean") != "mean":
         return len(wanted)
     known = wanted != getattr(loss, "ignore_index", IGNORED)
-    weight = getattr(loss, "weight", None)
+    weight: Tensor | None = getattr(loss, "weight", None)
     if weight is None:
         return known.sum()
     return (weight[torch.where(known, wanted, 0).long()].double() * known).sum()

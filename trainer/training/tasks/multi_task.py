@@ -151,11 +151,11 @@ class MultiTask(Task):
 
     def _mean_loss(self, split: str, found: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the mean losses of the outputs, whose means have different weights in a batch."""
-        parts = [found.get(f"{split}_{name}_loss") for name in self._targets]
-        if not isinstance(self.loss, SummedLoss) or any(each is None for each in parts):
+        names = [f"{split}_{name}_loss" for name in self._targets]
+        if not isinstance(self.loss, SummedLoss) or any(name not in found for name in names):
             return super()._mean_loss(split, found)
         weights = self.loss.weights.values()
-        return torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum()  # type: ignore[operator]
+        return torch.stack([weight * found[name] for weight, name in zip(weights, names, strict=True)]).sum()
 
     def _outputs(self) -> Mapping[str, Output]:
         made: Any = self.make_outputs()
