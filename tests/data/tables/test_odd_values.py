@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trainer.base.errors import DatasetError
+from trainer.data.tables.convert import conversion
 from trainer.data.tables.dialect import DialectOptions
 from trainer.data.tables.plan import PlanOptions
 from trainer.data.tables.value_notes import describe_rounding, describe_similar, describe_spellings, describe_years
@@ -72,6 +73,23 @@ def test_powers_of_ten_are_numbers_among_fractions_or_if_they_are_declared(publi
 def test_times_with_zones_are_points_in_time(published: Callable[..., Any]) -> None:
     body = "t,n\n1970-01-02T02:00+02:00,1\n1970-01-02 00:00:00Z,5\n1970-01-01 19:00 -05:00,2\n"
     assert published(body, plan=PlanOptions(reads={"t": "date"}))["t"] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "+05:00"), ("Z", "")])
+def test_dates_of_a_later_version_have_a_time_zone_only_if_the_earlier_ones_have(
+    first: str, second: str, plan: Callable[..., Any]
+) -> None:
+    body, declared = "t,n\n2024-01-02 03:00{0},1\n2024-01-03 04:00{0},5\n", PlanOptions(reads={"t": "date"})
+    source, planned = plan(body.format(first), plan=declared)
+    assert source.columns["t"].zoned is bool(first)
+    before = (source, planned.reader("t.parquet"))
+    with pytest.raises(DatasetError, match=r"line 2, column 't': '2024-01-02 03:00.*' has .* time zone; the earlier"):
+        plan(body.format(second), before=before)
+    assert plan(body.format(first), before=before)[0] == source
+    dates = conversion(source.columns["t"], decimal=".", thousands="")
+    assert dates is not None
+    with pytest.raises(ValueError, match=f"expected a date {'with' if first else 'without'} a time zone"):
+        dates(f"2024-01-02 03:00{second}")
 
 
 def test_a_word_that_means_missing_can_be_a_value(plan: Callable[..., Any], published: Callable[..., Any]) -> None:

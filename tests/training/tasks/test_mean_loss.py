@@ -50,7 +50,7 @@ def test_the_mean_of_a_nan_loss_is_nan() -> None:
         F.cross_entropy,
         nn.MSELoss(),
     ],
-    ids=repr,
+    ids=lambda loss: getattr(loss, "__name__", repr(loss)),
 )
 def test_a_loss_that_ignores_or_weighs_targets_has_the_mean_of_the_whole_split(loss: Any) -> None:
     scores = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))

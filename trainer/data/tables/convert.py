@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,10 @@ _WRITTEN: Final[dict[str, Any]] = {
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - it is compared only with dates without a time zone
 _DAY: Final = 86400.0
 _NAMES: Final = {"whole": "an integer", "number": "a number below 1.8e308"}
+
+
+class _TimeZoneError(ValueError):
+    """A date that has a time zone, unlike the dates of the published file, or the reverse; its text is the expected value."""
 
 
 def write_parquet(table: SourceTable, blocks: Iterable[TextBlock], target: Path) -> int:
@@ -73,8 +78,7 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
 def conversion(column: SourceColumn, *, decimal: str, thousands: str) -> Callable[[str], Any] | None:
     """Return the function that converts a cell to a value; `None` if cells stay text."""
     if column.read == "date":
-        form = column.date
-        return (lambda cell: _days(_in_utc(datetime.strptime(cell, form)))) if form else _iso_days  # noqa: DTZ007 - the format may have a zone
+        return partial(_days_of, form=column.date) if column.date else partial(_iso_days, zoned=column.zoned)
     if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
         return None
     if column.type == "whole":
@@ -89,9 +93,16 @@ def _whole(cell: str) -> int:
     return value
 
 
-def _iso_days(cell: str) -> float:
+def _days_of(cell: str, *, form: str) -> float:
+    return _days(_in_utc(datetime.strptime(cell, form)))  # noqa: DTZ007 - the format may have a zone
+
+
+def _iso_days(cell: str, *, zoned: bool | None) -> float:
     start, _, zone = cell.rpartition(" ")
-    return _days(_in_utc(datetime.fromisoformat(f"{start}{zone}" if zone.startswith(("+", "-", "Z")) else cell)))
+    value = datetime.fromisoformat(f"{start}{zone}" if zone.startswith(("+", "-", "Z")) else cell)
+    if zoned is not None and zoned != (value.utcoffset() is not None):
+        raise _TimeZoneError(f"a date {'with' if zoned else 'without'} a time zone")
+    return _days(_in_utc(value))
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -113,13 +124,15 @@ def _misfit(
         try:
             if cell is not None:
                 convert(cell)
-        except ValueError:
+        except ValueError as fault:
             column = table.columns[name]
             expected = (
                 f"a date as {column.date or 'YYYY-MM-DD'}"
                 if column.read == "date"
                 else _NAMES.get(column.type, "a number")
             )
+            if isinstance(fault, _TimeZoneError):
+                expected = str(fault)
             where = f"{table.file}, {block.unit} {line}, column {name!r}"
             message = f"{where}: expected {expected}, found {short(cell or '')!r}"
             return DatasetError(message, hint=f"correct it; or --read '{name}=category', or --read '{name}=skip'")

@@ -131,7 +131,8 @@ class _Planner:
         read, reason = (declared, "as declared") if declared else self._choose(scan, kind)
         if read in {"number", "target"} and scan.rounded and not scan.has_fractions:
             kind = self._rounded(scan)
-        source = SourceColumn(type=kind, read=read, date=form if read == "date" else "")
+        zoned = self._zoned(scan) if read == "date" and not form else None
+        source = SourceColumn(type=kind, read=read, date=form if read == "date" else "", zoned=zoned)
         return PlannedColumn(scan=scan, source=source, treatment=self._treatment(scan, kind, read), reason=reason)
 
     def _declared(self, name: str) -> tuple[ReadAs | None, str]:
@@ -165,6 +166,22 @@ class _Planner:
             "" if scan.name == self._target else f"; else --read '{scan.name}=skip', or --read '{scan.name}=category'"
         )
         raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits of precision are enough{others}")
+
+    def _zoned(self, scan: ColumnScan) -> bool | None:
+        """Return whether ISO dates have a time zone. Raises `DatasetError` if the earlier version's dates differ in that."""
+        earlier = self.before[0].columns.get(scan.name) if self.before else None
+        known = earlier.zoned if earlier else None
+        if not scan.kinds:
+            return known
+        zoned = "zoned" in scan.kinds
+        if known is not None and known != zoned:
+            found = scan.kinds["zoned" if zoned else "date"]
+            has, had = ("a", "no") if zoned else ("no", "a")
+            where = f"{self.file}, line {found.line}, column {scan.name!r}"
+            message = f"{where}: {found.value!r} has {has} time zone; the earlier version's dates have {had} time zone"
+            hint = f"write the dates as in the earlier version; or --read '{scan.name}=skip'; or publish under another name"
+            raise DatasetError(message, hint=hint)
+        return zoned
 
     def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
         if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:

@@ -35,6 +35,8 @@ class SourceColumn(Document):
     read: ReadAs
     date: str = Field(default="", exclude_if=lambda value: not value)
     """The format of dates that are not ISO dates, as for Python's `strptime`."""
+    zoned: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Whether ISO dates that are read have a time zone; `None` for other columns."""
 
 
 class SourceTable(Document):
