@@ -19,7 +19,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing f
 
 from trainer.base.errors import RankError
 from trainer.base.run_files import folder_of
-from trainer.training.shards.connections import connecting
+from trainer.training.shards.connections import connecting, cut_connections
 from trainer.training.shards.tree import LOGS, exchanging
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) ->
     try:
         yield
     finally:
-        distributed.destroy_process_group()  # closes the connections: the other ranks of a failed run fail immediately
+        distributed.destroy_process_group()
+        cut_connections()  # distributed parameters keep them open; now the other ranks of a failed run fail immediately
 
 
 def from_rank_0(value: Any) -> Any:
