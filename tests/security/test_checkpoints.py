@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "nothing of the place": (lambda found: found["reprise"].pop("stage"), "key 'stage' is missing"),
     "no loops": (lambda found: found.update(loops={}), "KeyError: 'fit_loop'"),
-    "another type": (lambda found: found.update(optimizer_states={}), "optimizer_states is a dict; expected a list"),
+    "another type": (lambda found: found.update(optimizer_states={}), "optimizer_states has type dict; expected list"),
     "another shape": (
         lambda found: found["state_dict"].update({"layers.4.bias": found["state_dict"]["layers.0.bias"]}),
         "size mismatch for layers.4.bias",
