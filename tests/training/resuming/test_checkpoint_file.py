@@ -101,6 +101,43 @@ def test_versions_of_modules_round_trip_with_their_state(tmp_path: Path) -> None
     assert round_trip(state, tmp_path)._metadata == state._metadata  # type: ignore[attr-defined]
 
 
+def test_a_mapped_checkpoint_has_the_same_values_and_a_change_does_not_change_the_file(tmp_path: Path) -> None:
+    large = torch.arange(2**19, dtype=torch.float32)
+    odd = {"third": torch.ones(2**20 + 3, dtype=torch.uint8), "column": torch.arange(2**20).reshape(2, -1).T}
+    state = {"whole": large, "again": large, "odd": large[1::2], "half": large.bfloat16(), "small": BASE, **odd}
+    expected = {"state_dict": state, "callbacks": {"kept": large * 2}}
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        write_checkpoint(file, expected)
+    before = path.read_bytes()
+    found = read_checkpoint(path, is_mapped=True)
+    assert exact_form(found) == exact_form(expected)
+    found["state_dict"]["whole"][3] = -1
+    assert float(found["state_dict"]["again"][3]) == float(found["state_dict"]["odd"][1]) == -1
+    assert path.read_bytes() == before
+    assert _is_mapped(path)
+    kept = found["callbacks"]["kept"]
+    del found
+    assert not _is_mapped(path)
+    assert torch.equal(kept, large * 2)
+
+
+def _is_mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_a_view_that_leaves_its_tensor_is_rejected_in_a_mapped_checkpoint_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        write_checkpoint(file, {"state_dict": {"a": torch.ones(2**19)[::2], "b": torch.ones(2**19)}})
+    content = path.read_bytes()
+    assert content.count(b'\\"offset\\":0') == 1
+    path.write_bytes(content.replace(b'\\"offset\\":0', b'\\"offset\\":9'))
+    for is_mapped in (False, True):
+        with pytest.raises(DocumentError, match="leaves its tensor"):
+            read_checkpoint(path, is_mapped=is_mapped)
+
+
 def test_other_tools_can_read_the_tensors(tmp_path: Path) -> None:
     round_trip({"weight": BASE}, tmp_path)
     with safe_open(tmp_path / "a.safetensors", "pt") as file:

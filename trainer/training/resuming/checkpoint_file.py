@@ -6,20 +6,23 @@ Reading a checkpoint runs no code: the file contains no pickle. `_SCHEMA` and `_
 from __future__ import annotations
 
 import json
+import mmap
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
+from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.base.json_faults import json_fault
 from trainer.base.run_files import folder_of, open_run_file
 from trainer.base.suggestions import type_with_article
-from trainer.base.tensor_file import LARGEST_HEADER, read_parts
+from trainer.base.tensor_file import read_parts
 from trainer.runs.checkpoint_pointer import NextStage, is_pickle
 from trainer.training.atomic_write import replacing
-from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
+from trainer.training.resuming.checkpoint_tree import NATIVE, pack, unpack
+from trainer.training.tensor_file import write_tensor_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT: Final = "reprise.checkpoint/1"
-_ALIGNED: Final = 8
+_LARGE: Final = 2**20
+"""The size of the smallest tensor in bytes that is read when it is used."""
+_BULK: Final = ("state_dict/", "optimizer_states/")
+"""The parts of a checkpoint whose tensors are copied when they are loaded."""
+_PRIVATE: Final = mmap.MAP_PRIVATE | 0x4000
+"""A private mapping (`MAP_NORESERVE`, without a name before Python 3.13): a file may be larger than the machine's memory."""
 _DTYPES: Final = {name: dtype for dtype, name in NATIVE.items()}
 _SCHEMA: Final = {
     "epoch": int,
@@ -54,36 +62,29 @@ _POSITION: Final = {
 }
 
 
-def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint. Raise `ExperimentFailedError` if the format cannot store a value, and `OSError` if writing fails."""
+def write_checkpoint(file: IO[bytes] | None, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint. If it has distributed tensors, every rank must call this function: rank 0 with the file, the others with None.
+
+    Raise `ExperimentFailedError` if the format cannot store a value, `OSError` if writing fails, and `RankError` if an exchange fails.
+    """
     packed = pack(dict(checkpoint))
     tree = json.dumps(packed.tree, allow_nan=False, separators=(",", ":"))
-    tensors = dict(
-        sorted(packed.tensors.items(), key=lambda item: -item[1].element_size())
-    )  # aligns each tensor's start
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "tree": tree}}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": NATIVE[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNED)
-    if len(text) > LARGEST_HEADER:
-        message = f"the checkpoint has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
-        raise ExperimentFailedError(message, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
-    file.write(len(text).to_bytes(8, "little") + text)
-    for tensor in tensors.values():
-        file.write(_bytes(tensor))
+    ordered = sorted(packed.tensors.items(), key=lambda item: -item[1].element_size())
+    write_tensor_file(file, dict(ordered), metadata={"format": FORMAT, "tree": tree})
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into CPU memory. Raise `DocumentError` if the file is not a valid checkpoint."""
+def read_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
+    """Read a checkpoint into CPU memory, as `read_open_checkpoint` does. Raise `DocumentError` if the file is not a valid checkpoint."""
     with open_run_file(path) as file:
-        return read_open_checkpoint(file, path)
+        return read_open_checkpoint(file, path, is_mapped=is_mapped)
 
 
-def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
-    """Read a checkpoint from an open file; messages contain `path`. Raise `DocumentError` if the file is not a valid checkpoint."""
+def read_open_checkpoint(file: BinaryIO, path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
+    """Read a checkpoint from an open file; messages contain `path`. Raise `DocumentError` if the file is not a valid checkpoint.
+
+    If `is_mapped`, the bytes of large weights and optimizer states are read from the file when they are used. A change to such a tensor
+    does not change the file. The file keeps its space on the disk until these tensors are freed: copy those that are needed for long.
+    """
     if is_pickle(file):
         message = f"{path} is a pickle, as checkpoints were before version 1.0; pickles are not supported"
         raise DocumentError(message, hint="start a new run")
@@ -91,15 +92,23 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         message = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
         raise DocumentError(message, hint="use another checkpoint, or the version of Reprise that wrote this one")
+    mapping = _map(file) if is_mapped else None
     tensors: dict[str, Tensor] = {}
     for name, entry in entries.items():
         dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
             message = f"{path}: tensor {name!a} has dtype {entry.dtype}, which is not supported"
             raise DocumentError(message, hint="use another checkpoint")
-        data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
-        file.seek(entry.start)
-        file.readinto(data.numpy().data)  # type: ignore[attr-defined]
+        size = entry.stop - entry.start
+        is_aligned = (
+            entry.start % (8 if dtype is torch.uint8 else dtype.itemsize) == 0
+        )  # bytes may be viewed as another dtype
+        if mapping is not None and name.startswith(_BULK) and size >= _LARGE and is_aligned:
+            data = torch.frombuffer(mapping, dtype=torch.uint8, count=size, offset=entry.start)
+        else:
+            data = torch.empty(size, dtype=torch.uint8)
+            file.seek(entry.start)
+            file.readinto(data.numpy().data)  # type: ignore[attr-defined]
         tensors[name] = data.view(dtype).reshape(entry.shape)
     try:
         tree = json.loads(metadata.get("tree", ""))
@@ -114,12 +123,11 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
     return found
 
 
-def _bytes(tensor: Tensor) -> Any:
-    """Return the bytes of a tensor's elements in row-major order, little-endian."""
-    here = tensor.cpu().contiguous()
-    whole = as_bytes(here.untyped_storage(), here.device)
-    begin = here.storage_offset() * here.element_size()
-    return whole[begin : begin + here.numel() * here.element_size()].numpy().data
+def _map(file: BinaryIO) -> mmap.mmap | None:
+    """Map a file into memory; return None if its file system cannot."""
+    with suppress(OSError):
+        return mmap.mmap(file.fileno(), 0, flags=_PRIVATE)
+    return None
 
 
 class WholeCheckpointIO(CheckpointIO):

@@ -19,6 +19,7 @@ import torch
 
 from trainer.base.errors import DocumentError, ExperimentFailedError
 from trainer.runs.checkpoint_pointer import NextStage
+from trainer.training.shards.parts import is_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,24 +29,24 @@ if TYPE_CHECKING:
 DEEPEST: Final = 100
 """The maximum depth of a tree: a deeper value is assumed to contain itself."""
 NATIVE: Final = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
     torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+    torch.int64: "I64",
+    torch.float64: "F64",
     torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
 }
-"""The dtypes that safetensors supports; tensors of other dtypes are stored as bytes."""
+"""The dtypes that safetensors supports, in the order in which its library writes tensors; tensors of other dtypes are stored as bytes."""
 MAY_BE: Final = "on_save_checkpoint may return tensors, arrays, numbers, strings, lists, dicts; convert the value to these, or omit it"
 _INTEGER_BITS: Final = 64
 _ARRAYS: Final = "biufcmMSU"
@@ -135,13 +136,18 @@ def _pack_array(value: np.ndarray[Any, Any], path: tuple[str, ...], packed: Pack
 
 def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
     kind, layout = type(value), value.layout
-    if kind not in {torch.Tensor, torch.nn.Parameter} or layout is not torch.strided or value.is_quantized:
+    is_plain = kind in {torch.Tensor, torch.nn.Parameter} and layout is torch.strided and not value.is_quantized
+    if not (is_plain or is_part(value)):
         message = f"is a {kind.__module__}.{kind.__qualname__} of layout {layout}{', quantized' * value.is_quantized}"
         raise _unsavable(path, f"{message}; expected a dense torch.Tensor")
     if value.is_meta:
         raise _unsavable(path, "is a tensor on the meta device, which has no values")
-    flags = {"requires_grad": value.requires_grad, "parameter": kind is not torch.Tensor}
+    flags = {"requires_grad": value.requires_grad, "parameter": isinstance(value, torch.nn.Parameter)}
     more = {name: True for name, is_set in flags.items() if is_set}
+    if is_part(value):
+        if value.dtype not in NATIVE:
+            raise _unsavable(path, f"is a distributed tensor of {value.dtype}, which a safetensors file cannot hold")
+        return {"tensor": {"of": _named(path, value, packed), **more}}
     value = value.detach().resolve_conj().resolve_neg()
     size = value.numel() * value.element_size()
     if size == 0 and value.dtype in NATIVE:

@@ -62,6 +62,7 @@ class Checkpoints(Callback):
         checkpoint_every: int | None,
         monitor: str | None,
         monitor_mode: str,
+        strategy: str | None = None,
         saves_within_epoch: Callable[[], bool] = lambda: True,
         on_saved: Callable[[Saved], None] = lambda _: None,
     ) -> None:
@@ -72,6 +73,8 @@ class Checkpoints(Callback):
         self.saves_within_epoch, self.on_saved = saves_within_epoch, on_saved
         self.folder, self.logs, self.run = folder, logs, run
         self.every = checkpoint_every
+        self.is_distributed = strategy is not None
+        """Whether each rank copies only its own rows from a checkpoint."""
         self.monitor = monitor
         self.sign = 1.0 if monitor_mode == "min" else -1.0
         self.best_value = float("inf")
@@ -101,7 +104,7 @@ class Checkpoints(Callback):
     def read(self, path: Path) -> dict[str, Any]:
         """Read the checkpoint to resume from. Raise `DocumentError` if it is invalid, `DigestMismatchError` if another run wrote it."""
         self.restoring = True
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, is_mapped=self.is_distributed)
         require_whole(checkpoint, run=self.run)
         return checkpoint
 
@@ -261,11 +264,14 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
-    """Read a checkpoint of this run. Raise `DigestMismatchError` if its bytes have changed, and `DocumentError` if it is not valid."""
+    """Read a checkpoint of this run, from the mapped file: its bytes take memory only while they are used.
+
+    Raise `DigestMismatchError` if its bytes have changed, and `DocumentError` if it is not valid.
+    """
     with folder_of(folder / LATEST) as attempt_folder, attempt_folder.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:
             raise DigestMismatchError(
                 f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again"
             )
-        return read_open_checkpoint(file, folder / saved.path)
+        return read_open_checkpoint(file, folder / saved.path, is_mapped=True)

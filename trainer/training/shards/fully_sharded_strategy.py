@@ -1,6 +1,7 @@
 """The Lightning strategy for several processes with distributed parameters; each process has one shard of each batch.
 
-Checkpoints hold the whole state, gathered on rank 0, in the format of all other checkpoints.
+Checkpoints hold the whole state in the format of all other checkpoints. Rank 0 writes the rows of the other ranks as they arrive, and each
+rank reads its own rows, so that no rank has the whole state in memory.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import Strategy
 
 from trainer.base.errors import ExperimentError
+from trainer.training.resuming.checkpoint_file import write_checkpoint
 from trainer.training.shards.fully_sharded import FullySharded
 from trainer.training.shards.net_parts import no_synchronization
-from trainer.training.shards.parts import as_part, gathered, is_part, keep_parts, norm_over_ranks, part_of
+from trainer.training.shards.parts import as_part, is_part, keep_parts, load_whole, norm_over_ranks, part_of
 from trainer.training.shards.strategy import ShardedDevices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     import lightning as L
     from torch import Tensor
@@ -121,20 +123,25 @@ class FullyShardedDevices(ShardedDevices):
             torch._foreach_mul_([part_of(each) for each in found], scale)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the whole weights on rank 0, and an empty dict on the other ranks."""
+        """Return the weights; parameters are distributed tensors."""
         keep_parts(self._parameters.net)
-        state = self._parameters.net.state_dict()
-        for name, value in state.items():
-            state[name] = gathered(
-                value, keep=self.is_global_zero
-            )  # in place: the dict has the versions of the modules in an attribute
-        return state if self.is_global_zero else {}
+        return self._parameters.net.state_dict()
 
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the whole state of an optimizer on rank 0, and an empty dict on the other ranks."""
-        plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        state = gathered(plain.state_dict(), keep=self.is_global_zero)
-        return state if self.is_global_zero else {}
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint on rank 0; the other ranks send their rows. Raise `RankError` if an exchange fails."""
+        if self.is_global_zero:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+        else:
+            write_checkpoint(None, checkpoint)
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Whether a checkpoint is read after the parameters are distributed, so that each rank reads its own rows."""
+        return True
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:  # noqa: FBT001, FBT002 - Lightning's signature
+        """Load the weights: each rank keeps its parts."""
+        load_whole(self._parameters.net, checkpoint["state_dict"], strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load the optimizers' states: each rank keeps its parts."""

@@ -7,7 +7,7 @@ the others end too.
 from __future__ import annotations
 
 import socket
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +18,10 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing from torch's type information
 
 from trainer.base.errors import RankError
-from trainer.base.run_files import folder_of
+from trainer.base.run_files import open_run_file
+from trainer.training.atomic_write import replacing
 from trainer.training.shards.connections import connecting, cut_connections
-from trainer.training.shards.tree import LOGS, exchanging
+from trainer.training.shards.tree import LOGS, MESSAGE, exchanging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -125,10 +126,13 @@ def share_files(place: RankPlace | None, folder: Path, names: Collection[str]) -
     if place is None or place.nodes == 1:
         return
     for name in sorted({*from_rank_0([*names])}):
-        content = from_rank_0((folder / name).read_bytes() if place.rank == 0 else None)
-        if place.node > 0 and place.local_rank == 0:
-            with folder_of(folder / name, make=True) as mine:
-                mine.write_whole(name, content)
+        with ExitStack() as files:
+            source = files.enter_context(open_run_file(folder / name)) if place.rank == 0 else None
+            is_target = place.node > 0 and place.local_rank == 0
+            target = files.enter_context(replacing(folder / name)) if is_target else None
+            while piece := from_rank_0(source.read(MESSAGE) if source else None):
+                if target is not None:
+                    target.write(piece)
     with exchanging():
         distributed.barrier()
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 LOGS: Final = "rank-*.txt in the attempt's folder have the output of the other ranks"
 _CLOSED: Final = re.compile(r"Connection closed by peer \[([^\]]+)\]")
 """The part of gloo's message about a rank that ended, with the rank's address."""
-_BYTES: Final = 32 * 2**20
-"""The size of the largest message, unless one tensor is larger."""
+MESSAGE: Final = 32 * 2**20
+"""The size of the largest message in bytes; a tensor whose elements are summed is not divided."""
 _SMALL: Final = 2**20
 """The size, over all ranks, up to which every rank receives all values and sums them: one exchange instead of two."""
 
@@ -132,7 +132,7 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
     for each in tensors:
         size = sum(other.nbytes for other in bucket) + each.nbytes
-        if bucket and (each.dtype != bucket[0].dtype or size > _BYTES):
+        if bucket and (each.dtype != bucket[0].dtype or size > MESSAGE):
             yield bucket
             bucket = []
         bucket.append(each)

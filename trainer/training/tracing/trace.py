@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import save
 from xxhash import xxh3_64_hexdigest
 
 from trainer.base.digest import canonical, digest_of_document
 from trainer.comparison.trace import FILE
 from trainer.comparison.trace_lines import Evaluation, Step, TraceHeader, layout_of, prints_of
 from trainer.settings.ledger import configured
-from trainer.training.atomic_write import write_whole
+from trainer.training.atomic_write import replacing, write_whole
 from trainer.training.logs.log_file import LogFile
 from trainer.training.results import evaluated
 from trainer.training.shards.parts import is_part, norm_over_ranks
 from trainer.training.shards.tree import begin_every_rank
+from trainer.training.tensor_file import in_library_order, write_tensor_file
 from trainer.training.tracing.fingerprints import (
     DeviceIntegers,
     HostIntegers,
@@ -279,7 +279,8 @@ def write_tensors(
         "optimizer": moments,
         **({"frozen": [*frozen]} if frozen else {}),
     }
-    write_whole(folder / "weights.safetensors", save({name: value.clone() for name, value in weights.items()}))
+    with replacing(folder / "weights.safetensors") as file:
+        write_tensor_file(file, in_library_order(weights))
     write_whole(folder / "tensors.json", canonical(document) + b"\n")
     return digest_of_document(table)
 
