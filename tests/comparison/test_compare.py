@@ -125,7 +125,7 @@ def test_weights_that_differ_from_the_record_are_rejected(runs: Path) -> None:
     assert b.attempt is not None
     assert c.attempt is not None
     save_weights(b.attempt, {"w": float_tensor(1.0, 3.0)})
-    with pytest.raises(DigestMismatchError, match=r"tensors\.json is of the weights"):
+    with pytest.raises(DigestMismatchError, match=r"tensors\.json belongs to the weights"):
         run_compare(a, b, runs)
     body = bytearray((c.attempt / WEIGHTS).read_bytes())
     body[-1] ^= 1

@@ -230,5 +230,5 @@ def test_without_torch_and_image_a_note_says_that_samples_were_not_read(
     monkeypatch.setattr(inspect, "find_spec", lambda _: None)
     monkeypatch.setattr(inspect, "DOTENV", tmp_path / ".env")
     code, _, err = publish(*ARRAYS)
-    assert (code, "samples were not read (this checkout is not set up" in err) == (0, True), err
+    assert (code, "samples were not read (this checkout has no image yet" in err) == (0, True), err
     assert "the first run reads them" in err
