@@ -60,7 +60,8 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -
             message = f"tensor {name} has dtype {tensor.dtype}, which a safetensors file cannot hold"
             raise ExperimentFailedError(message, hint="convert it in the net, for example `.to(torch.float32)`")
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    # without metadata, equal to the library's bytes, which have names as they are
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=metadata is not None).encode()
     text += b" " * (-len(text) % _ALIGNED)
     if len(text) > LARGEST_HEADER:
         message = f"the checkpoint has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
