@@ -22,7 +22,7 @@ def test_a_file_is_byte_identical_to_that_of_the_library() -> None:
     assert file.getvalue() == save(tensors)
 
 
-SHAPES = {"b": (3, 1), "a": (), "empty": (0, 2), "größe \"1\"": (2,)}
+SHAPES = {"b": (3, 1), "a": (), "empty": (0, 2), 'größe "1"': (2,)}
 
 
 def test_tensors_that_share_memory_are_written_separately() -> None:
