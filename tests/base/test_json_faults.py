@@ -17,6 +17,7 @@ from trainer.base.json_faults import json_fault
         (b"{a: 1}", "line 1, column 2: expected a key in double quotes, found 'a'"),
         (b"[1,\n2 3]", "line 2, column 3: expected a comma or a closing bracket, found '3'"),
         (b'{"a" 1}', "line 1, column 6: expected a colon, found '1'"),
+        (b"[1\xc2\xa0, 2]", r"line 1, column 3: expected a comma or a closing bracket, found '\xa0'"),
         (b"{} x", "line 1, column 4: expected the end, found 'x'"),
         (b"[1]\n\n[2]", "line 3, column 1: expected the end, found '['"),
         (b"[1 \n", "line 2, column 1: expected a comma or a closing bracket, found the end"),

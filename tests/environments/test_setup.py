@@ -92,6 +92,9 @@ def test_a_runs_folder_that_containers_cannot_use_is_an_error(tmp_path: Path) ->
     with pytest.raises(NotWritableError, match="containers run as uid 4711, which cannot write") as caught:
         setup.require_runs(tmp_path, user=setup.owner(4711, 4711))
     assert caught.value.hint == f"chown 4711:4711 {tmp_path}"
+    mine = setup.owner(tmp_path.stat().st_uid or 4711, tmp_path.stat().st_gid)
+    tmp_path.chmod(0o2775)
+    setup.require_runs(tmp_path, user=mine)  # the group may write
 
 
 def test_images_that_are_not_built_are_not_written_to_dotenv(tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ def test_a_spelling_that_is_a_value_of_the_table_is_not_missing(reader: InputRea
         (("0012", "7"), 12, 2),
         (("1.0", "1.00"), 1, 1),
         (("1", "1.0"), 1, 2),
+        (("9007199254740993", "5"), 2.0**53, 1),
+        (("9007199254740993", "5"), 2**53 + 1, 2),
     ],
 )
 def test_a_number_or_a_boolean_is_the_category_that_spells_it(

@@ -13,7 +13,9 @@ import torch
 from tests.models.serving import small_packages
 from trainer.base.errors import DocumentError
 from trainer.cli.packages import mismatch, way_text
-from trainer.models.golden_files import golden_files
+from trainer.data.tables.convert import conversion
+from trainer.data.tables.source_table import SourceColumn, SourceTable
+from trainer.models.golden_files import _cell, golden_files
 from trainer.models.package import ParityCertificate, open_package
 from trainer.models.packaged import PackagedModel, golden_samples
 from trainer.models.parity import check_ways
@@ -69,6 +71,19 @@ def test_files_are_read_to_the_golden_inputs(tmp_path: Path, kind: str) -> None:
         batches = list(model.reader.of_bytes(file.body, name=file.name))
         for name, expected in inputs.items():
             assert torch.equal(torch.cat([each[name] for each in batches]), expected[file.samples])
+
+
+@pytest.mark.parametrize(
+    ("zoned", "text"),
+    [(True, "2022-01-08 12:00:00+00:00"), (False, "2022-01-08 12:00:00"), (None, "2022-01-08 12:00:00")],
+)
+def test_a_date_is_written_with_a_time_zone_if_the_dates_of_the_table_have_one(zoned: Any, text: str) -> None:
+    column = SourceColumn(type="date", read="date", zoned=zoned)
+    source = SourceTable(file="t.csv", format="csv", columns={"t": column})
+    assert _cell(19000.5, column, None, source) == text
+    convert = conversion(column, decimal=".", thousands="")
+    assert convert is not None
+    assert convert(text) == 19000.5
 
 
 def test_pictures_that_no_file_holds_are_not_tested_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,17 @@ pytestmark = pytest.mark.torch
 
 
 def test_a_file_is_byte_identical_to_that_of_the_library() -> None:
-    tensors = {f"{dtype}.{name}": torch.ones(shape, dtype=dtype) for dtype in NATIVE for name, shape in SHAPES.items()}
+    tensors = {
+        f"{dtype}.{name}": torch.ones(shape, dtype=dtype)
+        for dtype in (*NATIVE, *RARE)
+        for name, shape in SHAPES.items()
+    }
     file = io.BytesIO()
     write_tensor_file(file, in_library_order(tensors))
     assert file.getvalue() == save(tensors)
 
 
+RARE = (torch.float8_e8m0fnu, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 SHAPES = {"b": (3, 1), "a": (), "empty": (0, 2), 'größe "1"': (2,)}
 
 
@@ -34,3 +39,9 @@ def test_tensors_that_share_memory_are_written_separately() -> None:
 def test_a_tensor_of_an_unsupported_dtype_is_rejected_by_name() -> None:
     with pytest.raises(ExperimentFailedError, match="tensor waves has dtype torch"):
         write_tensor_file(io.BytesIO(), in_library_order({"waves": torch.ones(1, dtype=torch.complex128)}))
+
+
+def test_a_conjugated_tensor_is_written_with_its_values() -> None:
+    values, file = torch.tensor([1 + 2j, 3 - 4j]), io.BytesIO()
+    write_tensor_file(file, {"z": values.conj()})
+    assert file.getvalue()[-16:] == values.conj().resolve_conj().numpy().tobytes()

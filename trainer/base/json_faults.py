@@ -51,4 +51,4 @@ def _reason(fault: json.JSONDecodeError) -> str:
             return text
     expected = next((text for start, text in _EXPECTED.items() if fault.msg.startswith(start)), "expected JSON")
     found = fault.doc[fault.pos : fault.pos + 1]
-    return f"{expected}, found {found!r}" if found.strip() else f"{expected}, found the end"
+    return f"{expected}, found {found!r}" if found.strip(" \t\r\n") else f"{expected}, found the end"

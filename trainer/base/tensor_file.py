@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LARGEST_HEADER: Final = 32 << 20
 """The largest header in bytes: a hundred thousand tensors."""
 BITS: Final = (
-    dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8)
+    dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8)
     | dict.fromkeys(("U16", "I16", "F16", "BF16"), 16)
     | dict.fromkeys(("U32", "I32", "F32"), 32)
     | dict.fromkeys(("U64", "I64", "F64", "C64"), 64)

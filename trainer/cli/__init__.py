@@ -164,6 +164,8 @@ def _dispatch(arguments: list[str]) -> int:
         from trainer.settings.variables import require_known_variables
 
         require_known_variables(os.environ)
+        if folder := os.environ.get("REPRISE_RUNS"):  # compose would resolve a relative path against the checkout
+            os.environ["REPRISE_RUNS"] = os.path.abspath(folder)  # noqa: PTH100 - links must stay as typed
     if command.location == "host" and IMAGE_FILE.exists():
         from trainer.base.errors import UsageError
 

@@ -147,10 +147,8 @@ def require_set_up(purpose: str, *, needs_store: bool = True) -> None:
     values = read_block(DOTENV).values
     require_environment(values, root=CHECKOUT)
     export_store_variables(DOTENV)
-    if os.environ.get("REPRISE_RUNS"):
-        os.environ["REPRISE_RUNS"] = str(runs_folder())  # compose would resolve a relative path against the checkout
-        if runs_folder() != CHECKOUT / "runs":
-            require_runs(runs_folder(), user=owner(os.getuid(), os.getgid()))
+    if os.environ.get("REPRISE_RUNS") and runs_folder() != CHECKOUT / "runs":
+        require_runs(runs_folder(), user=owner(os.getuid(), os.getgid()))
     values_of_compose = compose_values()
     if needs_store and (folder := values_of_compose.get("REPRISE_STORE_FOLDER")):
         require_folder(Path(folder), user=owner(os.getuid(), os.getgid()), root=CHECKOUT)

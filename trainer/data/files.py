@@ -171,7 +171,7 @@ def mode_of(path: Path) -> int:
     except OSError as fault:
         raise DatasetError(f"{short(str(path))} cannot be read: {fault.strerror}", hint="check the path") from fault
     except ValueError as fault:
-        raise DatasetError(f"{short(ascii(path))} contains a NUL character", hint="check the path") from fault
+        raise DatasetError(f"{short(ascii(str(path)))} contains a NUL character", hint="check the path") from fault
 
 
 def _require_folder(root: Path) -> None:
@@ -182,7 +182,9 @@ def _require_folder(root: Path) -> None:
 
 def _near_names(missing: Path) -> str:
     """Return the hint for a path that does not exist: similar names in its folder, or the folder if that does not exist either."""
-    if not missing.parent.is_dir():
+    if missing.parent.exists() and not missing.parent.is_dir():
+        return f"{missing.parent} is not a folder: check the path"
+    if not missing.parent.exists():
         return f"the folder {missing.parent} does not exist either: check the path"
     names: list[str] = []
     with suppress(OSError):

@@ -170,7 +170,8 @@ def require_runs(folder: Path, *, user: Owner) -> None:
         )
         raise UsageError(message, hint="use another folder, such as /srv/runs")
     status = folder.stat()
-    if status.st_uid != user.uid and not status.st_mode & 0o002:
+    needed = 0o300 if status.st_uid == user.uid else 0o030 if status.st_gid == user.gid else 0o003
+    if user.uid and status.st_mode & needed != needed:
         message = f"containers run as uid {user.uid}, which cannot write {folder}"
         raise NotWritableError(message, hint=f"chown {user.uid}:{user.gid} {shlex.quote(str(folder))}")
 

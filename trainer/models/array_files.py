@@ -97,6 +97,10 @@ def _first_bytes(file: Path) -> bytes:
 
 def _reason(begin: bytes, fault: Exception) -> str:
     """Return the reason why NumPy cannot load a file with these first bytes."""
+    if isinstance(fault, MemoryError):
+        return "holds more numbers than fit into memory, or is damaged"
+    if isinstance(fault, OSError) and fault.errno:
+        return f"cannot be read: {fault.strerror}"
     kind = next((kind for mark, kind in _MARKS.items() if begin.startswith(mark)), None)
     if kind is None:
         return "is empty" if not begin else "is not a .npy or .npz file"

@@ -150,7 +150,8 @@ def _cell(value: Any, column: SourceColumn, treatment: Treatment | None, source:
         return _missing(source)
     if column.read == "date":
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)
-        return moment.strftime(column.date) if column.date else moment.replace(tzinfo=None).isoformat(" ")
+        plain = moment if column.zoned else moment.replace(tzinfo=None)
+        return moment.strftime(column.date) if column.date else plain.isoformat(" ")
     return number_text(int(value) if column.type == "whole" else float(value), decimal=source.decimal)
 
 

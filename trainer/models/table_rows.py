@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import short, type_with_article
@@ -75,6 +75,10 @@ def readable_blocks(
             if column is not None:
                 column.require_numbers(cells, block, file=file)
         yield TextBlock(lines=block.lines, columns=read, unit=block.unit)
+
+
+_EXACT: Final = 2.0**53
+"""Beyond this number, float64 makes different integers equal."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class _Cells:
 
     def _category(self, value: float, plain: str) -> str:
         """Return the category that spells a number or a boolean, if exactly one category does; else `plain`."""
-        if self.treatment is None or plain in self.treatment.values:
+        if self.treatment is None or plain in self.treatment.values or abs(value) >= _EXACT:
             return plain
         found = self._booleans if isinstance(value, bool) else self._numbers
         return found.get(value, plain)

@@ -6,6 +6,7 @@ A variable in neither table is an error, because nothing would read it.
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DotenvError, SettingError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "REPRISE_"
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 VARIABLES: Final = {
-    "REPRISE_RUNS": "folder of runs (default: `runs/` in the checkout); containers mount it at the same path",
+    "REPRISE_RUNS": "folder of runs (default: `runs/` in the checkout), an absolute path for `docker compose run train`, which mounts it",
     "REPRISE_STORE": "address of the store: `s3://BUCKET/PREFIX` or a folder (default: that of `.env`)",
     "REPRISE_STORE_ENDPOINT": "URL of the S3 server of the store, in containers",
     "REPRISE_STORE_PORT": "port of the local store on 127.0.0.1 (default: that of `.env`, else 8333)",
@@ -91,24 +92,23 @@ def require_known_variables(environ: Mapping[str, str]) -> None:
     if PASSED_ON & environ.keys():
         return
     is_pod = "KUBERNETES_SERVICE_HOST" in environ
-    for variable in _unknown(environ):
-        if not (is_pod and _SERVICE.fullmatch(variable)):
-            first, _, rest = variable.removeprefix(PREFIX).partition("_")
-            setting = rest if rest and nearest(first, ["SETTING"]) else variable.removeprefix(PREFIX)
-            near = _nearest(variable) or f"{ENVIRONMENT_PREFIX}{setting}, which gives the setting {setting.lower()}"
-            message = f"unknown environment variable {variable}: nothing reads it"
-            raise SettingError(message, hint=f"did you mean {near}? Otherwise, unset {variable}")
+    for variable in _unknown(name for name in environ if not (is_pod and _SERVICE.fullmatch(name))):
+        first, _, rest = variable.removeprefix(PREFIX).partition("_")
+        setting = rest if rest and nearest(first, ["SETTING"]) else variable.removeprefix(PREFIX)
+        near = _nearest(variable) or f"{ENVIRONMENT_PREFIX}{setting}, which gives the setting {setting.lower()}"
+        message = f"unknown environment variable {variable}: nothing reads it"
+        raise SettingError(message, hint=f"did you mean {near}? Otherwise, unset {variable}")
 
 
 def require_known_lines(values: Mapping[str, str]) -> None:
     """Raise `DotenvError` for a line of `.env` that begins with `REPRISE_` and that nothing reads; `values` are the user's lines."""
     for variable in sorted(values):
-        if variable.startswith(ENVIRONMENT_PREFIX):
+        if _LIKE_SETTING.match(variable):
             message = f".env has a line {variable}: settings are not read from .env"
             raise DotenvError(message, hint="remove the line; write the setting into a file for --settings FILE")
         if variable in SHELL_ONLY:
             message = f".env has a line {variable}, which is read from the environment only"
-            raise DotenvError(message, hint=f"remove the line; export {variable}={values[variable]}")
+            raise DotenvError(message, hint=f"remove the line; export {variable}={shlex.quote(values[variable])}")
     for variable in _unknown(values):
         near = _nearest(variable)
         hint = f"did you mean {near}?" if near else "remove the line; settings are given by --settings FILE"

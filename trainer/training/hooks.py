@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
+import lightning as L
 from lightning.pytorch.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 
 from trainer.base.errors import ExperimentError
@@ -18,8 +19,6 @@ from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import lightning as L
 
 FORMER: Final = {
     "answer_form": "prediction_form",
@@ -90,14 +89,19 @@ def misspelled_hooks(net: type[L.LightningModule]) -> Iterator[tuple[str, list[s
 
 
 def _base_of(net: type[L.LightningModule]) -> type:
-    """Return the nearest class of a library from which a net derives."""
-    return next(kind for kind in net.__mro__ if kind not in _own_classes(net))
+    """Return the nearest LightningModule of a library from which a net derives."""
+    own = _own_classes(net)
+    return next(kind for kind in net.__mro__ if issubclass(kind, L.LightningModule) and kind not in own)
 
 
 def _own_classes(net: type) -> list[type]:
     """Return the classes of a net that its author or the author's project defines."""
     return [
-        kind for kind in net.__mro__ if not f"{kind.__module__}.".startswith(_LIBRARIES) and not _is_installed(kind)
+        kind
+        for kind in net.__mro__
+        if not f"{kind.__module__}.".startswith(_LIBRARIES)
+        and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+        and not _is_installed(kind)
     ]
 
 

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ALIGNED: Final = 8
-_NAMES: Final = NATIVE | {
-    torch.float8_e8m0fnu: "F8_E8M0",
-    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+_RARE: Final = {
     torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
 }
-_ORDER: Final = {dtype: number for number, dtype in enumerate(_NAMES)}
+_NAMES: Final = NATIVE | _RARE
+_WIDE: Final = [dtype for dtype in NATIVE if dtype.itemsize > 1]
+_ORDER: Final = {dtype: number for number, dtype in enumerate({**dict.fromkeys(_WIDE), **_RARE, **NATIVE})}
 
 
 def in_library_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,6 +48,8 @@ def write_tensor_file(
     if file is not None:
         file.write(_header(tensors, metadata))
     for tensor in tensors.values():
+        if file is None and not is_part(tensor):
+            continue
         for piece in _pieces(tensor):
             if file is not None:
                 file.write(piece)
@@ -64,7 +68,7 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=metadata is not None).encode()
     text += b" " * (-len(text) % _ALIGNED)
     if len(text) > LARGEST_HEADER:
-        message = f"the checkpoint has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
+        message = f"the file has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
         raise ExperimentFailedError(message, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
     return len(text).to_bytes(8, "little") + text
 
@@ -74,7 +78,7 @@ def _pieces(tensor: Tensor) -> Iterator[Any]:
     if is_part(tensor):
         yield from (each.numpy().data for each in bytes_on_rank_0(tensor))
         return
-    here = tensor.cpu().contiguous()
+    here = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     whole = as_bytes(here.untyped_storage(), here.device)
     begin = here.storage_offset() * here.element_size()
     yield whole[begin : begin + here.numel() * here.element_size()].numpy().data

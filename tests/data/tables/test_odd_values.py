@@ -92,6 +92,24 @@ def test_dates_of_a_later_version_have_a_time_zone_only_if_the_earlier_ones_have
         dates(f"2024-01-02 03:00{second}")
 
 
+def test_dates_of_a_version_that_did_not_record_their_zone_are_read_as_before(plan: Callable[..., Any]) -> None:
+    declared = PlanOptions(reads={"t": "date"})
+    source, planned = plan("t,n\n2024-01-02 03:00,1\n2024-01-03 04:00,5\n", plan=declared)
+    known = source.columns["t"].model_copy(update={"zoned": None})
+    earlier = source.model_copy(update={"columns": {**source.columns, "t": known}})
+    assert plan("t,n\n2024-01-02 03:00,1\n", before=(earlier, planned.reader("t.parquet")))[0] == earlier
+
+
+def test_a_column_without_values_has_no_note_on_rounding(plan: Callable[..., Any]) -> None:
+    _, planned = plan("a,x,y\n1,,3\n2,,5\n4,,9\n", plan=PlanOptions(reads={"x": "number"}))
+    assert [*describe_rounding(planned, dataset="t")] == []
+
+
+def test_a_fraction_is_not_a_whole_number_that_is_rounded(plan: Callable[..., Any]) -> None:
+    source, _ = plan("a,n\n20000000.0,1\n0.125,5\n0.250,2\n")
+    assert source.columns["a"].type == "number"
+
+
 def test_a_word_that_means_missing_can_be_a_value(plan: Callable[..., Any], published: Callable[..., Any]) -> None:
     body = "country,n\nNA,1\nDE,5\n,2\nDE,3\n"
     (note,) = describe_spellings(plan(body)[1], dataset="t")

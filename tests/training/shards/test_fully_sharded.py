@@ -22,6 +22,7 @@ from trainer.runs.record import RunStatus
 from trainer.training.failures import attributed
 from trainer.training.shards.fully_sharded import FullySharded, blocks_of, unsuitable
 from trainer.training.shards.fully_sharded_strategy import FullyShardedDevices
+from trainer.training.shards.parts import load_whole
 from trainer.training.tracing.fingerprints import device_prints
 
 if TYPE_CHECKING:
@@ -248,6 +249,27 @@ def test_another_number_of_shards_than_devices_is_rejected(
 def test_an_elastic_certificate_is_rejected(checkout: Checkout) -> None:
     done = checkout.reprise("certify", "elastic", "dots.py", "--strategy", "fsdp")
     assert (done.returncode, "--strategy fsdp is not elastic" in done.stderr) == (UsageError.code, True), done.stderr
+
+
+class Versioned(nn.Module):
+    """A module that doubles the weights of its first version."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *others: Any) -> None:
+        if local_metadata.get("version") != 2:
+            state_dict[f"{prefix}scale"] *= 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+
+def test_whole_weights_are_loaded_with_the_versions_of_their_modules() -> None:
+    net = Versioned()
+    load_whole(net, Versioned().state_dict(), strict=True)
+    assert net.scale.tolist() == [1.0, 1.0]
 
 
 def test_blocks_are_the_elements_of_lists_that_share_no_parameter() -> None:

@@ -72,3 +72,7 @@ def test_r2_of_large_targets_is_that_of_their_spread() -> None:
         metric.update(predicted[rows], wanted[rows])
     expected = 1 - (predicted - wanted).square().sum() / (wanted - wanted.mean()).square().sum()
     assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-9)
+    metric.reset()
+    assert torch.isfinite(metric(predicted[:50], wanted[:50]))
+    metric(predicted[50:], wanted[50:])
+    assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-9)

@@ -152,6 +152,8 @@ def test_a_metric_of_an_output_can_be_monitored(tmp_path: Path, monkeypatch: pyt
          r"returns float32 \[2, 8\]; expected a dict with size, kind"),
         (TWO_OUTPUTS, "(hidden)[:, 0]", "(hidden)", ExperimentError, r"'size' as float32 \[2, 1\]; the targets are float32 \[2\]"),
         (TWO_OUTPUTS, "weight=2.0", "weight=-1", ExperimentError, "the weight of output 'kind' is -1"),
+        (TWO_OUTPUTS, '{"accuracy": Accuracy()}', '{"loss": Accuracy()}', ExperimentError,
+         "two values that are named 'kind_loss'"),
         (TWO_OUTPUTS, "        return {\n", "        return None\n        return {\n", ExperimentError, "make_outputs returns None"),
     ],
 )  # fmt: skip

@@ -241,12 +241,13 @@ def report_lines(
 def _resume_command(session: RunningAttempt) -> str:
     """Return the command that resumes a stopped run: on a cluster, the command that gives the run another job."""
     run, note = session.opened.record.run, None
-    with suppress(RepriseError):  # an invalid note does not end the report
-        note = read_submission(Path(session.frozen.folder))
+    if "SLURM_JOB_ID" in os.environ:
+        with suppress(RepriseError):  # an invalid note does not end the report
+            note = read_submission(Path(session.frozen.folder))
     if note is not None and note.sweep is not None:
         return f"reprise sweep --continue {note.sweep} --to {note.site}, unless Slurm starts the job again"
     if note is not None:
-        return f"cd {session.frozen.shown}/{SUBMISSION} && sbatch {JOB}, unless Slurm starts the job again"
+        return f"cd {shlex.quote(f'{session.frozen.shown}/{SUBMISSION}')} && sbatch {JOB}, unless Slurm starts the job again"
     if SOURCE_VARIABLE in os.environ:
         from trainer.cli.submit_manifest import MANIFEST
 

@@ -171,8 +171,8 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
         found = stored_runs(store)
         if unsealed := sorted({*found.unsealed} - {*local_ids(runs_folder())}):
             print(
-                f"not listed: {listed(unsealed)}, of which only checkpoints were published; to continue one here: "
-                + spelled("reprise train --resume RUN --trust"),
+                f"not listed: {listed(unsealed)}, of which only checkpoints were published: each may still train on another machine; "
+                "if that machine is lost: " + spelled("reprise train --resume RUN --trust"),
                 file=sys.stderr,
             )
         return list_runs(runs_folder(), store=store, remote=found.sealed, limit=limit)

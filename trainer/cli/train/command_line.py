@@ -97,7 +97,8 @@ def parse_train_request(
     is_script = "script" in options
     if is_script and "exp" in options:
         raise UsageError("--exp cannot be used with --script", hint="remove --exp or --script")
-    if "resume_or_begin" not in options and (unused := next((each for each in OF_RESUMING if each in options), None)):
+    is_new = "resume_or_begin" not in options and "resume" not in options
+    if is_new and (unused := next((each for each in OF_RESUMING if each in options), None)):
         message = f"found {option(unused)} without --resume: a new run executes the code of this checkout"
         raise UsageError(message, hint=f"remove {option(unused)}")
     name = options.get("script" if is_script else "exp")

@@ -65,7 +65,7 @@ def kind_of(cell: str) -> str:
 
 _MARKS: Final = ",.' \u00a0\u202f"
 _WHOLE_VALUE: Final = re.compile(
-    rf"(?P<whole>[+-]?(?:\d{{1,3}}(?:(?P<mark>[{_MARKS}])\d{{3}}(?:(?P=mark)\d{{3}})*)?|\d+))(?:[.,]0*)?", re.ASCII
+    rf"(?P<whole>[+-]?(?:[1-9]\d{{0,2}}(?:(?P<mark>[{_MARKS}])\d{{3}}(?:(?P=mark)\d{{3}})*)?|\d+))(?:[.,]0*)?", re.ASCII
 )
 
 
@@ -74,8 +74,8 @@ def whole_of(cell: str) -> int | None:
 
     One group of three digits may be a fraction: then the result is at most a thousand times the number.
 
-    >>> [whole_of(cell) for cell in ("12", "-12.0", "12,00", "1,234,567", "1.234.567,00", "12.5", "1e5")]
-    [12, -12, 12, 1234567, 1234567, None, None]
+    >>> [whole_of(cell) for cell in ("12", "-12.0", "12,00", "1,234,567", "1.234.567,00", "12.5", "0.125", "1e5")]
+    [12, -12, 12, 1234567, 1234567, None, None, None]
     """
     found = _WHOLE_VALUE.fullmatch(cell)
     return None if found is None else int(re.sub(rf"[{_MARKS}]", "", found["whole"]))

@@ -71,7 +71,7 @@ def _values(table: SourceTable, name: str, block: TextBlock, number: int) -> lis
         return cells
     try:
         return [None if cell is None else convert(cell) for cell in cells]
-    except ValueError as fault:
+    except (ValueError, OverflowError) as fault:
         raise _misfit(table, name, block, cells, convert) from fault
 
 
@@ -124,7 +124,7 @@ def _misfit(
         try:
             if cell is not None:
                 convert(cell)
-        except ValueError as fault:
+        except (ValueError, OverflowError) as fault:
             column = table.columns[name]
             expected = (
                 f"a date as {column.date or 'YYYY-MM-DD'}"

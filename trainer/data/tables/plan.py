@@ -168,10 +168,13 @@ class _Planner:
         raise DatasetError(message, hint=f"--read '{scan.name}=number' if 24 bits of precision are enough{others}")
 
     def _zoned(self, scan: ColumnScan) -> bool | None:
-        """Return whether ISO dates have a time zone. Raises `DatasetError` if the earlier version's dates differ in that."""
+        """Return whether ISO dates have a time zone; `None` if the earlier version does not state it.
+
+        Raise `DatasetError` if the earlier version's dates differ in that.
+        """
         earlier = self.before[0].columns.get(scan.name) if self.before else None
         known = earlier.zoned if earlier else None
-        if not scan.kinds:
+        if not scan.kinds or (earlier and earlier.read == "date" and known is None):
             return known
         zoned = "zoned" in scan.kinds
         if known is not None and known != zoned:

@@ -36,7 +36,7 @@ class SourceColumn(Document):
     date: str = Field(default="", exclude_if=lambda value: not value)
     """The format of dates that are not ISO dates, as for Python's `strptime`."""
     zoned: bool | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Whether ISO dates that are read have a time zone; `None` for other columns."""
+    """Whether ISO dates that are read have a time zone; `None` for other columns, and if it was not recorded."""
 
 
 class SourceTable(Document):

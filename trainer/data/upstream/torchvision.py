@@ -52,7 +52,7 @@ class NamedFiles:
         return UpstreamListing(files=self.dataset.files, license=self.dataset.license)
 
     def download(self, file: RemoteFile, target: Path, advance: Callable[[int], None]) -> None:
-        """Write a file to `target`. Raises the errors of the address's client."""
+        """Write a file to `target`. Raise the errors of the address's client."""
         client = self._clients[file.path]
         try:
             client.download(client.list_files().files[0], target, advance)

@@ -15,7 +15,7 @@ from trainer.base.errors import ExperimentError
 from trainer.training.resuming.checkpoint_file import write_checkpoint
 from trainer.training.shards.fully_sharded import FullySharded
 from trainer.training.shards.net_parts import no_synchronization
-from trainer.training.shards.parts import as_part, is_part, keep_parts, load_whole, norm_over_ranks, part_of
+from trainer.training.shards.parts import as_part, is_part, keep_parts, norm_over_ranks, part_of
 from trainer.training.shards.strategy import ShardedDevices
 
 if TYPE_CHECKING:
@@ -133,15 +133,6 @@ class FullyShardedDevices(ShardedDevices):
             super().save_checkpoint(checkpoint, filepath, storage_options)
         else:
             write_checkpoint(None, checkpoint)
-
-    @property
-    def restore_checkpoint_after_setup(self) -> bool:
-        """Whether a checkpoint is read after the parameters are distributed, so that each rank reads its own rows."""
-        return True
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:  # noqa: FBT001, FBT002 - Lightning's signature
-        """Load the weights: each rank keeps its parts."""
-        load_whole(self._parameters.net, checkpoint["state_dict"], strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load the optimizers' states: each rank keeps its parts."""

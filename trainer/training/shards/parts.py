@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -113,7 +114,12 @@ def load_whole(net: nn.Module, state: Mapping[str, Tensor], *, strict: bool) -> 
     """Load whole tensors, which every rank has, into a net; its parameters may be distributed."""
     keep_parts(net)
     own = net.state_dict(keep_vars=True)
-    net.load_state_dict({name: as_part(value, own.get(name, value)) for name, value in state.items()}, strict=strict)
+    parts = OrderedDict((name, as_part(value, own.get(name, value))) for name, value in state.items())
+    if (
+        versions := getattr(state, "_metadata", None)
+    ) is not None:  # torch stores the versions of the modules in an attribute
+        parts._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001
+    net.load_state_dict(parts, strict=strict)
 
 
 def norm_over_ranks(tensors: Sequence[Tensor]) -> Tensor:

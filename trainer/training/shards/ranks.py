@@ -104,11 +104,16 @@ def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) ->
         yield
         return
     meet(place, kind, check=check)
+    is_failed = True
     try:
         yield
+        is_failed = False
     finally:
-        distributed.destroy_process_group()
-        cut_connections()  # distributed parameters keep them open; now the other ranks of a failed run fail immediately
+        try:
+            distributed.destroy_process_group()
+        finally:
+            if is_failed:
+                cut_connections()  # distributed parameters keep them open; now the other ranks fail immediately
 
 
 def from_rank_0(value: Any) -> Any:

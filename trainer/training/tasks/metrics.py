@@ -125,9 +125,10 @@ class R2(Metric):
     """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets or for equal targets.
 
     Computed in float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: for small targets it sets R2 to 1 or 0.
+    The states of several shards cannot be merged: a training step with shards must not update it.
     """
 
-    full_state_update = False
+    full_state_update = True
     undefined: str | None = None
     count: Tensor
     mean: Tensor

@@ -83,11 +83,21 @@ class MultiTask(Task):
         return SummedLoss(self._outputs())
 
     def make_metrics(self) -> MetricCollection:
-        """Return the loss and the metrics of each output."""
+        """Return the loss and the metrics of each output. Raise `ExperimentError` if two of them have one name."""
         found: dict[str, Metric] = {}
         for name, output in self._outputs().items():
-            found[f"{name}_loss"] = _OutputLoss(name, output.loss)
-            found |= {f"{name}_{metric}": _OutputMetric(name, each) for metric, each in output.metrics.items()}
+            own: dict[str, Metric] = {
+                f"{name}_{metric}": _OutputMetric(name, each) for metric, each in output.metrics.items()
+            }
+            losses: dict[str, Metric] = {f"{name}_loss": _OutputLoss(name, output.loss)}
+            if twice := next(
+                (each for each in (*own, *losses) if each in found or (each in own and each in losses)), None
+            ):
+                message = f"{type(self).__name__}.make_outputs returns two values that are named {twice!r}"
+                raise ExperimentError(
+                    message, hint="rename a metric or an output; OUTPUT_loss is the loss of an output"
+                )
+            found |= losses | own
         return MetricCollection(found, compute_groups=False)  # type: ignore[arg-type]
 
     def check_output(self, predicted: Any, wanted: Any) -> None:
