@@ -1,7 +1,7 @@
 """The Lightning strategy for several processes with distributed parameters; each process has one shard of each batch.
 
 Checkpoints hold the whole state in the format of all other checkpoints. Rank 0 writes the rows of the other ranks as they arrive, and each
-rank reads its own rows, so that no rank has the whole state in memory.
+rank copies its own rows of the optimizer's state from the mapped file, so that no rank has the whole state in memory.
 """
 
 from __future__ import annotations
