@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -278,4 +279,4 @@ def test_no_container_remains() -> None:
     listed = subprocess.run(
         ["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
     )
-    assert not [name for name in listed.stdout.splitlines() if name.startswith(("reprise-2", "reprise-hash"))]
+    assert not re.findall(r"^reprise-(?:\d{8}t|hash).*$", listed.stdout, re.MULTILINE)
