@@ -140,7 +140,10 @@ def test_a_run_of_which_only_checkpoints_were_published_is_named_and_found_by_th
     other.snapshot(other.train(3))
     assert runs_command(["ls"]) == 0
     stderr = capsys.readouterr().err
-    assert f"not listed: {run}, of which only checkpoints were published; to continue one here: " in stderr
+    assert (
+        f"not listed: {run}, of which only checkpoints were published: each may still train on another machine"
+        in stderr
+    )
     assert find_run(run[:20]).folder == runs / run
     assert runs_command(["ls"]) == 0
     assert "not listed" not in capsys.readouterr().err

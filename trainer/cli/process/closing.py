@@ -241,9 +241,8 @@ def report_lines(
 def _resume_command(session: RunningAttempt) -> str:
     """Return the command that resumes a stopped run: on a cluster, the command that gives the run another job."""
     run, note = session.opened.record.run, None
-    if "SLURM_JOB_ID" in os.environ:
-        with suppress(RepriseError):  # an invalid note does not end the report
-            note = read_submission(Path(session.frozen.folder))
+    with suppress(RepriseError):  # an invalid note does not end the report
+        note = read_submission(Path(session.frozen.folder))
     if note is not None and note.sweep is not None:
         return f"reprise sweep --continue {note.sweep} --to {note.site}, unless Slurm starts the job again"
     if note is not None:
