@@ -21,6 +21,7 @@ from trainer.runs.checkpoint_pointer import FOLDER, Saved
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO, read_checkpoint, write_checkpoint
 from trainer.training.shards.fully_sharded import FullySharded
 from trainer.training.shards.fully_sharded_strategy import FullyShardedDevices
+from trainer.training.shards.parts import load_whole
 from trainer.training.shards.place import RankPlace
 from trainer.training.shards.ranks import RankEnvironment
 from trainer.training.shards.tree import MESSAGE
@@ -177,7 +178,7 @@ def _measure(rank: int, folder: str) -> dict[str, int | bool]:
     whole: Any = read_checkpoint(path, is_mapped=True)
     found |= {"reading": _resident("RssAnon") - before, "size": path.stat().st_size}
     del checkpoint
-    one.strategy.load_model_state_dict(whole)
+    load_whole(one.net, whole["state_dict"], strict=True)
     one.strategy.load_optimizer_state_dict(whole)
     found["loading"] = _resident("RssAnon") - before
     del whole
