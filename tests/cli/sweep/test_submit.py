@@ -92,7 +92,7 @@ def test_the_same_command_without_its_cluster_names_the_cluster(checkout: Path, 
     assert submit(checkout, tmp_path).returncode == 0
     done = submit(checkout, tmp_path, *WORDS[: WORDS.index("--to")])
     message = (
-        f"sweep {sweep_of(tmp_path).name} of the same points was begun with --to lab, and this command has no --to"
+        f"sweep {sweep_of(tmp_path).name} of the same points was started with --to lab, and this command has no --to"
     )
     assert (done.returncode, message in done.stderr) == (RunError.code, True), done.stderr
     assert "add --to lab to continue it" in done.stderr
