@@ -153,7 +153,9 @@ def _require_finished(earlier: Sweep, changed: list[str], *, on_this_machine: bo
         notes = submissions(earlier, range(len(earlier.points))) if on_this_machine else {}
         site = next((note.site for note in notes.values()), None)
         if site and changed == ["the image"]:
-            message = f"sweep {earlier.id} of the same points was started with --to {site}, and this command has no --to"
+            message = (
+                f"sweep {earlier.id} of the same points was started with --to {site}, and this command has no --to"
+            )
             raise RunError(message, hint=f"add --to {site} to continue it; --again starts a new sweep on this machine")
         change = f"since then {' and '.join(changed)} changed"
         message = f"sweep {earlier.id} of the same points has {unfinished} of {len(states)} points unfinished; {change}"
