@@ -19,6 +19,7 @@ from trainer.base.digest import digest_of_file
 from trainer.base.errors import ExperimentError, MachineError, RankError
 from trainer.runs.checkpoint_pointer import FOLDER, Saved
 from trainer.training.resuming.checkpoint_file import WholeCheckpointIO, read_checkpoint, write_checkpoint
+from trainer.training.shards.connections import disconnect
 from trainer.training.shards.fully_sharded import FullySharded
 from trainer.training.shards.fully_sharded_strategy import FullyShardedDevices
 from trainer.training.shards.parts import load_whole
@@ -107,7 +108,7 @@ def in_two_processes(work: Callable[[int, str], Any], folder: Path) -> list[Any]
 
 def _in_process(rank: int, work: Callable[[int, str], Any], folder: str) -> None:
     found = work(rank, folder)
-    distributed.destroy_process_group()
+    disconnect(is_failed=False)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
 
 

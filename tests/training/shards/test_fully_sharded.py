@@ -20,6 +20,7 @@ from tests.training.shards.test_elastic import write
 from trainer.base.errors import ExperimentError, SettingError, UsageError
 from trainer.runs.record import RunStatus
 from trainer.training.failures import attributed
+from trainer.training.shards.connections import disconnect
 from trainer.training.shards.fully_sharded import FullySharded, blocks_of, unsuitable
 from trainer.training.shards.fully_sharded_strategy import FullyShardedDevices
 from trainer.training.shards.parts import load_whole
@@ -183,7 +184,7 @@ def _observe(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {mistake: _step(mistake) for mistake in ("none", "changes", "reads", "mixes", "branches")}
-    distributed.destroy_process_group()
+    disconnect(is_failed=False)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
 
 

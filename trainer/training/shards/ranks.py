@@ -20,7 +20,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing f
 from trainer.base.errors import RankError
 from trainer.base.run_files import open_run_file
 from trainer.training.atomic_write import replacing
-from trainer.training.shards.connections import connecting, cut_connections
+from trainer.training.shards.connections import connecting, disconnect
 from trainer.training.shards.tree import LOGS, MESSAGE, exchanging
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ def meeting(place: RankPlace | None, kind: str, *, check: Callable[[], None]) ->
         yield
         is_failed = False
     finally:
-        try:
-            distributed.destroy_process_group()
-        finally:
-            if is_failed:
-                cut_connections()  # distributed parameters keep them open; now the other ranks fail immediately
+        disconnect(is_failed=is_failed)
 
 
 def from_rank_0(value: Any) -> Any:
