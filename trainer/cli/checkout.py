@@ -18,7 +18,6 @@ from trainer.environments.build import BuildMachine, BuiltImage, build, find_bui
 from trainer.environments.declaration import load_environment, load_pin
 from trainer.environments.dotenv import all_values, read_block, user_values, write_block
 from trainer.environments.engine import compose
-from trainer.environments.engine.docker import DockerEngine
 from trainer.environments.package_indexes import read_indexes
 from trainer.stores.address import folder_of
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from trainer.environments.build import Stage
     from trainer.environments.engine import Engine, LocalStore
+    from trainer.environments.engine.docker import DockerEngine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOTENV: Final = ROOT / ".env"
@@ -37,6 +37,10 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 def engine() -> DockerEngine:
     """Return the Docker engine of this machine."""
+    from trainer.environments.engine.docker import (
+        DockerEngine,
+    )  # imported late: docker takes a third of a short command's time
+
     return DockerEngine(cache=ROOT / ".reprise" / "images")
 
 

@@ -188,7 +188,7 @@ def has_own_image(record: Record, values: Mapping[str, str]) -> bool:
 def _dotenv() -> dict[str, str]:
     if IMAGE_FILE.exists():
         return {}
-    from trainer.cli.checkout import compose_values  # imported late, because it imports docker
+    from trainer.cli.checkout import compose_values
 
     return compose_values()
 

@@ -3,6 +3,8 @@
 A certificate is an in-toto Statement (v1). Its subjects are records, identified by digest; its predicate has the format
 `reprise.certificate/1`. A signed certificate is a DSSE envelope, signed with an Ed25519 key in a PEM file and verified with a key that the
 caller names. A key that comes with the envelope proves nothing.
+
+The library of envelopes imports the clients of several clouds, which takes 0.2 s: it is imported only when an envelope is read or written.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from pydantic import Field, StringConstraints
-from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined] # the package exports its names without `__all__`
 
 from trainer.base.digest import Digest, canonical, digest_of_bytes
 from trainer.base.document import Document, json_value
@@ -32,6 +32,9 @@ from trainer.runs.record import Image, Ingredients, identity_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined] # the package exports its names without `__all__`
 
     from trainer.runs.record import Record
 
@@ -208,6 +211,8 @@ MAKE: Final = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in
 
 def sign(payload: bytes, *, key: Path, kind: str = PAYLOAD_TYPE) -> bytes:
     """Return an envelope with `payload`, of media type `kind`, signed with the private key in the file `key`. Raise `CertificateError`."""
+    from securesystemslib.dsse import Envelope
+
     envelope = Envelope(payload, kind, {})
     envelope.sign(signing_key(key))
     return canonical(envelope.to_dict()) + b"\n"
@@ -215,11 +220,15 @@ def sign(payload: bytes, *, key: Path, kind: str = PAYLOAD_TYPE) -> bytes:
 
 def signing_key(path: Path) -> CryptoSigner:
     """Read a private key. Raise `CertificateError` if the file is not a readable Ed25519 key."""
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined] # see above
+
     return CryptoSigner(_read_key(path, "private", partial(load_pem_private_key, password=None), Ed25519PrivateKey))
 
 
 def verification_key(path: Path) -> SSlibKey:
     """Read a public key. Raise `CertificateError` if the file is not a readable Ed25519 key."""
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined] # see above
+
     return SSlibKey.from_crypto(_read_key(path, "public", load_pem_public_key, Ed25519PublicKey))
 
 
@@ -278,6 +287,8 @@ def read_signed(text: bytes, *, key: Path | None, where: str, kind: str = PAYLOA
 
 
 def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
+    from securesystemslib.dsse import Envelope
+
     content: Any = json_value(text, where=where)
     try:
         envelope = Envelope.from_dict(content)
