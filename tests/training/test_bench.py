@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 FEW = ("--steps", "24")
+ROOT: Final = Path(__file__).parents[2]
 
 
 def run_bench(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
@@ -57,3 +59,16 @@ def test_invalid_options_are_rejected_before_torch_is_imported(
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PARENT: Final = """
+import subprocess, sys
+kept = b"x" * (1 << 30)
+code = "from trainer.training.bench import peak_memory; print(peak_memory())"
+subprocess.run([sys.executable, "-c", code], check=True)
+"""
+
+
+def test_the_peak_memory_is_not_that_of_the_process_that_started_this_one() -> None:
+    done = subprocess.run([sys.executable, "-c", PARENT], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 1 << 30

@@ -6,9 +6,9 @@ synchronizes at the end of each part; a step timed as a whole synchronizes only 
 
 from __future__ import annotations
 
-import resource
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,6 @@ from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import lightning as L
 
@@ -251,6 +250,12 @@ class ProfiledSteps(Callback):
             self.profile.stop()
 
 
+def peak_memory() -> int:
+    """Return the peak resident memory of this process in bytes; `ru_maxrss` would include that of the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
 def _memory(device: str) -> dict[str, int]:
-    resident = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    resident = {"resident": peak_memory()}
     return resident | ({"allocated": torch.cuda.max_memory_allocated()} if device == "gpu" else {})
