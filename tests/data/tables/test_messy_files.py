@@ -218,6 +218,30 @@ def test_typed_tables_keep_their_types(name: str, tmp_path: Path, published: Cal
     }
 
 
+@pytest.mark.parametrize(
+    ("columns", "reads", "message"),
+    [
+        ({"y": [1, None]}, {}, "row 2, column 'y': the value is missing"),
+        ({"x": [1, 1 << 30]}, {}, "row 2, column 'x': 1073741824 is rounded in a feature"),
+        ({"x": ["a", "b"]}, {"x": "number"}, "row 1, column 'x': expected a number, found 'a'"),
+        ({"x": ["2024-01-02", "b"]}, {"x": "date"}, "row 2, column 'x': expected a date, found 'b'"),
+        ({"x": ["03.02.2024"] * 2}, {}, "row 1, column 'x': '03.02.2024' is a date"),
+        ({"x": ["2024-01-02", "2024-01-02 03:00Z"]}, {}, "row 1, column 'x': '2024-01-02' has no time zone; '2024-01-02 03:00Z' in row 2"),
+        ({"x": ["a", "b\x01"]}, {}, "row 2, column 'x': the control character"),
+        ({"x": ["#REF!", "b"]}, {}, "row 1, column 'x': '#REF!' is the error of a formula"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["t.parquet", "t.feather"])
+def test_an_error_names_the_row_of_a_file_without_lines(
+    name: str, columns: dict[str, Any], reads: dict[str, str], message: str, tmp_path: Path, plan: Callable[..., Any]
+) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+    write(arrow.table({"x": [1, 2], "y": [1, 2], **columns}), tmp_path / "other" / name)
+    with pytest.raises(DatasetError) as caught:
+        plan((tmp_path / "other" / name).read_bytes(), name=name, plan=PlanOptions(target="y", reads=reads))
+    assert caught.value.message.startswith(f"{name}, {message}")
+
+
 def write(table: Any, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import feather, parquet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.data.tables.cells import MISSING, NUMERIC, kind_of, whole_of
 
@@ -43,6 +43,8 @@ class ColumnScan:
     """Whether the format declares the values as text, so that they are not read as numbers."""
     is_typed: bool = False
     """Whether the format has types, so that `1e5` is a number."""
+    unit: Literal["line", "row"] = "line"
+    """What the numbers of the rows count, as in `TextBlock`."""
     rows: int = 0
     spellings: Counter[str] = field(default_factory=Counter)
     """Missing values by spelling."""
@@ -79,6 +81,10 @@ class ColumnScan:
         if self.values is not None:
             return [value for value, _ in self.values.most_common(_EXAMPLES)]
         return [each.value for each in self.kinds.values()][:_EXAMPLES]
+
+    def at(self, line: int) -> str:
+        """Return the place of a value for a message, such as `line 2, column 'age'`."""
+        return f"{self.unit} {line}, column {self.name!r}"
 
     def add(self, lines: Sequence[int], cells: Sequence[str]) -> None:
         """Add the cells of some rows; `lines` are the rows' lines."""
@@ -153,5 +159,6 @@ def scan_columns(
     ]
     for block in blocks:
         for scan, cells in zip(scans, block.columns, strict=True):
+            scan.unit = block.unit
             scan.add(block.lines, cells)
     return scans

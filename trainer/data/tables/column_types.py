@@ -49,8 +49,8 @@ def number_format(
     if has_comma and "comma" in kinds and "dotted" in kinds:
         (one, first), (other, second) = kinds["comma"], kinds["dotted"]
         message = (
-            f"{file}: {short(first.value)!r} (line {first.line}, column {one.name!r}) has a decimal comma, but "
-            f"{short(second.value)!r} (line {second.line}, column {other.name!r}) a decimal point"
+            f"{file}: {short(first.value)!r} ({one.at(first.line)}) has a decimal comma, but "
+            f"{short(second.value)!r} ({other.at(second.line)}) a decimal point"
         )
         raise DatasetError(
             message,
@@ -64,7 +64,7 @@ def number_format(
         scan, example = kinds[found]
         mark = "," if found == "comma3" else "."
         message = (
-            f"{file}, line {example.line}, column {scan.name!r}: {example.value!r} may be {example.value.replace(mark, '')} "
+            f"{file}, {scan.at(example.line)}: {example.value!r} may be {example.value.replace(mark, '')} "
             f"or {example.value.replace(',', '.')}"
         )
         raise DatasetError(
@@ -76,16 +76,15 @@ def number_format(
 
 def require_readable_text(scan: ColumnScan, *, file: str) -> None:
     """Raise `DatasetError` with the line if a value has a control character or is the error of a spreadsheet formula."""
-    where = f"{file}, line {{}}, column {scan.name!r}"
     if found := scan.kinds.get("control"):
         character = next(each for each in found.value if each == "\ufeff" or not (each.isprintable() or each.isspace()))
         marks = {"\0": "a NUL character", "\ufeff": "a byte order mark inside the text; several files were joined"}
         name = marks.get(character, f"the control character {character!r}")
         is_windows = "\x80" <= character <= "\x9f"
         hint = "if a Windows program wrote it: --encoding cp1252" if is_windows else "remove it"
-        raise DatasetError(f"{where.format(found.line)}: {name}", hint=f"{hint}; or --read '{scan.name}=skip'")
+        raise DatasetError(f"{file}, {scan.at(found.line)}: {name}", hint=f"{hint}; or --read '{scan.name}=skip'")
     if found := scan.kinds.get("error"):
-        message = f"{where.format(found.line)}: {found.value!r} is the error of a formula, not a value"
+        message = f"{file}, {scan.at(found.line)}: {found.value!r} is the error of a formula, not a value"
         raise DatasetError(message, hint=f"correct it; or --null '{found.value}' if it means that the value is missing")
 
 
@@ -98,13 +97,12 @@ def column_type(
     declared as a number.
     """
     kinds = scan.kinds.keys()
-    where = f"{file}, line {{}}, column {scan.name!r}"
     if "power" in kinds and kinds <= {"power", "whole", "padded"} and not (is_number and "padded" not in kinds):
-        raise _power(scan, where, options)
+        raise _power(scan, file, options)
     if kinds == {"date", "zoned"}:
-        raise _zones(scan, where)
+        raise _zones(scan, file)
     if kinds == {"day"}:
-        raise _day(scan, where.format(scan.kinds["day"].line))
+        raise _day(scan, file)
     if kinds <= {"whole"}:
         return "empty" if not kinds else "whole" if _fits(scan) else "text"
     if kinds <= numbers.kinds:
@@ -113,7 +111,8 @@ def column_type(
         return "date"
     if "padded" not in kinds and kinds <= NUMERIC | {"amount", "foreign"}:
         odd = next(kind for kind in scan.kinds if kind not in numbers.kinds)
-        raise _odd_number(scan.kinds[odd], odd, where.format(scan.kinds[odd].line), options)
+        where = f"{file}, {scan.at(scan.kinds[odd].line)}"
+        raise _odd_number(scan.kinds[odd], odd, where, options)
     return "text" if kinds <= {"padded", "whole"} else _text(scan, file, options)
 
 
@@ -137,7 +136,7 @@ def _text(scan: ColumnScan, file: str, options: str) -> ColumnType:
     for name, group in groups.items():
         if 2 * _count(scan.kinds, group) > total:
             kind, odd = next((kind, each) for kind, each in scan.kinds.items() if kind not in group)
-            message = f"{file}, line {odd.line}, column {scan.name!r}: {short(odd.value)!r} among {name}"
+            message = f"{file}, {scan.at(odd.line)}: {short(odd.value)!r} among {name}"
             option = f"--null{'=' if odd.value.startswith('-') else ' '}{shlex.quote(odd.value)}"
             null = f"{option} if it means that the value is missing, or " if kind == "text" else ""
             raise DatasetError(message, hint=f"correct it; or {null}{options}")
@@ -148,9 +147,9 @@ def _count(kinds: Mapping[str, FirstValue], group: Container[str]) -> int:
     return sum(each.count for kind, each in kinds.items() if kind in group)
 
 
-def _day(scan: ColumnScan, where: str) -> DatasetError:
+def _day(scan: ColumnScan, file: str) -> DatasetError:
     values = scan.values or {scan.kinds["day"].value: 1}
-    value = scan.kinds["day"].value
+    value, where = scan.kinds["day"].value, f"{file}, {scan.at(scan.kinds['day'].line)}"
     mark = next(each for each in "./-" if each in value)
     year = "%Y" if len(value.split(" ")[0].split(mark)[2]) > 2 else "%y"  # noqa: PLR2004 - the digits of a short year
     parts = [[int(part) for part in each.split(" ")[0].split(mark)[:2]] for each in values if mark in each]
@@ -192,15 +191,13 @@ def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> Dat
     return DatasetError(message, hint=f"--thousands {quoted}{mark}{quoted}; or {options}")
 
 
-def _power(scan: ColumnScan, where: str, options: str) -> DatasetError:
+def _power(scan: ColumnScan, file: str, options: str) -> DatasetError:
     found = scan.kinds["power"]
-    message = f"{where.format(found.line)}: {short(found.value)!r} may be a number or an identifier"
+    message = f"{file}, {scan.at(found.line)}: {short(found.value)!r} may be a number or an identifier"
     return DatasetError(message, hint=f"--read '{scan.name}=number' if it is a number; or {options}")
 
 
-def _zones(scan: ColumnScan, where: str) -> DatasetError:
+def _zones(scan: ColumnScan, file: str) -> DatasetError:
     plain, zoned = scan.kinds["date"], scan.kinds["zoned"]
-    message = (
-        f"{where.format(plain.line)}: {plain.value!r} has no time zone; {zoned.value!r} in line {zoned.line} has one"
-    )
+    message = f"{file}, {scan.at(plain.line)}: {plain.value!r} has no time zone; {zoned.value!r} in {scan.unit} {zoned.line} has one"
     return DatasetError(message, hint=f"write all dates with a time zone, or all without; or --read '{scan.name}=skip'")

@@ -160,7 +160,7 @@ class _Planner:
         if self.options.reads.get(scan.name) == "number" or (earlier and earlier.type == "number"):
             return "number"
         assert scan.rounded is not None  # noqa: S101 - the caller has checked it
-        where = f"{self.file}, line {scan.rounded.line}, column {scan.name!r}"
+        where = f"{self.file}, {scan.at(scan.rounded.line)}"
         message = f"{where}: {short(scan.rounded.value)} is rounded in a feature (float32); an identifier or a date must not be rounded"
         others = (
             "" if scan.name == self._target else f"; else --read '{scan.name}=skip', or --read '{scan.name}=category'"
@@ -180,7 +180,7 @@ class _Planner:
         if known is not None and known != zoned:
             found = scan.kinds["zoned" if zoned else "date"]
             has, had = ("a", "no") if zoned else ("no", "a")
-            where = f"{self.file}, line {found.line}, column {scan.name!r}"
+            where = f"{self.file}, {scan.at(found.line)}"
             message = f"{where}: {found.value!r} has {has} time zone; the earlier version's dates have {had} time zone"
             hint = f"write the dates as in the earlier version; or --read '{scan.name}=skip'; or publish under another name"
             raise DatasetError(message, hint=hint)
@@ -189,13 +189,11 @@ class _Planner:
     def _require_possible(self, scan: ColumnScan, kind: ColumnType, declared: ReadAs | None) -> None:
         if declared in {"number", "target"} and kind not in {"whole", "number", "empty"}:
             odd = next(iter(scan.kinds.values()))
-            message = (
-                f"{self.file}, line {odd.line}, column {scan.name!r}: expected a number, found {short(odd.value)!r}"
-            )
+            message = f"{self.file}, {scan.at(odd.line)}: expected a number, found {short(odd.value)!r}"
             raise DatasetError(message, hint=f"--read '{scan.name}=category', or --read '{scan.name}=skip'")
         if declared == "date" and kind not in {"date", "empty"}:
             odd = next((each for name, each in scan.kinds.items() if name != "date"), next(iter(scan.kinds.values())))
-            message = f"{self.file}, line {odd.line}, column {scan.name!r}: expected a date, found {short(odd.value)!r}"
+            message = f"{self.file}, {scan.at(odd.line)}: expected a date, found {short(odd.value)!r}"
             raise DatasetError(message, hint=f"declare its format, for example --read '{scan.name}=date:%d.%m.%Y'")
 
     def _choose(self, scan: ColumnScan, kind: ColumnType) -> tuple[ReadAs, str]:
@@ -242,7 +240,7 @@ class _Planner:
             message = f"--missing {scan.name}={given}: the column is read as {read}; expected {listed(possible)}"
             raise UsageError(message, hint=f"--missing '{scan.name}={possible[-1]}'")
         if given in {None, "reject"} and scan.gaps and (given or len(possible) == 1):
-            where = f"{self.file}, line {scan.first_missing}, column {scan.name!r}"
+            where = f"{self.file}, {scan.at(scan.first_missing)}"
             more = f"; the column has {scan.gaps:,} missing values" if scan.gaps > 1 else ""
             hint = (
                 f"--missing '{scan.name}={possible[-1]}'" if len(possible) > 1 else "remove the row, or fill the value"
