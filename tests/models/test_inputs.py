@@ -110,6 +110,12 @@ def test_a_number_of_json_is_itself_and_a_text_is_read_as_in_the_file(reader: In
     assert [value for (value,) in found] == pytest.approx([1234, 1234.5, 1.234, 1234.5])
 
 
+def test_a_whole_number_has_the_thousands_separator_of_the_published_file(reader: InputReader) -> None:
+    whole = with_source(reader, thousands=".", columns={"area": SourceColumn(type="whole", read="number")})
+    found = read(whole, *({"area": area, "floor": 1} for area in ("1.234", "-1.234.567", "1.234,0", "12")))["features"]
+    assert [value for (value,) in found] == [1234, -1234567, 1234, 12]
+
+
 @pytest.mark.parametrize(
     ("changes", "cell", "example"),
     [
@@ -120,6 +126,9 @@ def test_a_number_of_json_is_itself_and_a_text_is_read_as_in_the_file(reader: In
         ({"thousands": "."}, "1.23.456", "1234,5 or 1.234,5"),
         ({"decimal": ".", "thousands": ","}, "1,5", "1234.5 or 1,234.5"),
         ({"decimal": "."}, "1,5", "1234.5"),
+        ({"thousands": " "}, "1 234.5", "1234,5 or 1 234,5"),
+        ({"thousands": " "}, "1'234,5", "1234,5 or 1 234,5"),
+        ({"decimal": ".", "thousands": "'"}, "1'234,5", "1234.5 or 1'234.5"),
     ],
 )
 def test_a_number_in_another_notation_is_an_error_in_a_file_and_in_json(
@@ -127,7 +136,7 @@ def test_a_number_in_another_notation_is_an_error_in_a_file_and_in_json(
 ) -> None:
     other = with_source(reader, **changes)
     (tmp_path / "new.csv").write_text(f"floor;area\n1;2\n1;{cell}\n")
-    expected = f"column 'area': expected a number such as {example}, found '{cell}'"
+    expected = f"column 'area': expected a number such as {example}, found {cell!r}"
     with pytest.raises(DatasetError) as caught:
         list(other.of_file(tmp_path / "new.csv"))
     assert (caught.value.message, caught.value.hint) == (

@@ -159,7 +159,8 @@ class _Cells:
     @cached_property
     def _without_fraction(self) -> re.Pattern[str]:
         """The pattern of a whole number with zeros after the decimal sign."""
-        return re.compile(rf"([+-]?\d+){re.escape(self.source.decimal)}0+", re.ASCII)
+        decimal, thousands = re.escape(self.source.decimal), re.escape(self.source.thousands)
+        return re.compile(rf"([+-]?\d[\d{thousands}]*){decimal}0+", re.ASCII)
 
     @cached_property
     def _known(self) -> frozenset[str]:

@@ -254,6 +254,23 @@ def write(table: Any, path: Path) -> None:
         (parquet.write_table if path.suffix == ".parquet" else feather.write_feather)(table, str(path))
 
 
+@pytest.mark.parametrize(
+    ("cell", "message", "option"),
+    [
+        ("1 234.5", "'1 234.5' does not have a decimal comma, unlike", "--decimal '.'"),
+        ("1'234,5", '"1\'234,5" has thousands separators', """--thousands "'\""""),
+        ("1\u00a0234,5", "'1\\xa0234,5' has thousands separators", "--thousands '\u00a0'"),
+    ],
+)
+def test_a_number_with_another_separator_than_declared_is_rejected(
+    cell: str, message: str, option: str, plan: Callable[..., Any]
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        plan(f"a;b\n1 234,5;x\n{cell};y\n", decimal=",", thousands=" ")
+    assert caught.value.message.startswith(f"t.csv, line 3, column 'a': {message}")
+    assert str(caught.value.hint).startswith(option)
+
+
 def test_options_of_csv_are_rejected_for_other_formats(plan: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="--delimiter is for CSV"):
         plan('{"a": 1}', name="t.jsonl", dialect=DialectOptions(delimiter=";"))

@@ -15,6 +15,9 @@ _SIGNS: Final = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d\uff0b"
 """Minus signs, hyphens and dashes that are not `-`, and the wide plus."""
 _DIGITS: Final = "\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff10-\uff19"
 """Arabic, Persian, Devanagari and wide digits."""
+SPACES: Final = (" ", "\u00a0", "\u202f", "'")
+"""Thousands separators other than the decimal signs."""
+_SPACED: Final = {f"grouped{mark}": rf"[+-]?[1-9]\d{{0,2}}(?:{mark}\d{{3}})+" for mark in SPACES}
 _KINDS: Final = {
     "padded": r"0\d+|\+\d{7,}",
     "whole": _WHOLE,
@@ -25,7 +28,8 @@ _KINDS: Final = {
     "comma": rf"{_WHOLE},\d+(?:[eE][+-]?\d+)?",
     "grouped,": r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?",
     "grouped.": r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?",
-    "grouped ": r"[+-]?[1-9]\d{0,2}(?:[ \u00a0\u202f']\d{3})+(?:[.,]\d+)?",
+    **_SPACED,
+    **{f"{name}{sign}": rf"{pattern}[{sign}]\d+" for name, pattern in _SPACED.items() for sign in ".,"},
     "date": r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?",
     "zoned": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)? ?(?:Z|[+-]\d\d:?\d\d)",
     "day": r"\d{1,2}(?P<separator>[./-])\d{1,2}(?P=separator)(?:\d{4}|\d\d)(?: \d\d?:\d\d(?::\d\d)?)?",
@@ -44,8 +48,8 @@ PLAIN: Final = frozenset({"whole", "dotted", "dot3", "power"})
 """Whole numbers, and numbers with a decimal point."""
 WITH_COMMA: Final = frozenset({"whole", "comma", "comma3"})
 """Whole numbers, and numbers with a decimal comma."""
-GROUPED: Final = frozenset({"grouped,", "grouped.", "grouped "})
-"""Numbers with thousands separators."""
+GROUPED: Final = frozenset(name for name in _KINDS if name.startswith("grouped"))
+"""Numbers with thousands separators: `grouped `, and `grouped .` if the number has a decimal sign; `grouped,` may have a point."""
 NUMERIC: Final = PLAIN | WITH_COMMA | GROUPED
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import short
-from trainer.data.tables.cells import NUMERIC, PLAIN, WITH_COMMA
+from trainer.data.tables.cells import NUMERIC, PLAIN, SPACES, WITH_COMMA
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -30,7 +30,8 @@ class NumberFormat:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of cells that are numbers in this format."""
-        grouped = {"": set(), ",": {"grouped,", "comma3"}, ".": {"grouped.", "dot3"}}.get(self.thousands, {"grouped "})
+        spaced = {f"grouped{self.thousands}", f"grouped{self.thousands}{self.decimal}"}
+        grouped = {"": set(), ",": {"grouped,", "comma3"}, ".": {"grouped.", "dot3"}}.get(self.thousands, spaced)
         return (PLAIN if self.decimal == "." else WITH_COMMA) | grouped
 
 
@@ -111,8 +112,10 @@ def column_type(
         return "date"
     if "padded" not in kinds and kinds <= NUMERIC | {"amount", "foreign"}:
         odd = next(kind for kind in scan.kinds if kind not in numbers.kinds)
-        where = f"{file}, {scan.at(scan.kinds[odd].line)}"
-        raise _odd_number(scan.kinds[odd], odd, where, options)
+        example = scan.kinds[odd]
+        if numbers.thousands in SPACES and odd.startswith(f"grouped{numbers.thousands}"):
+            odd = "comma" if odd.endswith(",") else "dotted"
+        raise _odd_number(example, odd, f"{file}, {scan.at(example.line)}", options)
     return "text" if kinds <= {"padded", "whole"} else _text(scan, file, options)
 
 
@@ -184,9 +187,7 @@ def _odd_number(example: FirstValue, kind: str, where: str, options: str) -> Dat
         mark, other = (",", "point") if kind == "comma" else (".", "comma")
         message = f"{where}: {value!r} does not have a decimal {other}, unlike the other numbers of this file"
         return DatasetError(message, hint=f"--decimal '{mark}' if all numbers are written like this; or {options}")
-    mark = {"grouped,": ",", "grouped.": ".", "comma3": ",", "dot3": "."}.get(
-        kind, next((c for c in example.value if c in " '\u00a0\u202f"), ",")
-    )
+    mark = {"comma3": ",", "dot3": "."}.get(kind) or kind.removeprefix("grouped")[0]
     message, quoted = f"{where}: {value!r} has thousands separators", '"' if mark == "'" else "'"
     return DatasetError(message, hint=f"--thousands {quoted}{mark}{quoted}; or {options}")
 

@@ -82,12 +82,12 @@ def conversion(column: SourceColumn, *, decimal: str, thousands: str) -> Callabl
     if column.read in {"category", "class"} or column.type not in {"whole", "number"}:
         return None
     if column.type == "whole":
-        return _whole
+        return partial(_whole, thousands=thousands)
     return lambda cell: number_of(cell, decimal=decimal, thousands=thousands)
 
 
-def _whole(cell: str) -> int:
-    value = int(cell)
+def _whole(cell: str, *, thousands: str) -> int:
+    value = int(cell.replace(thousands, "") if thousands else cell)
     if not -(1 << 63) <= value < 1 << 63:
         raise ValueError("expected 64 bits")
     return value
