@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.conftest import fill
 from trainer.base.errors import DatasetError
-from trainer.data.files import SourceFolder
+from trainer.data.files import SourceFolder, mode_of
 from trainer.data.packing import Slice
 
 if TYPE_CHECKING:
@@ -117,11 +117,14 @@ def test_a_path_that_is_not_a_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         SourceFolder(root=tmp_path / "a b.txt").paths()
     assert str(caught.value.hint).endswith(f"mv '{tmp_path / 'a b.txt'}' NEW/")
-    with pytest.raises(DatasetError, match=r"the folder or file .*crop does not exist") as caught:
+    with pytest.raises(DatasetError, match=r"the folder .*crop does not exist") as caught:
         SourceFolder(root=tmp_path / "crop").paths()
     assert caught.value.hint == "did you mean crops?"
-    with pytest.raises(DatasetError, match=r"the folder or file .*a_b\.txt does not exist") as caught:
+    with pytest.raises(DatasetError, match=r"the folder .*a_b\.txt does not exist") as caught:
         SourceFolder(root=tmp_path / "a_b.txt").paths()
+    assert caught.value.hint == f"list the names: ls {tmp_path}"
+    with pytest.raises(DatasetError, match=r"the folder or file .*a_b\.txt does not exist") as caught:
+        mode_of(tmp_path / "a_b.txt")
     assert caught.value.hint == "did you mean a b.txt?"
     with pytest.raises(DatasetError, match="nothing does not exist") as caught:
         SourceFolder(root=tmp_path / "nothing").paths()

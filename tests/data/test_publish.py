@@ -121,7 +121,7 @@ def test_a_linked_folder_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_a_folder_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"the folder or file .*nowhere does not exist"):
+    with pytest.raises(DatasetError, match=r"the folder .*nowhere does not exist"):
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path / "nowhere"), store=MemoryStore())
 
 

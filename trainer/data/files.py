@@ -162,12 +162,17 @@ def _not_a_file(path: Path | str, mode: int) -> DatasetError:
     return DatasetError(f"{path} is {kind}; expected a regular file", hint="remove it from the folder")
 
 
-def mode_of(path: Path) -> int:
-    """Return the mode bits of a folder or a file. Raise `DatasetError` if it does not exist or cannot be read."""
+def mode_of(path: Path, *, is_folder: bool = False) -> int:
+    """Return the mode bits of a folder or a file. Raise `DatasetError` if it does not exist or cannot be read.
+
+    `is_folder` states that only a folder is expected, so that the hint names no files.
+    """
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as fault:
-        raise DatasetError(f"the folder or file {path} does not exist", hint=_near_names(path)) from fault
+        expected = "folder" if is_folder else "folder or file"
+        hint = _near_names(path, is_folder=is_folder)
+        raise DatasetError(f"the {expected} {path} does not exist", hint=hint) from fault
     except OSError as fault:
         raise DatasetError(f"{short(str(path))} cannot be read: {fault.strerror}", hint="check the path") from fault
     except ValueError as fault:
@@ -175,12 +180,12 @@ def mode_of(path: Path) -> int:
 
 
 def _require_folder(root: Path) -> None:
-    if not stat.S_ISDIR(mode_of(root)):
+    if not stat.S_ISDIR(mode_of(root, is_folder=True)):
         hint = f"move it into a new folder: mkdir NEW && mv {shlex.quote(str(root))} NEW/"
         raise DatasetError(f"{root} is not a folder; expected a folder of files", hint=hint)
 
 
-def _near_names(missing: Path) -> str:
+def _near_names(missing: Path, *, is_folder: bool) -> str:
     """Return the hint for a path that does not exist: similar names in its folder, or the folder if that does not exist either."""
     if missing.parent.exists() and not missing.parent.is_dir():
         return f"{missing.parent} is not a folder: check the path"
@@ -188,7 +193,8 @@ def _near_names(missing: Path) -> str:
         return f"the folder {missing.parent} does not exist either: check the path"
     names: list[str] = []
     with suppress(OSError):
-        names = [entry.name for entry in os.scandir(missing.parent) if entry.name.isprintable()]
+        entries = [each for each in os.scandir(missing.parent) if each.name.isprintable()]
+        names = [each.name for each in entries if not is_folder or each.is_dir()]
     near = nearest(missing.name, names)
     return f"did you mean {' or '.join(near)}?" if near else f"list the names: ls {shlex.quote(str(missing.parent))}"
 
