@@ -239,3 +239,33 @@ def test_commands_are_imported_on_a_machine_without_the_libraries_of_an_image() 
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_BEFORE_A_WORD = re.compile(
+    r"(?:\b(?:rm|mkdir|chmod|cp|mv|ls|cat)(?: [-+]\S+)*|data (?:publish|import) (?:NAME|\{\})|certify \S+|--exp|REPRISE_RUNS=) ?"
+)
+"""The beginning of a command in a message, up to a path or an address."""
+_SAFE = {"experiment in trainer.cli", "'+rx' if is_folder else '+r' in trainer.data.files"}
+"""Names of modules, and options."""
+
+
+def unquoted(path: Path) -> list[str]:
+    """Return the expressions in f-strings that are a word of a command, and that are not quoted."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        before = ""
+        for part in node.values if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(part, ast.FormattedValue):
+                word = ast.unparse(part.value)
+                begins = [each for each in _BEFORE_A_WORD.finditer(before) if each.end() == len(before)]
+                if begins and "quote" not in word:
+                    found.append(word)
+                before += "{}"
+            else:
+                before += str(getattr(part, "value", ""))
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_path_in_a_command_to_type_is_quoted(module: str) -> None:
+    assert [word for word in unquoted(MODULES[module]) if f"{word} in {module}" not in _SAFE] == []

@@ -25,6 +25,7 @@ from trainer.base.errors import (
 from trainer.data.cache import locks
 from trainer.data.cache.folder import Cache
 from trainer.data.fetch import fetch_dataset
+from trainer.data.upstream.listing import Upstream
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
@@ -114,6 +115,12 @@ def test_a_dataset_that_the_store_lacks_is_named(published: Published) -> None:
     with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store memory:") as caught:
         fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
     assert str(caught.value.hint).startswith("publish it: reprise data publish small DIR;")
+    upstream = Upstream(source="https://host.example/a.zip?x=1&y=2", listing=wrong.manifest)
+    with pytest.raises(ObjectMissingError) as caught:
+        fetch_dataset(
+            wrong.model_copy(update={"upstream": upstream}), cache=published.cache, open_store=lambda: published.store
+        )
+    assert "reprise data import small 'https://host.example/a.zip?x=1&y=2';" in str(caught.value.hint)
 
 
 def test_a_malicious_manifest_creates_nothing(published: Published) -> None:

@@ -6,6 +6,7 @@ verdict's.
 
 from __future__ import annotations
 
+import shlex
 from argparse import SUPPRESS
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def _submit(args: Namespace, request: TrainRequest) -> int:
     from trainer.cli.site_jobs import slurm_site
     from trainer.cli.submit import plan_request, submit_job
 
-    hint = f"certify on a machine of the cluster: reprise certify {args.property} {args.experiment}"
+    hint = f"certify on a machine of the cluster: reprise certify {args.property} {shlex.quote(args.experiment)}"
     site = slurm_site(args.to, command="certify", hint=hint)
     run, [_, name, *settings] = new_run_id(), from_checkout(request)
     kill = [f"--kill-after={args.kill_after}"] if args.kill_after is not None else []
@@ -170,7 +171,9 @@ def _require_observable(args: Namespace, values: Mapping[str, Any]) -> None:
     if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps is {args.steps}; expected 1 or more", hint="--steps 12")
     if args.property == "rerun" and args.kill_after is not None:
-        raise UsageError("--kill-after: certify rerun kills no run", hint=f"reprise certify resume {args.experiment}")
+        raise UsageError(
+            "--kill-after: certify rerun kills no run", hint=f"reprise certify resume {shlex.quote(args.experiment)}"
+        )
     if args.property != "rerun" and (steps := str(values.get("max_steps", ""))).isdecimal():
         kill_point(args.kill_after, steps=int(steps))
     elif args.kill_after is not None and args.kill_after < 1:
@@ -192,9 +195,7 @@ def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> Non
     """Raise `UsageError` for an elastic training whose strategy shards the parameters."""
     if args.property == "elastic" and values.get("strategy") == FSDP:
         message = f"--strategy {FSDP} is not elastic: its results depend on the number of devices"
-        hint = (
-            f"omit --strategy; or test a resume: reprise certify resume {args.experiment} --strategy {FSDP} --devices 2"
-        )
+        hint = f"omit --strategy; or test a resume: reprise certify resume {shlex.quote(args.experiment)} --strategy {FSDP} --devices 2"
         raise UsageError(message, hint=hint)
 
 

@@ -152,7 +152,9 @@ def two_stores(source: str | None, target: str | None, *, command: str) -> tuple
         raise UsageError("--store is missing: the store to push to", hint=f"{command} --store s3://BUCKET?endpoint=URL")
     origin = source or store_address()
     if not origin:
-        raise UsageError("no store is configured to push from", hint=f"{command} --from ADDRESS --store {target}")
+        raise UsageError(
+            "no store is configured to push from", hint=f"{command} --from ADDRESS --store {shlex.quote(target)}"
+        )
     stores = _open_with_own_key(origin), _open_with_own_key(target)
     if stores[0].label == stores[1].label:
         raise UsageError(

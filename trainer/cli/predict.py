@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -147,7 +148,9 @@ def _in_container(args: Namespace) -> int:
         paths[str(args.output)] = args.output.resolve()
         folders[str(args.output)] = args.output.resolve().parent
     if odd := next((word for word, path in folders.items() if ":" in os.fspath(path) or path == path.parent), None):
-        raise UsageError(f"the folder of {short(odd)} cannot be mounted into a container", hint=f"cp {short(odd)} .")
+        raise UsageError(
+            f"the folder of {short(odd)} cannot be mounted into a container", hint=f"cp {shlex.quote(odd)} ."
+        )
     if package := known_package(args.run):
         paths[args.run] = folders[args.run] = package.resolve()
     modes = {os.fspath(folder): ":ro" for folder in folders.values()}

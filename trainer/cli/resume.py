@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -252,7 +253,7 @@ def notes(record: Record, current: Record, *, typed: Collection[str]) -> Iterato
         yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
         yield (
             "  -> the run resumes with its own frozen source, without later edits;"
-            f" to use them, start a new run: {spelled(f'reprise train --exp {experiment}')}"
+            f" to use them, start a new run: {spelled(f'reprise train --exp {shlex.quote(experiment)}')}"
         )
     first = record.ingredients.settings
     for setting, value in current.ingredients.settings.items():

@@ -7,6 +7,7 @@ objects that the cache has; concurrent fetches are safe.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -185,7 +186,7 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
     except ObjectMissingError as fault:
         name = dataset.name
         source = dataset.upstream.source if dataset.upstream else None
-        words = f"import {name} {source}" if source else f"publish {name} DIR"
+        words = f"import {name} {shlex.quote(source)}" if source else f"publish {name} DIR"
         hint = f"publish it: reprise data {words}; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     head = listing.head

@@ -12,6 +12,7 @@ import ast
 import codecs
 import math
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -242,7 +243,7 @@ def _invalid_parquet(body: memoryview, where: str) -> DatasetError:
     if where.lower().endswith((".csv", ".tsv", ".txt")):
         return DatasetError(
             f"{where} is text; expected a Parquet file",
-            hint=f"publish the table itself: reprise data publish NAME {where}",
+            hint=f"publish the table itself: reprise data publish NAME {shlex.quote(where)}",
         )
     cut = bytes(body[:4]) == _PARQUET_MAGIC
     fault = "is a damaged Parquet file: its end is missing or invalid" if cut else "is not a Parquet file"

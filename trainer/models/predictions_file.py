@@ -50,7 +50,9 @@ class PredictionsFile:
     def require_new(self) -> None:
         """Raise `UsageError` if the file exists."""
         if self.path.exists():
-            raise UsageError(f"{self.path} exists", hint=f"choose another name, or remove it: rm {self.path}")
+            raise UsageError(
+                f"{self.path} exists", hint=f"choose another name, or remove it: rm {shlex.quote(str(self.path))}"
+            )
 
     def write(self, model: Model, *, report: Callable[[], object]) -> None:
         """Write the lines that the partial file does not have, then rename it to `path`. Call `report` after each line.
@@ -105,7 +107,9 @@ class PredictionsFile:
                 found = json.loads(line)
                 number = numbers[found["file"]]
             except (ValueError, KeyError, TypeError) as fault:
-                raise DocumentError(f"{partial} is damaged", hint=f"remove it to start again: rm {partial}") from fault
+                raise DocumentError(
+                    f"{partial} is damaged", hint=f"remove it to start again: rm {shlex.quote(str(partial))}"
+                ) from fault
             first, rows = (number, rows + 1) if number == first else (number, 1)
             if "error" not in found:
                 self.predicted += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,7 +86,7 @@ def _find_group(name: str, *, root: Path, here: Path) -> Path:
 
 def _hint_for_group(name: str, known: Sequence[str], *, here: Path) -> str:
     if file := next((each for each in (f"{name}.toml", name) if (here / each).is_file()), None):
-        return f"for the file, write --settings {file if '.' in file else f'./{file}'}"
+        return f"for the file, write --settings {shlex.quote(file if '.' in file else f'./{file}')}"
     names = {each.rpartition("/")[2]: each for each in reversed(known)}  # `large` for `models/large`
     near = nearest(name, known) or [names[each] for each in nearest(name.rpartition("/")[2], names)]
     return f"did you mean {' or '.join(near)}?" if near else "name a group, or a file that ends in .toml"

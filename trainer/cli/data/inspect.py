@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import tempfile
 from contextlib import closing
 from importlib.util import find_spec
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> int:
     draft = typed(request["draft"], Draft, where="the request")
     needed = draft.reader.needed or request["paths"]
     if unreadable := next((path for path in needed if not os.access(folder / path, os.R_OK)), None):
-        raise NotWritableError(f"{unreadable} is not readable by uid {os.getuid()}", hint=f"chmod +r {unreadable}")
+        raise NotWritableError(
+            f"{unreadable} is not readable by uid {os.getuid()}", hint=f"chmod +r {shlex.quote(unreadable)}"
+        )
     try:
         output = _InspectionOutput(inspection=_inspect_folder(draft, folder, request["paths"]))
     except DatasetError as fault:

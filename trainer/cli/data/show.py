@@ -7,6 +7,7 @@ image and writes the picture to stdout.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -279,7 +280,9 @@ def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int
             hint="use - for a picture on stdout",
         )
     if not (folder := Path(args.samples).parent).is_dir():
-        raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
+        raise UsageError(
+            f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {shlex.quote(str(folder))}"
+        )
     page: Overview | None = None
     if args.samples.endswith(".html"):
         args.values = True

@@ -75,7 +75,7 @@ def _convert(path: Path, target: Path) -> str:
     if find_spec("torch") is None:
         raise MachineError(
             f"{path} is a pickle: converting it needs torch, which this Python does not have",
-            hint=f"copy it into the checkout, then: docker compose run --rm train data publish NAME {path.name}",
+            hint=f"copy it into the checkout, then: docker compose run --rm train data publish NAME {shlex.quote(path.name)}",
         )
     from trainer.training.convert_weights import convert_weights
 

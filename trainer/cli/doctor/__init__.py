@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -112,7 +113,9 @@ def check_runs() -> Diagnosis:
         Path(configured).is_dir() and os.access(configured, os.W_OK)
     ):
         message = f"REPRISE_RUNS is {configured}, which is not a folder in which uid {os.getuid()} can write"
-        return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {configured}, or unset REPRISE_RUNS"))
+        return doctor.fault(
+            "runs", MachineError(message, hint=f"mkdir -p {shlex.quote(configured)}, or unset REPRISE_RUNS")
+        )
     user = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"
     status = runs.stat() if runs.is_dir() else None

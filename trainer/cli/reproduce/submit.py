@@ -6,6 +6,7 @@ the results.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -89,7 +90,8 @@ def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _RerunJob
     if original.folder.parent != runs_folder():
         message = f"run {record.run} is in {original.folder.parent}; the job finds runs in {runs_folder()}"
         raise UsageError(
-            message, hint=f"REPRISE_RUNS={original.folder.parent} reprise reproduce {record.run} --to {args.to}"
+            message,
+            hint=f"REPRISE_RUNS={shlex.quote(str(original.folder.parent))} reprise reproduce {record.run} --to {args.to}",
         )
     require_outcome(record)
     image = _image_variables(record, site)

@@ -6,6 +6,7 @@ Settings that the experiment's text does not determine are checked by the traini
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -80,7 +81,7 @@ def parse_train_options(argv: Sequence[str]) -> dict[str, str | None]:
         near = next((name for word in argv if (name := nearest_experiment(word, checkout=CHECKOUT))), None)
         if near is None or any(word.partition("=")[0] == "--exp" for word in argv):
             raise
-        raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
+        raise UsageError(fault.message, hint=f"did you mean --exp {shlex.quote(near)}?") from fault
 
 
 def parse_train_request(
@@ -208,7 +209,9 @@ def _settings_of_text(experiment: ExperimentFile, origins: Origins, *, checkout:
     try:
         text = read_python(file)
     except OSError as fault:
-        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
+        raise ExperimentError(
+            f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {shlex.quote(str(file))}"
+        ) from fault
     except (SyntaxError, UnicodeDecodeError) as fault:
         message = f"experiment {file} is not readable as Python text: {str(fault).partition(' for ')[0]}"
         raise ExperimentError(message, hint="save it as UTF-8") from fault
@@ -281,7 +284,9 @@ def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> N
         find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
     except ExperimentError as fault:
         message = f"reprise {command} needs an experiment; {short(experiment)} is the value of {before}"
-        raise UsageError(message, hint=f"write reprise {command} EXPERIMENT {before} {short(experiment)}") from fault
+        raise UsageError(
+            message, hint=f"write reprise {command} EXPERIMENT {before} {shlex.quote(experiment)}"
+        ) from fault
 
 
 def _own_settings(experiment: str) -> set[str]:

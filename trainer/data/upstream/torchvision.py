@@ -9,6 +9,7 @@ rois-codh/kmnist; CIFAR's page states none.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -57,9 +58,7 @@ class NamedFiles:
         try:
             client.download(client.list_files().files[0], target, advance)
         except StoreUnreachableError as fault:
-            hint = (
-                f"{fault.hint}; if another server has the files: reprise data import NAME {self.source} --from ADDRESS"
-            )
+            hint = f"{fault.hint}; if another server has the files: reprise data import NAME {shlex.quote(self.source)} --from ADDRESS"
             raise StoreUnreachableError(fault.message, hint=hint) from fault
 
 

@@ -5,6 +5,7 @@ A type that is not numeric is a fault of the whole column; a value that the decl
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,7 +132,7 @@ def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLo
         return DatasetError(message, hint=hint)
     hint = (
         f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); if they are categories, publish the table itself: "
-        f"reprise data publish NAME {location.file}; or remove {name!r} from --column"
+        f"reprise data publish NAME {shlex.quote(location.file)}; or remove {name!r} from --column"
     )
     return DatasetError(message, hint=hint)
 

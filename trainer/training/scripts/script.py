@@ -59,7 +59,7 @@ class Script:
         if os.access(self.file, os.X_OK):
             return [str(self.file)]
         message = f"script {self.name} is not a program: it ends neither in .py nor in .sh, and is not executable"
-        raise ExperimentError(message, hint=f"chmod +x {self.name}")
+        raise ExperimentError(message, hint=f"chmod +x {shlex.quote(self.name)}")
 
 
 def datasets_of(settings: ScriptSettings) -> list[str]:
