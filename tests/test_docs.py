@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 import reference
 
-from trainer.cli import COMMANDS, main
+from trainer.cli import COMMANDS, SUBCOMMANDS, main
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
@@ -66,14 +66,7 @@ def test_a_generated_page_is_current(name: str) -> None:
 COMMAND: Final = re.compile(
     r"(?:scripts/reprise|(?<![\w/])reprise|docker compose run --rm train|scripts/train) ([^`\n#]+)"
 )
-VERBS: Final = {
-    "runs": ("ls", "show", "pull", "push", "publish", "export"),
-    "data": ("ls", "show", "diff", "fetch", "verify", "gc", "publish", "push", "import", "update"),
-    "packages": ("ls", "show", "push", "pull"),
-    "image": ("build", "ls", "show", "pin", "unpin", "restore", "smoke"),
-    "certify": ("rerun", "resume"),
-    "baseline": ("check", "refresh"),
-}
+VERBS: Final = {**SUBCOMMANDS, "certify": ("rerun", "resume", "elastic")}
 OWN: Final = {
     "--yes",
     "--channels",
@@ -91,11 +84,27 @@ OWN: Final = {
 
 
 @cache
-def options(*words: str) -> frozenset[str]:
+def help_of(*words: str) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*words, "--help"])
-    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", printed.getvalue()))
+    return printed.getvalue()
+
+
+def options(*words: str) -> frozenset[str]:
+    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", help_of(*words)))
+
+
+@pytest.mark.host
+def test_every_property_of_certify_is_a_verb() -> None:
+    assert "{" + ",".join(VERBS["certify"]) + "}" in help_of("certify")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("command", ["certify", "noise", "sweep", "reproduce"])
+def test_the_help_of_a_dry_run_describes_it(command: str) -> None:
+    text = " ".join(help_of(command).split())
+    assert "let Slurm test it if sbatch is installed on this machine, and write and submit nothing" in text
 
 
 @pytest.mark.host

@@ -19,7 +19,7 @@ from trainer.base.run_files import read_run_json
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import cache_folder, runs_folder, shown_path
+from trainer.cli.configuration import DRY_RUN_HELP, cache_folder, runs_folder, shown_path
 from trainer.cli.output import print_notice
 from trainer.cli.train.command_line import parse_train_request, report_shared_options
 from trainer.cli.train.edit_arguments import from_checkout
@@ -129,7 +129,7 @@ def _parser() -> Arguments:
         metavar="SITE",
         help="submit the test to this Slurm cluster, a name in sites/, as a job on one machine, and do not wait for it",
     )
-    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
+    parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     # a job of --to passes this option: the ID of a new run, to train first in its folder, from the source in it if there is one
     parser.add_argument("--first-run", metavar="RUN", help=SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -138,6 +138,9 @@ def export_store_variables(dotenv: Path) -> None:
     os.environ.setdefault("REPRISE_STORE_ENDPOINT", os.environ.get("AWS_ENDPOINT_URL_S3") or AWS_ENDPOINT)
 
 
+DRY_RUN_HELP: Final = (
+    "with --to: print the job, let Slurm test it if sbatch is installed on this machine, and write and submit nothing"
+)
 STORE_HELP: Final = "store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
 TARGET_HELP: Final = "store to copy to: s3://BUCKET/PREFIX or a path (required)"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, runs_folder, shown_path
+from trainer.cli.configuration import CHECKOUT, DRY_RUN_HELP, runs_folder, shown_path
 from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_notice
@@ -99,7 +99,11 @@ def _parser() -> Arguments:
         help="submit the seeds to this Slurm cluster, a name in sites/, as a sweep, and do not wait for them; once all have finished, "
         "the same command measures the noise",
     )
-    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help=f"{DRY_RUN_HELP}; if all seeds have finished, there is no job: measure the noise as without this option",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

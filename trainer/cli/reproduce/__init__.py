@@ -28,7 +28,15 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import wake_store
 from trainer.cli.compare import headline, page
-from trainer.cli.configuration import cache_folder, host_name, runs_folder, store_address, store_at, user_name
+from trainer.cli.configuration import (
+    DRY_RUN_HELP,
+    cache_folder,
+    host_name,
+    runs_folder,
+    store_address,
+    store_at,
+    user_name,
+)
 from trainer.cli.find_run import RUN_HELP, RunOnDisk, find_run
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_progress, print_result
@@ -236,7 +244,7 @@ def _parser() -> Arguments:
         metavar="SITE",
         help="rerun as a job of a Slurm cluster: a name in sites/, without .toml; `reprise logs` prints the job's output",
     )
-    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
+    parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

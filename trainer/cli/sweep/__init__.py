@@ -13,7 +13,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RepriseError, RunError, UsageError
 from trainer.base.suggestions import counted, nearest
 from trainer.cli.arguments import Arguments
-from trainer.cli.configuration import CHECKOUT, runs_folder
+from trainer.cli.configuration import CHECKOUT, DRY_RUN_HELP, runs_folder
 from trainer.cli.formatting import columns
 from trainer.cli.output import print_notice, print_result
 from trainer.cli.sweep.create import find_or_create
@@ -145,7 +145,11 @@ def _parser() -> Arguments:
         help="submit the unfinished points as an array job to the Slurm cluster SITE, a name in sites/, without .toml, and do not wait "
         "for them",
     )
-    parser.add_argument("--dry-run", action="store_true", help="with --to: print the job, and submit nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help=f"{DRY_RUN_HELP}; if all points have finished, there is no job: print the results as without this option",
+    )
     parser.add_argument(
         "--continue",
         dest="go_on",
