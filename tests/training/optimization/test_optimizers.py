@@ -13,7 +13,7 @@ from tests.small_training import REGRESSOR, Small
 from trainer.base.errors import SettingError
 from trainer.settings.ledger import Ledger, call_configured, use_ledger
 from trainer.settings.origins import Origins, parse_options, resolve
-from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer, make_schedule
+from trainer.training.optimization.optimizers import ANY_CPU, describe_short_warmup, make_optimizer, make_schedule
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -44,6 +44,29 @@ def make_steps(*words: str) -> tuple[Optimizer, list[float], Ledger]:
         schedule.step()
     assert weight.square().sum() < 5
     return optimizer, rates, ledger
+
+
+@pytest.mark.parametrize("name", [*set(SCHEDULES) - {"one_cycle"}])
+def test_a_warmup_that_is_longer_than_the_run_is_noted(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
+    for warmup_steps in (0, 1, 9, 10, 11, 40):
+        with use_ledger(make_ledger("--schedule", name, "--warmup-steps", str(warmup_steps))):
+            note = describe_short_warmup(call_configured(make_schedule, optimizer, steps=10), steps=10)
+        reached = {11: "0.91", 40: "0.25"}.get(warmup_steps)
+        expected = f"warmup_steps is {warmup_steps}, but the run has 10 optimizer steps: the learning rate increases only to {reached}"
+        assert note == (f"{expected} of learning_rate" if reached else "")
+
+
+@pytest.mark.parametrize(("warmup_steps", "is_noted"), [("3", False), ("6", True)])
+def test_a_run_prints_a_note_on_a_long_warmup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup_steps: str, *, is_noted: bool
+) -> None:
+    small = Small(place=tmp_path, code=REGRESSOR, y=np.arange(40, dtype=np.float32))
+    small.train(monkeypatch, "--warmup-steps", warmup_steps)
+    note = (
+        "warmup_steps is 6, but the run has 3 optimizer steps: the learning rate increases only to 0.5 of learning_rate"
+    )
+    assert (note in small.messages) == is_noted
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -16,12 +16,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.utils._pytree import tree_leaves
 
 from trainer.base.errors import ExperimentError, SettingError
+from trainer.base.suggestions import counted
 from trainer.settings.determinism import Level
 from trainer.settings.ledger import call_configured, configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    import lightning as L
     from torch.optim import Optimizer
 
     Parameters = Iterable[Any]
@@ -123,6 +125,25 @@ _OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
     "adagrad": adagrad,
     "sgd": sgd,
 }
+
+
+def steps_of_each(trainer: L.Trainer, *, optimizers: int) -> int:
+    """Return the number of steps of each of a run's optimizers."""
+    steps, most = int(trainer.estimated_stepping_batches), trainer.max_steps
+    return min(steps, -(-most // optimizers)) if most > 0 else steps  # Lightning counts the steps of all optimizers
+
+
+def describe_short_warmup(schedule: LRScheduler, *, steps: int) -> str:
+    """Return a note on a schedule of this module whose warm-up is not complete after `steps`; else an empty string."""
+    if not isinstance(schedule, LambdaLR):
+        return ""
+    warmup_steps = round(
+        1 / schedule.lr_lambdas[0](0)
+    )  # read from the first factor: a schedule without warm-up does not use the setting
+    if warmup_steps <= steps:
+        return ""
+    reached = f"the learning rate increases only to {steps / warmup_steps:.2g} of learning_rate"
+    return f"warmup_steps is {warmup_steps:,}, but the run has {counted(steps, 'optimizer step')}: {reached}"
 
 
 @configured

@@ -23,7 +23,7 @@ from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fields_unchanged
-from trainer.training.optimization.optimizers import require_reached
+from trainer.training.optimization.optimizers import describe_short_warmup, require_reached, steps_of_each
 from trainer.training.tasks.outputs import called, described, leaves
 from trainer.training.tasks.split_metrics import require_numbers
 from trainer.training.tasks.task import Task
@@ -75,6 +75,9 @@ class CheckNet(Callback):
             trained = [each for group in groups for each in group["params"]]
             computed_with = getattr(trainer.strategy, "computed_with", list)
             require_reached(pl_module, predicted, computed_with(trained))
+            steps = steps_of_each(trainer, optimizers=len(trainer.optimizers))
+            schedules = (each.scheduler for each in trainer.lr_scheduler_configs)
+            notes += dict.fromkeys(filter(None, (describe_short_warmup(each, steps=steps) for each in schedules)))
         self._check_last_batch(trainer, singles, samples)
         if trainer.is_global_zero:
             for note in notes:

@@ -19,7 +19,7 @@ from trainer.base.errors import DatasetError, ExperimentError
 from trainer.base.suggestions import did_you_mean, type_with_article
 from trainer.settings.ledger import call_configured, configured
 from trainer.training.normalization import fit_normalizations
-from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable
+from trainer.training.optimization.optimizers import make_optimizer, make_schedule, require_trainable, steps_of_each
 from trainer.training.optimization.parameter_groups import require_one_optimizer_each, trained_parameters
 from trainer.training.readers import open_samples
 from trainer.training.readers.samples import BYTES, Alphabet
@@ -279,9 +279,7 @@ class Task(L.LightningModule):
             )
             hint = "set self.automatic_optimization = False in the constructor, and step each in training_step"
             raise ExperimentError(message, hint=hint)
-        steps, most = int(self.trainer.estimated_stepping_batches), self.trainer.max_steps
-        if most > 0:  # Lightning counts the steps of all optimizers
-            steps = min(steps, -(-most // len(modules)))
+        steps = steps_of_each(self.trainer, optimizers=len(modules))
         optimizers = [make_optimizer(call_configured(trained_parameters, self, [each])) for each in modules]
         require_one_optimizer_each(self, optimizers)
         schedules = [make_schedule(each, steps=steps) for each in optimizers]
