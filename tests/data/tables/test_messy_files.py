@@ -103,6 +103,15 @@ def test_declared_separators_of_thousands(published: Callable[..., Any]) -> None
     assert published(body, thousands=",")["price"] == [1234.5, 1234567.0, 12.0]
 
 
+def test_the_name_of_a_time_zone_is_rejected_independently_of_the_machine(
+    plan: Callable[..., Any], published: Callable[..., Any]
+) -> None:
+    with pytest.raises(UsageError, match="%Z reads only the zone names of this machine") as caught:
+        plan("day,b\n2024-01-02 UTC,1\n", plan=reading(day="date:%Y-%m-%d %Z"))
+    assert str(caught.value.hint).endswith("and %z in the format")
+    assert published("day,b\n1970-01-02 %Z,1\n", plan=reading(day="date:%Y-%m-%d %%Z"))["day"] == [1.0]
+
+
 def test_windows_text_is_read_if_its_encoding_is_declared(published: Callable[..., Any]) -> None:
     body = "art,n\ngröße,1\nx,5\n".encode("cp1252")
     assert published(body, dialect=DialectOptions(encoding="cp1252"))["art"] == ["größe", "x"]

@@ -123,6 +123,7 @@ class _Planner:
             kind = "whole" if scan.kinds.keys() == {"whole"} else "text"
         elif declared == "date" and form:
             kind = "date"
+            _require_portable(form, name)
         else:
             choices = f"--read '{name}=category', or --read '{name}=skip'"
             is_number = declared in {"number", "target"}
@@ -275,6 +276,13 @@ class _Planner:
             )
             raise UsageError(message, hint="append new classes, or publish under another name")
         return given
+
+
+def _require_portable(form: str, name: str) -> None:
+    """Raise `UsageError` for a format with the name of a time zone: Python reads only the names of the machine's zone, and ignores them."""
+    if "%Z" in form.replace("%%", ""):
+        message = f"--read {short(name)}=date:{form}: %Z reads only the zone names of this machine, and ignores them"
+        raise UsageError(message, hint="write offsets such as +01:00 or Z in the file, and %z in the format")
 
 
 def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:
