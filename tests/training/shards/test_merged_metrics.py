@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import pytest
 import torch
-from torchmetrics import CatMetric, MaxMetric, MeanMetric, MeanSquaredError, Metric, MetricCollection
+from torchmetrics import CatMetric, MaxMetric, MeanMetric, MeanSquaredError, Metric, MetricCollection, R2Score
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
+from tests.small_training import REGRESSOR, Small
 from trainer.base.errors import ExperimentError
 from trainer.training.shards.merged_metrics import MergedMetrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.torch
 SHARDS = 4
@@ -101,3 +105,44 @@ def test_a_metric_that_no_shard_updates_keeps_its_states() -> None:
 def test_a_metric_that_keeps_samples_is_rejected_if_it_is_updated() -> None:
     with pytest.raises(ExperimentError, match="updates the metric metric, whose states cannot be merged"):
         measure(CatMetric(), LABELS[0][..., 0])
+
+
+MEASURED = """
+        from torchmetrics import R2Score
+        self.r2 = R2Score()
+
+    def training_step(self, batch, index):
+        predicted = self(batch["x"])
+        {how}
+        return nn.functional.mse_loss(predicted, batch["y"])
+"""
+
+
+def measured(place: Path, how: str) -> Small:
+    """Return an experiment that measures R2 in a training step."""
+    begin, middle, end = REGRESSOR.partition("        self.layers = nn.Linear(4, 1)\n")
+    y = torch.rand(40).numpy()
+    return Small(place=place, code=begin + middle + MEASURED.format(how=how) + end, y=y)
+
+
+def test_a_metric_that_needs_several_samples_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = measured(tmp_path, 'self.log("r2", self.r2(predicted, batch["y"]))')
+    fault = small.failed(monkeypatch, "--shards", "8")
+    assert "Needs at least two samples to calculate r2 score" in str(fault)
+    assert "the metric r2 computes a value from the samples of one shard of the batch: call its update()" in str(fault)
+
+
+def test_a_metric_that_needs_several_samples_can_be_updated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = 'self.r2.update(predicted, batch["y"]); self.log("r2", self.r2, on_step=False, on_epoch=True)'
+    assert measured(tmp_path, how).train(monkeypatch, "--shards", "8").metrics
+    batches = (torch.rand(1, SHARDS), torch.rand(1, SHARDS))
+    merged, metric = MergedMetrics(Net(R2Score())), R2Score()
+    metric(*(each[0] for each in batches))
+    merged.begin_step()
+    numbers = []
+    for shard in range(SHARDS):
+        merged.begin_shard()
+        merged.followed[0].metric.update(*(each[0, shard::SHARDS] for each in batches))
+        numbers.append(torch.cat(merged.end_shard()))
+    merged.end_step(torch.stack(numbers), [merged.updated] * SHARDS, [])
+    torch.testing.assert_close(merged.followed[0].metric.compute(), metric.compute())

@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 - Lightning and torchmetrics have no public names for these states
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from trainer.base.errors import ExperimentError
 from trainer.training.shards.tree import tree_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import lightning as L
     from torch import Tensor, nn
@@ -84,6 +85,18 @@ class MergedMetrics:
         for each in self.followed:
             each.empty()
             each.metric._update_count = each.count
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Add a note to an exception in a metric's `forward`, which computes a value from the samples of one shard."""
+        try:
+            yield
+        except Exception as fault:
+            # `forward` sets this attribute, and resets it at its end
+            if name := next((each.name for each in self.followed if each.metric._enable_grad), None):
+                shard = f"the metric {name} computes a value from the samples of one shard of the batch"
+                fault.add_note(f"{shard}: call its update(), and log it with on_step=False, on_epoch=True; or {ALONE}")
+            raise
 
     def end_shard(self) -> list[Tensor]:
         """Return the states of a shard, each as float64 `[n]`. Raise `ExperimentError` if an updated metric cannot be merged."""

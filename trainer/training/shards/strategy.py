@@ -78,7 +78,8 @@ class ShardedStep:
             seed_all(derived(self.seed, "step", net.trainer.current_epoch, index, shard))
             parts.begin_shard(batch)
             self.begin_shard()
-            losses.append(self._gradients(net, (batch, *rest), named).detach())
+            with parts.metrics.noting():
+                losses.append(self._gradients(net, (batch, *rest), named).detach())
             state, present = state_of_generators(own.root_device), self.uses(named)
             total.add([densified(each.grad, each, name=name) for name, each in named])
             states, changes = parts.end_shard()
