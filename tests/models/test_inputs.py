@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -233,6 +233,20 @@ def test_a_row_without_a_column_that_others_have_is_an_error(reader: InputReader
     with pytest.raises(DatasetError, match="row 2 has no column 'floor'") as caught:
         read(reader, {"floor": 1, "area": 1}, {"area": 1})
     assert caught.value.hint == 'null is a missing value: {"floor": null}'
+
+
+@pytest.mark.parametrize("unknown", ["reject", "category"])
+def test_a_category_in_another_unicode_form_is_another_value_as_in_training(
+    reader: InputReader, unknown: Literal["reject", "category"]
+) -> None:
+    other = with_treatments(reader, {"floor": Treatment(values=("caf\u00e9",), unknown=unknown)})
+    assert read(other, {"area": 1, "floor": "caf\u00e9"})["floor"] == [2]
+    if unknown == "category":
+        assert read(other, {"area": 1, "floor": "cafe\u0301"})["floor"] == [1]
+        return
+    with pytest.raises(DatasetError) as caught:
+        read(other, {"area": 1, "floor": "cafe\u0301"})
+    assert "the same letters in another Unicode form, NFC" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("area", [[], {}, "40.5", "wide"])
