@@ -17,7 +17,6 @@ _DIGITS: Final = "\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff10-\uff19"
 """Arabic, Persian, Devanagari and wide digits."""
 SPACES: Final = (" ", "\u00a0", "\u202f", "'")
 """Thousands separators other than the decimal signs."""
-_SPACED: Final = {f"grouped{mark}": rf"[+-]?[1-9]\d{{0,2}}(?:{mark}\d{{3}})+" for mark in SPACES}
 _KINDS: Final = {
     "padded": r"0\d+|\+\d{7,}",
     "whole": _WHOLE,
@@ -28,8 +27,7 @@ _KINDS: Final = {
     "comma": rf"{_WHOLE},\d+(?:[eE][+-]?\d+)?",
     "grouped,": r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?",
     "grouped.": r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?",
-    **_SPACED,
-    **{f"{name}{sign}": rf"{pattern}[{sign}]\d+" for name, pattern in _SPACED.items() for sign in ".,"},
+    "grouped": rf"[+-]?[1-9]\d{{0,2}}(?P<mark>[{''.join(SPACES)}])\d{{3}}(?:(?P=mark)\d{{3}})*(?:(?P<sign>[.,])\d+)?",
     "date": r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?",
     "zoned": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)? ?(?:Z|[+-]\d\d:?\d\d)",
     "day": r"\d{1,2}(?P<separator>[./-])\d{1,2}(?P=separator)(?:\d{4}|\d\d)(?: \d\d?:\d\d(?::\d\d)?)?",
@@ -48,7 +46,9 @@ PLAIN: Final = frozenset({"whole", "dotted", "dot3", "power"})
 """Whole numbers, and numbers with a decimal point."""
 WITH_COMMA: Final = frozenset({"whole", "comma", "comma3"})
 """Whole numbers, and numbers with a decimal comma."""
-GROUPED: Final = frozenset(name for name in _KINDS if name.startswith("grouped"))
+GROUPED: Final = frozenset(
+    {"grouped,", "grouped.", *(f"grouped{mark}{sign}" for mark in SPACES for sign in ("", ".", ","))}
+)
 """Numbers with thousands separators: `grouped `, and `grouped .` if the number has a decimal sign; `grouped,` may have a point."""
 NUMERIC: Final = PLAIN | WITH_COMMA | GROUPED
 
@@ -64,7 +64,8 @@ def kind_of(cell: str) -> str:
     found = _ANY.fullmatch(cell)
     if found is None:
         return "control" if _CONTROL.search(cell) else "text"
-    return _NAMES[str(found.lastgroup)]
+    name = _NAMES[str(found.lastgroup)]
+    return f"grouped{found['mark']}{found['sign'] or ''}" if name == "grouped" else name
 
 
 _MARKS: Final = ",.' \u00a0\u202f"
