@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault(
-    "PYDANTIC_DISABLE_PLUGINS", "__all__"
-)  # no installed package may change how records and settings are read
+# no installed package may change how records and settings are read
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 __version__ = "0.1.0"

@@ -75,9 +75,8 @@ def test_a_damaged_footer_is_rejected() -> None:
 
 def test_a_negative_number_of_rows_is_rejected() -> None:
     good = parquet_file({"a": list(range(1000))})
-    bad = good.replace(
-        b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19"
-    )  # num_rows of the footer, 1000 and -1000 in Thrift's encoding
+    # num_rows of the footer, 1000 and -1000 in Thrift's encoding
+    bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")
     assert (parse_footer(good).rows, len(bad), bad == good) == (1000, len(good), False)
     with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its footer states -1,000 rows"):
         parse_footer(bad)

@@ -277,9 +277,8 @@ def test_the_job_of_a_lost_machine_is_requeued_and_has_the_same_bits(
 ) -> None:
     run = cluster.submit()
     following = cluster.follow(run, "epoch 3/")
-    docker(
-        "kill", f"{cluster.prefix}n2", f"reprise-{run}-1"
-    )  # a container is started by the engine, outside of its machine
+    # a container is started by the engine, outside of its machine
+    docker("kill", f"{cluster.prefix}n2", f"reprise-{run}-1")
     time.sleep(45)  # until Slurm sees that the machine does not respond (SlurmdTimeout)
     docker("start", f"{cluster.prefix}n2")
     output, _ = following.communicate(timeout=500)

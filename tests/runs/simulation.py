@@ -164,9 +164,8 @@ class Rank:
                 self._publish_late()
         else:
             try:
-                step = self.machine.take_over(
-                    run, after_hold=self._meet
-                )  # all contenders claim the same number at the same time
+                # all contenders claim the same number at the same time
+                step = self.machine.take_over(run, after_hold=self._meet)
                 is_owner = True
                 self._own(self.machine.attempt.record.attempt, step)
             except ClaimedError:
@@ -299,12 +298,8 @@ def _require_progress(mine: list[Report], run: str) -> None:
     began = {attempt: step for report in mine for attempt, step in report.began.items()}
     published = {attempt: step for report in mine for attempt, step in report.published.items()}
     for attempt in sorted(began)[1:]:
-        assert began[attempt] >= published[attempt - 1] - 1, (
-            run,
-            attempt,
-            began,
-            published,
-        )  # a stale rank may have taken another step
+        # a stale rank may have taken another step
+        assert began[attempt] >= published[attempt - 1] - 1, (run, attempt, began, published)
 
 
 def numbers(reports: list[Report], size: Size) -> str:

@@ -134,9 +134,8 @@ def test_a_machine_that_continued_earlier_pulls_only_what_others_added(first: Ma
     second.snapshot(second.train(4))
     assert [record.attempt for record in pull_later(first.folder, first.store)] == [2]
     assert pulled_snapshots(first.folder) == [2]
-    assert [record.attempt for record in pull_later(second.folder, first.store)] == [
-        1
-    ]  # its machine may have published more of it
+    # its machine may have published more of it
+    assert [record.attempt for record in pull_later(second.folder, first.store)] == [1]
 
 
 def test_numbers_that_were_only_claimed_are_kept_by_a_pull(first: Machine, tmp_path: Path) -> None:

@@ -179,9 +179,8 @@ def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) 
         save_retest(run, a_retest(), evidence=b"e")
     give_to_container_user(run, checkout=scene.root)
     assert state(scene.home) == before
-    os.link(
-        scene.home / "thesis.txt", run / "attempts/1/thesis"
-    )  # the attacker can create it if the kernel has no protected_hardlinks
+    # the attacker can create it if the kernel has no protected_hardlinks
+    os.link(scene.home / "thesis.txt", run / "attempts/1/thesis")
     linked = state(scene.home)
     with pytest.raises(UnsafePathError, match="thesis has 2 hard links"):
         give_to_container_user(run, checkout=scene.root)

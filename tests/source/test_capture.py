@@ -34,9 +34,8 @@ def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(make_
 
 def test_a_clean_checkout_is_recorded_as_clean(make_checkout: Path) -> None:
     source = capture(make_checkout).source
-    how = (
-        "baked" if Path("/opt/reprise/image.json").exists() else "mounted"
-    )  # in a container of an image, `tmp_path` is not mounted
+    # in a container of an image, `tmp_path` is not mounted
+    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"
     assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
 
 

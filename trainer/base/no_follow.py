@@ -105,9 +105,8 @@ def remove(folder: int, name: str) -> None:
                 os.rmdir(name, dir_fd=entered[-1][0] if entered else folder)
             elif (found := _removed_or_entered(inner, name := left.pop())) is not None:
                 left = []
-                entered.append(
-                    (found, name, left)
-                )  # first, so that the descriptor is closed if the folder cannot be listed
+                # first, so that the descriptor is closed if the folder cannot be listed
+                entered.append((found, name, left))
                 left += os.listdir(found)  # noqa: PTH208 - pathlib cannot list a descriptor
         except OSError as fault:
             faults.append(fault)

@@ -162,9 +162,8 @@ def _dispatch(arguments: list[str]) -> int:
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
         raise _unknown(arguments[0])
-    if (
-        name in COMMANDS or command.location == "host"
-    ):  # the other hidden commands get the variables of the command that starts them
+    # the other hidden commands get the variables of the command that starts them
+    if name in COMMANDS or command.location == "host":
         from trainer.settings.variables import require_known_variables
 
         require_known_variables(os.environ)

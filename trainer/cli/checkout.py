@@ -37,9 +37,8 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 def engine() -> DockerEngine:
     """Return the Docker engine of this machine."""
-    from trainer.environments.engine.docker import (
-        DockerEngine,
-    )  # imported late: docker takes a third of a short command's time
+    # imported late: docker takes a third of a short command's time
+    from trainer.environments.engine.docker import DockerEngine
 
     return DockerEngine(cache=ROOT / ".reprise" / "images")
 

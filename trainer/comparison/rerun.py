@@ -101,9 +101,8 @@ def _chosen_settings(record: Record) -> dict[str, JsonValue]:
         raise _invalid(record, f"a setting named {invalid[0]!a}")
     if fault := path_fault(record.ingredients.experiment):
         raise _invalid(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
-    shards = (
-        record.ingredients.device.shards
-    )  # the default is a shard for each device, and another attempt may use other devices
+    # the default is a shard for each device, and another attempt may use other devices
+    shards = record.ingredients.device.shards
     return {name: value for name, value in values.items() if origins.get(name) in _GIVEN} | (
         {"shards": shards} if shards else {}
     )

@@ -122,9 +122,8 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
         VerdictLevel.WITHIN_NOISE: _beyond_noise(metrics, noise),
     }
     if a.ingredients.kind == "script":
-        del requirements[
-            VerdictLevel.WITHIN_NOISE
-        ]  # the noise of a script cannot be measured, since its seed is not a setting of Reprise
+        # the noise of a script cannot be measured, since its seed is not a setting of Reprise
+        del requirements[VerdictLevel.WITHIN_NOISE]
     what = "outputs" if a.outcome.outputs is not None else "final weights"
     for level, requirement in requirements.items():
         if requirement is None:

@@ -62,9 +62,8 @@ class PredictionsFile:
         partial = self._partial()
         with disk_faults(partial), partial.open("a+b") as out:
             first, rows = self._resume(out, partial)
-            begin = (
-                first - first % BATCH if model.reader.is_one_sample else first
-            )  # begin with a batch of the earlier command
+            # begin with a batch of the earlier command
+            begin = first - first % BATCH if model.reader.is_one_sample else first
             file = ""
             for each in islice(results(model, self.files[begin:]), first - begin + rows, None):
                 out.write(self._line(each) + b"\n")

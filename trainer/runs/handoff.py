@@ -53,9 +53,8 @@ class Launch(Document):
 
     def variables(self) -> dict[str, str]:
         """Return the environment variable that the training process reads."""
-        return {
-            VARIABLE: self.model_dump_json(exclude_defaults=True)
-        }  # code of an older source rejects keys that it does not define
+        # code of an older source rejects keys that it does not define
+        return {VARIABLE: self.model_dump_json(exclude_defaults=True)}
 
 
 def read_launch(environ: Mapping[str, str]) -> Launch:

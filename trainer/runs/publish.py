@@ -78,9 +78,8 @@ def publish_attempt(
             message, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"
         )
     claim_in_store(folder, store, attempt=attempt)
-    is_new = (
-        store.size(sealed_key(record.run, attempt)) is None
-    )  # an existing seal is compared below, and its files are checked again
+    # an existing seal is compared below, and its files are checked again
+    is_new = store.size(sealed_key(record.run, attempt)) is None
     if is_new:
         require_last(folder, store, attempt=own)
     sealed = seal_of(path, record)

@@ -115,9 +115,8 @@ class FileReader:
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            if not named_target.is_relative_to(
-                self.root
-            ):  # a process in a container cannot determine whether the target exists
+            # a process in a container cannot determine whether the target exists
+            if not named_target.is_relative_to(self.root):
                 raise _RefusedError(_out_of_checkout(link, is_seen=False)) from fault
             raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove or fix the link") from fault
         if not target.is_relative_to(self.root):

@@ -91,9 +91,8 @@ def _build_saved_net(record: Record, source: Path, folders: Mapping[str, Path]) 
     path = source / (name if "/" in name or name.endswith(".py") else f"trainer/experiments/{name}.py")
     values = record.circumstances.execution | record.ingredients.settings
     chosen = {key: value for key, value in values.items() if key in {"model", "data"}}
-    elsewhere = (
-        source / "no folder of the file"
-    )  # so that the module is imported by its path, next to this checkout's module
+    # so that the module is imported by its path, next to this checkout's module
+    elsewhere = source / "no folder of the file"
     experiment = load_any_experiment(name, path, root=elsewhere, chosen=chosen)
     resolved = resolve(experiment.settings, Origins(options={}, environ={}, record=values))
     with use_ledger(Ledger(resolved)):

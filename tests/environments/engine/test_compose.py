@@ -88,10 +88,8 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
     (checkout / "runs").mkdir(parents=True)
     shutil.copy(ROOT / "compose.yaml", checkout)
     mounted = {each["target"]: each for each in service_config("train", tmp_path, checkout)["volumes"]}
-    assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
-        str(checkout).replace("$", "$$"),
-        True,
-    )  # `config` escapes `$` as `$$`
+    # `config` escapes `$` as `$$`
+    assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (str(checkout).replace("$", "$$"), True)
     assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
     assert not any(
         each.get("read_only")

@@ -63,7 +63,5 @@ def test_a_terminal_keeps_a_line_for_each_epoch_above_the_bar(checkout: Checkout
     whole = "\n".join(line.rstrip() for line in lines).replace("\n", "  ")  # a long line is wrapped between two metrics
     assert [epoch for epoch, _ in EPOCH.findall(re.sub(r"  +", "  ", whole))] == ["1", "2", "3"]
     bars = [line.partition("━")[0].strip() for line in lines if "━" in line]
-    assert [bar for bar in bars if not bar.startswith("fetching")] == [
-        "epoch 3/3",
-        "Testing",
-    ]  # no bar of an earlier epoch remains
+    # no bar of an earlier epoch remains
+    assert [bar for bar in bars if not bar.startswith("fetching")] == ["epoch 3/3", "Testing"]

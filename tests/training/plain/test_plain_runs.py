@@ -68,9 +68,8 @@ def train_killed(checkout: Checkout, number: int, *options: str, lines: int = 75
         sleep(0.002)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0, err
-    sleep(
-        0 if number == signal.SIGTERM else 6
-    )  # torch's workers notice within 5 s that their parent process was killed
+    # torch's workers notice within 5 s that their parent process was killed
+    sleep(0 if number == signal.SIGTERM else 6)
     return newest_run(checkout)
 
 

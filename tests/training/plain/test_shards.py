@@ -34,10 +34,8 @@ def test_values_and_metrics_of_a_module_have_the_same_bits_on_two_devices(checko
     assert one == two
     logged = [json.loads(line) for line in one[1].splitlines()]
     epoch = next(line for line in logged if "train/samples" in line)
-    assert (epoch["train/samples"], epoch["train/mean"]) == (
-        144,
-        epoch["train/loss_epoch"],
-    )  # 150 samples are 9 batches of 16
+    # 150 samples are 9 batches of 16
+    assert (epoch["train/samples"], epoch["train/mean"]) == (144, epoch["train/loss_epoch"])
     step = next(line for line in logged if "train/odd" in line)
     assert step["train/odd"] == pytest.approx(2 * step["train/loss_step"])
     assert step["train/worst_step"] > step["train/loss_step"]

@@ -55,9 +55,8 @@ def test_the_loss_is_torchs_and_its_weights_are_not_saved() -> None:
 
 def small(folder: Path, code: str = CLASSIFIER) -> Small:
     folder.mkdir(exist_ok=True)
-    y = np.where(np.arange(40) < 24, np.arange(40) % 6 == 0, np.arange(40) % 2 == 0).astype(
-        np.int64
-    )  # 4 of the 24 labels in train are 1
+    # 4 of the 24 labels in train are 1
+    y = np.where(np.arange(40) < 24, np.arange(40) % 6 == 0, np.arange(40) % 2 == 0).astype(np.int64)
     return Small(place=folder, code=code, y=y)
 
 

@@ -38,9 +38,8 @@ def output_in_image(words: Sequence[str], context: DataContext, *, need: str, hi
         message = f"{need}, or the environment's image; this checkout has no image yet"
         raise MachineError(message, hint=f"scripts/setup, then {hint}")
     if context.store:
-        os.environ["REPRISE_STORE"] = (
-            context.store
-        )  # compose passes it to the container, and mounts a store that is a folder
+        # compose passes it to the container, and mounts a store that is a folder
+        os.environ["REPRISE_STORE"] = context.store
     wake_store()
     options, request = request_in_image(words, context)
     launcher = container_launcher("-T", *options)

@@ -145,10 +145,8 @@ def _image_variables(record: Record, site: SlurmSite) -> dict[str, str]:
     """
     name, variables = image_name(record), recorded_identity(record)
     if site.image is not None and site.image.startswith("/"):
-        return {
-            **variables,
-            "REPRISE_IMAGE": str(name),
-        }  # the job compares the file's build ID with the recorded build ID
+        # the job compares the file's build ID with the recorded build ID
+        return {**variables, "REPRISE_IMAGE": str(name)}
     if site.image is not None:
         if site.image.rpartition("@")[2] != name.manifest:
             message = f"run {record.run} ran in {name}; the site's image is {site.image}"

@@ -164,9 +164,8 @@ def _launch(
             run=run, folder=str(folder), shown=shown_path(folder), digest=bundle.digest, source=bundle.source
         )
         if not request.is_script:
-            print(
-                "importing torch and the experiment", file=sys.stderr
-            )  # takes seconds, and longer on a machine's first run
+            # takes seconds, and longer on a machine's first run
+            print("importing torch and the experiment", file=sys.stderr)
         for line in _remarks(bundle.source):
             print(line, file=sys.stderr)
         _execute(launch.model_copy(update={"frozen": frozen}), request, source=folder / "source")

@@ -139,9 +139,8 @@ class ChunkFolder:
                     return replaced + 1
                 replaced += _remove(self._folder, target.name)  # damaged
                 continue
-            except (
-                FileNotFoundError
-            ):  # another process has already evicted the new name, if the temporary file still exists
+            except FileNotFoundError:
+                # another process has already evicted the new name, if the temporary file still exists
                 if self._folder.stat(temporary) is None:
                     raise
             except OSError as fault:

@@ -113,9 +113,8 @@ class Cache:
         except OSError:
             return None
         with place:
-            lease = (
-                self.lease(dataset) if with_lease else None
-            )  # first, so that `data gc` keeps the objects found below
+            # first, so that `data gc` keeps the objects found below
+            lease = self.lease(dataset) if with_lease else None
             if place.stat(own_name(SUSPECT)) is not None:
                 return None
             markers = (read_marker(place, marker) for marker in (own_name(COMPLETE), COMPLETE))

@@ -143,9 +143,8 @@ def _entries(archive: Path) -> Iterator[Iterator[_ArchiveMember]]:
     else:
         with tarfile.open(archive) as tar:
             yield (_of_tar(tar, each) for each in tar if not each.isdir())
-            while tar.fileobj.read(
-                _BLOCK
-            ):  # to the end, where a compressed file has its checksum, which is then verified
+            # to the end, where a compressed file has its checksum, which is then verified
+            while tar.fileobj.read(_BLOCK):
                 pass
 
 

@@ -92,9 +92,8 @@ class DockerEngine:
         """Return the images with a label and a name, newest first."""
         with _docker_errors():
             ids = [str(row["Id"]) for row in self._client.api.images(filters={"label": label, "dangling": False})]
-        images = [
-            image for identity in dict.fromkeys(ids) if (image := self.image(identity))
-        ]  # an image may have been removed meanwhile
+        # an image may have been removed meanwhile
+        images = [image for identity in dict.fromkeys(ids) if (image := self.image(identity))]
         return sorted(images, key=lambda facts: (facts.created, facts.tags), reverse=True)
 
     def build(self, request: BuildRequest) -> Digests:

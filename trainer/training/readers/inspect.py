@@ -190,9 +190,8 @@ def _count_values(values: Values) -> Iterable[tuple[int, int, int]]:
         )
         counts = np.bincount(shifted)
         firsts = np.zeros(len(counts), dtype=np.int64)
-        firsts[shifted[::-1]] = np.arange(
-            len(values) - 1, -1, -1
-        )  # the last write to an index wins, so the first position remains
+        # the last write to an index wins, so the first position remains
+        firsts[shifted[::-1]] = np.arange(len(values) - 1, -1, -1)
         found = np.flatnonzero(counts)[: DISTINCT + 1]
         return [(low + int(each), int(counts[each]), int(firsts[each])) for each in found]
     distinct, firsts, counted = np.unique(values, return_index=True, return_counts=True)

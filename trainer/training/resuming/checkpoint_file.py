@@ -100,9 +100,8 @@ def read_open_checkpoint(file: BinaryIO, path: Path, *, is_mapped: bool = False)
             message = f"{path}: tensor {name!a} has dtype {entry.dtype}, which is not supported"
             raise DocumentError(message, hint="use another checkpoint")
         size = entry.stop - entry.start
-        is_aligned = (
-            entry.start % (8 if dtype is torch.uint8 else dtype.itemsize) == 0
-        )  # bytes may be viewed as another dtype
+        # bytes may be viewed as another dtype
+        is_aligned = entry.start % (8 if dtype is torch.uint8 else dtype.itemsize) == 0
         if mapping is not None and name.startswith(_BULK) and size >= _LARGE and is_aligned:
             data = torch.frombuffer(mapping, dtype=torch.uint8, count=size, offset=entry.start)
         else:

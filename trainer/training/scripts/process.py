@@ -182,11 +182,8 @@ def script_environ(
     }
     if device == "cpu":
         own["CUDA_VISIBLE_DEVICES"] = ""
-    hidden = {
-        "PYTHONSAFEPATH",
-        "REPRISE_LAUNCH",
-        "PYDANTIC_DISABLE_PLUGINS",
-    }  # Reprise sets PYDANTIC_DISABLE_PLUGINS for itself only
+    # Reprise sets PYDANTIC_DISABLE_PLUGINS for itself only
+    hidden = {"PYTHONSAFEPATH", "REPRISE_LAUNCH", "PYDANTIC_DISABLE_PLUGINS"}
     return {name: value for name, value in environ.items() if name not in hidden} | own
 
 

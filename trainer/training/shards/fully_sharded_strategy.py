@@ -117,9 +117,8 @@ class FullyShardedDevices(ShardedDevices):
         """Scale the gradients so that their norm over all ranks is at most `clip_val`."""
         found = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
         if found:
-            scale = torch.clamp(
-                clip_val / (norm_over_ranks(found) + 1e-6), max=1.0
-            )  # as `torch.nn.utils.clip_grad_norm_`
+            # as `torch.nn.utils.clip_grad_norm_`
+            scale = torch.clamp(clip_val / (norm_over_ranks(found) + 1e-6), max=1.0)
             torch._foreach_mul_([part_of(each) for each in found], scale)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

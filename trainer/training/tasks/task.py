@@ -285,9 +285,8 @@ class Task(L.LightningModule):
         schedules = [make_schedule(each, steps=steps) for each in optimizers]
         if self.automatic_optimization:
             return {"optimizer": optimizers[0], "lr_scheduler": {"scheduler": schedules[0], "interval": "step"}}
-        for optimizer, schedule in zip(
-            optimizers, schedules, strict=True
-        ):  # Lightning steps no schedule in manual optimization
+        # Lightning steps no schedule in manual optimization
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.register_step_post_hook(partial(_advance, schedule))
         return optimizers, schedules
 

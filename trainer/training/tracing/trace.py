@@ -120,9 +120,8 @@ class Tracer(Callback):
         if not (trainer.is_global_zero or self.has_parts):
             return
         stepped = self.parameters
-        if (
-            len(trainer.optimizers) > 1
-        ):  # gradients of another optimizer's last step remain, and a resumed run does not have them
+        # gradients of another optimizer's last step remain, and a resumed run does not have them
+        if len(trainer.optimizers) > 1:
             own = {id(each) for group in optimizer.param_groups for each in group["params"]}
             stepped = [parameter for parameter in self.parameters if id(parameter) in own]
         given = [_filled(parameter.grad) for parameter in stepped if parameter.grad is not None]
