@@ -1,4 +1,4 @@
-"""A cache shared by two users with real processes, user ids and modes; the locks of one user do not work."""
+"""A cache shared by two users with real processes, user IDs and modes; the locks of one user do not work."""
 
 from __future__ import annotations
 

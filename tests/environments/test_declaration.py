@@ -1,4 +1,4 @@
-"""Declarations, pins, and the build id."""
+"""Declarations, pins, and the build ID."""
 
 from __future__ import annotations
 

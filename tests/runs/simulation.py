@@ -125,7 +125,7 @@ class Rank:
     size: Size
     machine: Machine
     board: Any
-    """The id of the run, in memory that all processes share."""
+    """The ID of the run, in memory that all processes share."""
     barrier: Any
     stale: bool = False
 
@@ -247,7 +247,7 @@ def play(address: str, folder: str, size: Size, process: int, boards: Any, barri
 
 
 def simulate(address: str, folder: Path, size: Size) -> tuple[list[Report], list[str]]:
-    """Run a simulation in processes; return the reports of all ranks and the ids of the runs."""
+    """Run a simulation in processes; return the reports of all ranks and the IDs of the runs."""
     context = multiprocessing.get_context("spawn")
     boards: list[Any] = [context.Array("c", LONGEST_ID) for _ in range(size.runs)]
     barriers = [context.Barrier(size.ranks) for _ in range(size.runs)]

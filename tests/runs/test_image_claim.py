@@ -107,7 +107,7 @@ def test_an_observation_without_a_build_id_is_unknown(image_statement: Path, tmp
     """The reason names the observed image."""
     write_observed_image(tmp_path, ObservedImage(container="c", reference="debian"))
     found = claim_image(HANDED, run=tmp_path, baked=image_statement).image
-    assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
+    assert (found.known, "without a build ID" in str(found.reason)) == (Knowledge.UNKNOWN, True)
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -119,7 +119,7 @@ def test_an_image_built_by_compose_is_unknown_but_its_lock_is_compared(
         write_observed_image(tmp_path, ObservedImage(container="c", reference="x", build_id=BUILD))
     found = claim_image(HANDED, run=tmp_path, baked=image_statement)
     assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
-    assert "has no build id" in str(found.image.reason)
+    assert "has no build ID" in str(found.image.reason)
     assert found.baked is not None
     assert found.baked.lock == BUILD
 

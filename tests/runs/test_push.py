@@ -1,4 +1,4 @@
-"""Copying a run between stores preserves its id, claims, seals and files."""
+"""Copying a run between stores preserves its ID, claims, seals and files."""
 
 from __future__ import annotations
 

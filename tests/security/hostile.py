@@ -34,7 +34,7 @@ def change_record(text: bytes, change: Change) -> bytes:
 
 
 def bad_run(runs: Path, change: Change) -> str:
-    """Return the id of a run on this machine whose record was changed."""
+    """Return the ID of a run on this machine whose record was changed."""
     run = finish_run(runs)
     path = run.folder / "record.json"
     path.write_bytes(change_record(path.read_bytes(), change))
@@ -42,7 +42,7 @@ def bad_run(runs: Path, change: Change) -> str:
 
 
 def bad_seal(store: Path, runs: Path, change: Change) -> str:
-    """Return the id of a run that is only in the store and whose seal was changed."""
+    """Return the ID of a run that is only in the store and whose seal was changed."""
     run = finish_run(runs)
     publish_run(runs / run.record.run, open_store(str(store)))
     path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 @pytest.fixture(scope="module")
 def stranger_run(stranger: Checkout) -> str:
-    """Return the id of a run that the stranger stopped and published."""
+    """Return the ID of a run that the stranger stopped and published."""
     return interrupt_training(stranger, signal.SIGTERM).name
 
 

@@ -49,7 +49,7 @@ RAN, REACHED = "CODE OF A STRANGER RUNS", "REACHED"
 
 @pytest.fixture(scope="module")
 def stranger_run(house: House) -> str:
-    """Return the id of a run that a stranger stopped and published; the victim's checkout and register do not contain its code."""
+    """Return the ID of a run that a stranger stopped and published; the victim's checkout and register do not contain its code."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
     result = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")

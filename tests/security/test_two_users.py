@@ -1,4 +1,4 @@
-"""An attacker, a victim and root share a cache and a runs folder, with real processes, user ids and modes."""
+"""An attacker, a victim and root share a cache and a runs folder, with real processes, user IDs and modes."""
 
 from __future__ import annotations
 

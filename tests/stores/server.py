@@ -50,7 +50,7 @@ def program() -> str | None:
 
 @contextmanager
 def serving(folder: Path, *options: str) -> Iterator[str]:
-    """Start a server on `folder` with more options of `weed mini`, yield its endpoint, and stop it by process id at the end."""
+    """Start a server on `folder` with more options of `weed mini`, yield its endpoint, and stop it by process ID at the end."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     words = [str(program()), "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]

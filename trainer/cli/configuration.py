@@ -206,7 +206,7 @@ def user_name() -> str:
 
 
 def users() -> set[int]:
-    """Return the user ids of this user's processes: this process's, and the containers' from `.env`."""
+    """Return the user IDs of this user's processes: this process's, and the containers' from `.env`."""
     uid = _dotenv_values(CHECKOUT / ".env").get("REPRISE_UID", "")
     return {os.getuid(), *([int(uid)] if uid.isdecimal() else [])}
 

@@ -20,8 +20,8 @@ from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
 _KNOWLEDGE: Final = {
-    Knowledge.VERIFIED: "a launcher on the host inspected the container's image, and its build id agrees",
-    Knowledge.ASSERTED: "the process was given the image's name, and its build id agrees; no launcher inspected the container",
+    Knowledge.VERIFIED: "a launcher on the host inspected the container's image, and its build ID agrees",
+    Knowledge.ASSERTED: "the process was given the image's name, and its build ID agrees; no launcher inspected the container",
     Knowledge.UNKNOWN: "no digest is claimed",
 }
 
@@ -257,7 +257,7 @@ def _image(image: Image) -> list[tuple[str, str]]:
             ("reference", image.reference),
             ("manifest", image.manifest),
             ("config", image.config),
-            ("build id", image.build_id),
+            ("build ID", image.build_id),
             ("handed in", image.handed_build_id if differs or image.known is Knowledge.UNKNOWN else None),
         ),
     ]

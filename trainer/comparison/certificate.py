@@ -125,7 +125,7 @@ class Statement(SavedDocument):
 
     @property
     def runs(self) -> list[str]:
-        """The ids of the certified runs."""
+        """The IDs of the certified runs."""
         return [subject.name.partition("/")[0] for subject in self.subject]
 
     def check(self, where: str) -> None:
@@ -172,7 +172,7 @@ class Statement(SavedDocument):
 
 
 def read_certificate(text: bytes, where: str) -> tuple[Statement, list[str]]:
-    """Parse a statement or its envelope; return the statement and the ids of the signers' keys. No signature is verified.
+    """Parse a statement or its envelope; return the statement and the IDs of the signers' keys. No signature is verified.
 
     Raise `DocumentError` if the text is invalid, `CertificateError` if the statement contradicts itself.
     """
@@ -242,7 +242,7 @@ def is_envelope(text: bytes) -> bool:
 
 
 def read_envelope(text: bytes, *, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, list[str]]:
-    """Return an envelope's payload and the ids of its signers' keys, both unverified.
+    """Return an envelope's payload and the IDs of its signers' keys, both unverified.
 
     Raise `DocumentError` if the text is not an envelope, `CertificateError` if its payload is not of media type `kind`.
     """
@@ -251,7 +251,7 @@ def read_envelope(text: bytes, *, where: str, kind: str = PAYLOAD_TYPE) -> tuple
 
 
 def verify_envelope(text: bytes, *, key: Path, where: str, kind: str = PAYLOAD_TYPE) -> tuple[bytes, str]:
-    """Verify an envelope with the public key in the file `key`; return its payload and the key's id.
+    """Verify an envelope with the public key in the file `key`; return its payload and the key's ID.
 
     Raise `CertificateError` if the signature is invalid or of another key, `DocumentError` if the text is not an envelope.
     """
@@ -295,7 +295,7 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
     except (ValueError, KeyError, TypeError, AttributeError, FormatError, RecursionError) as fault:
         raise DocumentError(f"{where} is not a DSSE envelope: {fault!r}", hint=_DAMAGED) from fault
     if not all(isinstance(name, str) for name in envelope.signatures):
-        raise DocumentError(f"{where} is not a DSSE envelope: a key's id is not text", hint=_DAMAGED)
+        raise DocumentError(f"{where} is not a DSSE envelope: a key's ID is not text", hint=_DAMAGED)
     if envelope.payload_type != kind:
         raise CertificateError(f"{where} holds {envelope.payload_type!a}; expected {kind}", hint=_DISTRUST)
     return envelope

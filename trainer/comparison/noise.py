@@ -77,7 +77,7 @@ class Noise(SavedDocument):
     metrics: dict[str, list[FiniteFloat]]
     """The values of each result metric, in the order of `seeds`."""
     runs: list[str] = []
-    """The ids of the measured runs, in the order of `seeds`; empty if the runs are not kept."""
+    """The IDs of the measured runs, in the order of `seeds`; empty if the runs are not kept."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -1,6 +1,6 @@
 """A retest: the time, host and image of a rerun, and the verdict. Format `reprise.retest/1`.
 
-A retest of a run's training is written once, under the id of its new run, into the original run's folder and into the store that
+A retest of a run's training is written once, under the ID of its new run, into the original run's folder and into the store that
 contains the original run. It is not signed: whether to trust it depends on its author. `trainer.models.weights_retest` handles retests of
 saved weights.
 """
@@ -42,7 +42,7 @@ CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
 
 class RunIdentity(Document):
-    """A run, by its id and the identity of its ingredients."""
+    """A run, by its ID and the identity of its ingredients."""
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     attempt: int = Field(ge=1)

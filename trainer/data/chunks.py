@@ -59,7 +59,7 @@ class ChunkFile:
     """A file in the cache: a group of chunks, without the chunks."""
 
     id: int
-    """The id of its first chunk; negative for a file that this process only evicts."""
+    """The ID of its first chunk; negative for a file that this process only evicts."""
     name: str
     """The digest of its only chunk; or the digest of the pack, the first byte and the size."""
     size: int
@@ -125,7 +125,7 @@ class Chunks:
             if segments and all(each.is_whole for each in segments):
                 self._ends[number] = list(accumulate(each.length for each in segments))
         self.group = lru_cache(_RECENT)(self._group)
-        """Returns the group with an id."""
+        """Returns the group with an ID."""
 
     def number(self, path: str) -> int | None:
         """Return the number of a file; `None` if the version has no such file. The first call indexes all paths."""
@@ -140,7 +140,7 @@ class Chunks:
         return self._sizes[number]
 
     def within(self, number: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield the id and the offset of each chunk of a file that contains a byte from `start` to `stop`."""
+        """Yield the ID and the offset of each chunk of a file that contains a byte from `start` to `stop`."""
         ends = self._ends.get(number)
         if ends is None:
             if start < stop:
@@ -152,7 +152,7 @@ class Chunks:
             part += 1
 
     def chunk(self, identifier: int) -> Chunk:
-        """Return the chunk with the given id: a small file, or a part of a large file."""
+        """Return the chunk with the given ID: a small file, or a part of a large file."""
         number, part = identifier >> _PART_BITS, identifier & _PART
         entry = self._listing[number]
         if number not in self._ends:
@@ -200,7 +200,7 @@ class Chunks:
         return self._firsts is not None
 
     def group_ids(self, identifiers: Ids) -> Ids:
-        """Return the id of the group of each chunk."""
+        """Return the ID of the group of each chunk."""
         if self._firsts is None:
             return identifiers
         firsts: Ids = self._firsts[identifiers >> _PART_BITS]
@@ -216,7 +216,7 @@ class Chunks:
         return ChunkGroup.of(*map(self.chunk, self._members(identifier)))
 
     def _members(self, identifier: int) -> Iterator[int]:
-        """Yield the ids of the chunks of a group; empty files between them have no chunks."""
+        """Yield the IDs of the chunks of a group; empty files between them have no chunks."""
         yield identifier
         number = first = identifier >> _PART_BITS
         while self._firsts is not None and (number := number + 1) < len(self._firsts):
@@ -235,7 +235,7 @@ class Chunks:
             yield from self._single(digests, unused=-len(names) - 1)
 
     def _single(self, digests: set[str], *, unused: int) -> Iterator[ChunkFile]:
-        """Yield the files of single chunks. A file whose chunk now belongs to a larger group has an id of at most `unused`."""
+        """Yield the files of single chunks. A file whose chunk now belongs to a larger group has an ID of at most `unused`."""
         for number, row in enumerate(self._listing.rows()):
             if number in self._ends:
                 for part, segment in enumerate(self._listing[number].segments):

@@ -82,7 +82,7 @@ class ReadAhead:
         """Positions: of the first group that was not read, of the next group to plan, and after the last group that is waited for."""
         self._cached: dict[int, ChunkFile] = {}
         self._far: list[tuple[int, int]] = []
-        """A heap of the negated next use and the id of each cached group; outdated items are dropped when they reach the top."""
+        """A heap of the negated next use and the ID of each cached group; outdated items are dropped when they reach the top."""
         self._pending: dict[int, int] = {}
         """The planned groups that are not cached yet, and the positions of their uses."""
         self._queue: deque[tuple[ChunkGroup, ...]] = deque()

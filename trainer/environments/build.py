@@ -74,7 +74,7 @@ class BuiltImage:
 
     plan: BuildPlan
     reference: str
-    """`repository@sha256:...`, or the image's id on an engine that keeps no manifests."""
+    """`repository@sha256:...`, or the image's ID on an engine that keeps no manifests."""
     manifest: str | None
     config: str
     layers: tuple[str, ...]

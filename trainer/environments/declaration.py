@@ -1,4 +1,4 @@
-"""Declarations of environments, `environments/<name>.toml`, their pins, and the inputs of a build with their build id."""
+"""Declarations of environments, `environments/<name>.toml`, their pins, and the inputs of a build with their build ID."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Pin(Document):
 
 
 class Inputs(Document):
-    """The known inputs of a build; the build id is their digest."""
+    """The known inputs of a build; the build ID is their digest."""
 
     environment: Environment
     base: str

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.launch.contract import CommandRequest, Connection
 
 _BUILD_ID: Final = "reprise.build-id"
-"""The label with the build id of an image."""
+"""The label with the build ID of an image."""
 
 
 def container_name(run: str) -> str:
@@ -180,7 +180,7 @@ def record_image(engine: Engine, container: str, *, folder: Path) -> ObservedIma
 def describe_image(image: ImageFacts, *, container: str, engine: Engine) -> ObservedImage:
     """Return the description of a container's image.
 
-    If the image has no build id, Reprise did not build it, and the description has only its name: computing its digests could take long.
+    If the image has no build ID, Reprise did not build it, and the description has only its name: computing its digests could take long.
     """
     reference = image.references[0] if image.references else image.id
     build_id = image.labels.get(_BUILD_ID, "")

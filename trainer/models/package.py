@@ -209,7 +209,7 @@ class ParityCertificate(SavedDocument):
     ways: tuple[WayParity, ...] = Field(default=(), exclude_if=lambda ways: not ways)
     """The comparisons for the golden samples, in each way to use the package. Certificates of earlier versions have no comparisons."""
     build_id: Digest | None
-    """The build id of the image in which the package was tested; `None` outside of a container."""
+    """The build ID of the image in which the package was tested; `None` outside of a container."""
     device: OneLine
     torch: OneLine
     when: AwareDatetime

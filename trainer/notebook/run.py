@@ -45,7 +45,7 @@ class LoadedRun:
 
     @property
     def id(self) -> str:
-        """The run's id."""
+        """The run's ID."""
         return self.record.run
 
     @property
@@ -110,7 +110,7 @@ class LoadedRun:
 
 
 def load(run: str = "latest") -> LoadedRun:
-    """Load a run by its id, the start of its id, `latest`, or its folder. A run that is only in the store is pulled.
+    """Load a run by its ID, the start of its ID, `latest`, or its folder. A run that is only in the store is pulled.
 
     Raise `RunNotFoundError` if no run matches, `DocumentError` if its record cannot be read, `StoreError`.
     """

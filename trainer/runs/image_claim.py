@@ -1,7 +1,7 @@
 """The image of the container that this process runs in, and how well its identity is known.
 
 There are three sources: the file baked into the image, the variables passed to the process, and the launcher's inspection of the container.
-An image cannot contain its own digest, and a build id identifies inputs only: unless a second source agrees with the baked file, the image
+An image cannot contain its own digest, and a build ID identifies inputs only: unless a second source agrees with the baked file, the image
 is unknown.
 """
 
@@ -53,7 +53,7 @@ class ObservedImage(Document):
     manifest: Digest | None = None
     config: Digest | None = None
     build_id: Digest | None = None
-    """`None` if the image has no build id: Reprise did not build it."""
+    """`None` if the image has no build ID: Reprise did not build it."""
     layers: list[Digest] = Field(default_factory=list)
     fault: str | None = None
     """Why the image could not be inspected. The file is written anyway, so that the command in the container stops waiting for it."""
@@ -102,7 +102,7 @@ def _verified(baked_image: BakedImage, seen_image: ObservedImage, environ: Mappi
         return _unknown(baked_image, environ, _NO_BUILD_ID)
     if seen_image.build_id != baked_image.build_id:
         description = (
-            f"a container of build {seen_image.build_id}" if seen_image.build_id else "an image without a build id"
+            f"a container of build {seen_image.build_id}" if seen_image.build_id else "an image without a build ID"
         )
         return _unknown(baked_image, environ, f"the engine reported {description}, not the image of this process")
     build_id = _digest(environ, "REPRISE_BUILD_ID")
@@ -120,7 +120,7 @@ def _verified(baked_image: BakedImage, seen_image: ObservedImage, environ: Mappi
     return ImageClaim(image=image, layers=list(seen_image.layers) or None, baked=baked_image)
 
 
-_NO_BUILD_ID: Final = "this image has no build id: build it with `reprise image build`"
+_NO_BUILD_ID: Final = "this image has no build ID: build it with `reprise image build`"
 
 
 def _stale(baked_image: BakedImage, environ: Mapping[str, str]) -> str:

@@ -8,4 +8,4 @@ from typing import Final
 IMAGE_FILE: Final = Path("/opt/reprise/image.json")
 """The image's metadata; the file exists only in containers of Reprise images."""
 RUN_VARIABLE: Final = "REPRISE_WATCHED_RUN"
-"""The variable with the id of the run whose folder the launcher on the host created, and which the command in the container uses."""
+"""The variable with the ID of the run whose folder the launcher on the host created, and which the command in the container uses."""

@@ -79,7 +79,7 @@ class ListedRun:
 
 
 def local_ids(runs: Path) -> list[str]:
-    """Return the ids of the runs on this machine, sorted."""
+    """Return the IDs of the runs on this machine, sorted."""
     if not runs.is_dir():
         return []
     with Root.at(runs) as folder:
@@ -223,7 +223,7 @@ def _listed(run: str, store: Store | None, runs: Path, *, local: set[str], remot
 
 
 def unpublished(rows: Iterable[ListedRun], store: Store) -> list[str]:
-    """Return the ids of the finished runs on this machine that were not published to `store`."""
+    """Return the IDs of the finished runs on this machine that were not published to `store`."""
     finished = [
         row for row in rows if row.location is not RunLocation.REMOTE and row.store != store.label and row.record
     ]

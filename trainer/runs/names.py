@@ -1,6 +1,6 @@
-"""Names of runs on the command line: an id, a prefix of an id, `latest`, or a folder.
+"""Names of runs on the command line: an ID, a prefix of an ID, `latest`, or a folder.
 
-An id begins with the start time, so the last id in alphabetical order is the latest.
+An ID begins with the start time, so the last ID in alphabetical order is the latest.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LATEST: Final = "latest"
 
 
 def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
-    """Return the id in `ids` that `word` names; `latest` skips ids for which `passed` is true, unless it is true for all ids.
+    """Return the ID in `ids` that `word` names; `latest` skips IDs for which `passed` is true, unless it is true for all IDs.
 
-    Raise `RunNotFoundError`, with similar ids in its hint, if no id matches, `UsageError` if several ids match.
+    Raise `RunNotFoundError`, with similar IDs in its hint, if no ID matches, `UsageError` if several IDs match.
 
     >>> resolve_run("2026", ["20260301t120005-abcdef"])
     '20260301t120005-abcdef'
@@ -33,14 +33,14 @@ def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool
     matches = [run for run in ordered if run.startswith(name)] if name else []
     if len(matches) > 1:
         listed = ", ".join(matches[-3:])
-        raise UsageError(f"{word!r} matches {len(matches)} runs: {listed}", hint="type more characters of the id")
+        raise UsageError(f"{word!r} matches {len(matches)} runs: {listed}", hint="type more characters of the ID")
     if not matches:
         raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ordered))
     return matches[0]
 
 
 def start_time(run: str) -> datetime:
-    """Return when a run began, by the clock of its machine; the largest datetime if the id contains no valid time.
+    """Return when a run began, by the clock of its machine; the largest datetime if the ID contains no valid time.
 
     >>> start_time("20260301t120005-abcdef").isoformat()
     '2026-03-01T12:00:05+00:00'
@@ -52,7 +52,7 @@ def start_time(run: str) -> datetime:
 
 
 def full_run_id(word: str) -> str | None:
-    """Return the complete run id in `word`, an id or a folder's path; `None` if it has none. The run need not be on this machine."""
+    """Return the complete run ID in `word`, an ID or a folder's path; `None` if it has none. The run need not be on this machine."""
     name = word.rstrip("/").rpartition("/")[2]
     return name if is_run_id(name) else None
 

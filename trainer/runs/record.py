@@ -40,11 +40,11 @@ class Knowledge(StrEnum):
     """How well the image's identity is known."""
 
     VERIFIED = "verified"
-    """A launcher on the host inspected the started container, whose build id equals the baked build id."""
+    """A launcher on the host inspected the started container, whose build ID equals the baked build ID."""
     ASSERTED = "asserted"
-    """Environment variables state the identity, and their build id equals the baked build id."""
+    """Environment variables state the identity, and their build ID equals the baked build ID."""
     UNKNOWN = "unknown"
-    """No identity was passed, or it disagrees with the baked build id."""
+    """No identity was passed, or it disagrees with the baked build ID."""
 
 
 # --- ingredients
@@ -131,9 +131,9 @@ class Image(Document):
     manifest: Digest | None = None
     config: Digest | None = None
     build_id: Digest | None = None
-    """The build id baked into the running image."""
+    """The build ID baked into the running image."""
     handed_build_id: Digest | None = None
-    """The build id that the launcher passed; differs from `build_id` if another image runs."""
+    """The build ID that the launcher passed; differs from `build_id` if another image runs."""
     reason: str | None = None
     """Why the identity is not verified."""
 

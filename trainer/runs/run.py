@@ -41,7 +41,7 @@ SUBMISSION: Final = "submission"
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
-    """Create the folder of a new run below `runs`; return its id and path. Raise `NotWritableError`, `DiskFullError`."""
+    """Create the folder of a new run below `runs`; return its ID and path. Raise `NotWritableError`, `DiskFullError`."""
     with disk_faults(runs), Root.at(runs, make=True) as root:
         while True:
             name = new_run_id()

@@ -12,7 +12,7 @@ _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """Return a new run id: the UTC time to the second, and six random characters.
+    """Return a new run ID: the UTC time to the second, and six random characters.
 
     >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:16]
     '20260301t120005-'
@@ -22,5 +22,5 @@ def new_run_id(now: datetime | None = None) -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Return whether `text` has the form of a run id."""
+    """Return whether `text` has the form of a run ID."""
     return RUN_ID.fullmatch(text) is not None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trainer.source.capture import SourceBundle, SourceFile
 
 _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-"""The object id of an empty file, used for every file: only the names matter, and git then reads no file of an untrusted user."""
+"""The object ID of an empty file, used for every file: only the names matter, and git then reads no file of an untrusted user."""
 
 
 def load_bundle(archive: Path, *, digest: str) -> SourceBundle:

@@ -100,7 +100,7 @@ def load(folder: Path) -> Sweep:
 
 
 def sweep_ids(runs: Path) -> list[str]:
-    """Return the ids of the local sweeps that have a document, in order."""
+    """Return the IDs of the local sweeps that have a document, in order."""
     with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
         return [
             name
@@ -111,9 +111,9 @@ def sweep_ids(runs: Path) -> list[str]:
 
 
 def resolve_sweep(word: str, ids: Sequence[str]) -> str:
-    """Return the sweep id for `word`: an id, the start of an id, a folder, or `latest`.
+    """Return the sweep ID for `word`: an ID, the start of an ID, a folder, or `latest`.
 
-    Raise `RunNotFoundError` if no id matches, `UsageError` if several ids match.
+    Raise `RunNotFoundError` if no ID matches, `UsageError` if several IDs match.
     """
     if word == LATEST and ids:
         return ids[-1]
@@ -233,7 +233,7 @@ def point_states(sweep: Sweep, *, runs: Path) -> list[PointState]:
 def equal_run(
     wanted: RequestedRun, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
 ) -> str | None:
-    """Return the id of the first completed run in `records` with the requested source and settings, these layers and this accelerator."""
+    """Return the ID of the first completed run in `records` with the requested source and settings, these layers and this accelerator."""
     for record in records:
         mine = record.ingredients
         if (

@@ -32,7 +32,7 @@ class MemoryEngine:
     running: set[str] = field(default_factory=set)
     """Running Compose services."""
     containers: dict[str, str] = field(default_factory=dict)
-    """The id of each container's image."""
+    """The ID of each container's image."""
     stores: list[LocalStore] = field(default_factory=list)
     """Running local stores."""
     volumes: set[str] = field(default_factory=set)
@@ -48,7 +48,7 @@ class MemoryEngine:
         return self.info
 
     def image(self, reference: str) -> ImageFacts | None:
-        """Return an image by id, tag or reference."""
+        """Return an image by ID, tag or reference."""
         names = (
             image for image in self.images_by_id.values() if reference in {image.id, *image.tags, *image.references}
         )

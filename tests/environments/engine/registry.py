@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving(folder: Path, address: str) -> Iterator[None]:
-    """Serve the images in `folder` at `address`; stop the server (by process id) at the end."""
+    """Serve the images in `folder` at `address`; stop the server (by process ID) at the end."""
     if shutil.which("docker-registry") is None:
         pytest.skip("needs Debian's docker-registry: apt-get install docker-registry")
     folder.mkdir(exist_ok=True)

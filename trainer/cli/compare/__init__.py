@@ -1,6 +1,6 @@
 """`reprise compare`: compare two runs and report the verdict with its evidence. Needs neither torch nor a container engine.
 
-A run is named by its id, the start of an id, `latest`, or its folder. For a run that is only in the store, only the record is compared.
+A run is named by its ID, the start of an ID, `latest`, or its folder. For a run that is only in the store, only the record is compared.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`reprise report RUN...`: write one HTML page about a run, or about several runs side by side. Needs neither torch nor a container engine.
 
-A run is named by its id, the start of an id, `latest`, or its folder; a run that is only in the store is pulled first. The picture of a
+A run is named by its ID, the start of an ID, `latest`, or its folder; a run that is only in the store is pulled first. The picture of a
 dataset's samples is identified by the digest of the dataset's content, so that it is drawn once; if it cannot be drawn, the page shows the
 reason.
 """

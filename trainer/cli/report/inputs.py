@@ -149,8 +149,8 @@ def _modules(runs: Sequence[PageRun]) -> Iterator[Markup | None]:
 
 
 _KNOWLEDGE: Final = {
-    Knowledge.VERIFIED: ("good", "a launcher on the host inspected the container's image, and its build id agrees"),
-    Knowledge.ASSERTED: ("fair", "the process was given the image's name, and its build id agrees; no launcher inspected the container"),
+    Knowledge.VERIFIED: ("good", "a launcher on the host inspected the container's image, and its build ID agrees"),
+    Knowledge.ASSERTED: ("fair", "the process was given the image's name, and its build ID agrees; no launcher inspected the container"),
     Knowledge.UNKNOWN: ("bad", "no digest is claimed"),
 }  # fmt: skip
 
@@ -211,7 +211,7 @@ _IMAGE: Final[dict[str, Callable[[Record], object]]] = {
     "reference": lambda record: code(reference) if (reference := record.circumstances.image.reference) else None,
     "manifest": lambda record: digest(record.circumstances.image.manifest),
     "config": lambda record: digest(record.circumstances.image.config),
-    "build id": lambda record: digest(record.circumstances.image.build_id),
+    "build ID": lambda record: digest(record.circumstances.image.build_id),
 }
 
 

@@ -86,7 +86,7 @@ class PageRun:
 
 
 def page_runs(runs: Sequence[RunContents]) -> list[PageRun]:
-    """Assign each run a letter and the settings in which it differs from other runs, or the end of its id if no setting differs."""
+    """Assign each run a letter and the settings in which it differs from other runs, or the end of its ID if no setting differs."""
     records = [run.compared.record for run in runs]
     values = [current_settings((*run.earlier, run.compared.record)) for run in runs]
     names = sorted({name for each in values for name in each})

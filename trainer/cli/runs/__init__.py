@@ -184,7 +184,7 @@ def _with_store(address: str | None, limit: int | None) -> list[ListedRun]:
 
 
 def _measured() -> set[str]:
-    """Return the ids of runs of noise measurements; files that cannot be read as measurements are skipped."""
+    """Return the IDs of runs of noise measurements; files that cannot be read as measurements are skipped."""
     runs: set[str] = set()
     with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
         for name in folder.names():

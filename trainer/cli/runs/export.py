@@ -159,7 +159,7 @@ def _package_record(word: str) -> bytes | None:
 
 
 def _in_store(word: str, address: str | None) -> tuple[Store, str]:
-    """Return the store, and the id of the run that `word` names in the store.
+    """Return the store, and the ID of the run that `word` names in the store.
 
     Raise `RunNotFoundError` if the store has no such run, `StoreError` if the store cannot be read.
     """

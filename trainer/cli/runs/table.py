@@ -25,7 +25,7 @@ _AFTER: Final = COLUMNS.index("experiment") + 1
 
 
 def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[tuple[str, ...]]:
-    """Return the header and a row for each run; `measured` are the ids of runs of noise measurements."""
+    """Return the header and a row for each run; `measured` are the IDs of runs of noise measurements."""
     names = differing(rows)
     lines = [(*COLUMNS[:_AFTER], *names, *COLUMNS[_AFTER:])]
     for listed in rows:

@@ -86,7 +86,7 @@ def requested_outputs(request: Mapping[str, Any], specs: Sequence[TensorSpec]) -
 
 
 def request_id(request: Mapping[str, Any]) -> str | None:
-    """Return the id of an inference request. Raise `RequestError` if it is not a string or is too long."""
+    """Return the ID of an inference request. Raise `RequestError` if it is not a string or is too long."""
     value = request.get("id")
     if value is not None and (not isinstance(value, str) or len(value) > _LONGEST_ID):
         raise _invalid(f"id is not a string of at most {_LONGEST_ID} characters")

@@ -1,7 +1,7 @@
 """Checks that the initial weights, the samples and a pass in training mode depend on no random source other than the seed.
 
 Each value is read when the checks begin, and again with equal seeds after other samples were read, the global generators were advanced,
-and a second has passed. Values that differ only between processes, such as a process id, are not detected: use `check --bits`, which runs
+and a second has passed. Values that differ only between processes, such as a process ID, are not detected: use `check --bits`, which runs
 two processes.
 """
 

@@ -97,6 +97,6 @@ def facts(record: Record) -> dict[str, Any]:
 
 
 def _named(record: Record) -> dict[str, Any]:
-    """Return the id, name and group of the page; a resumed attempt has its own page in the group of the run."""
+    """Return the ID, name and group of the page; a resumed attempt has its own page in the group of the run."""
     own = record.run if record.attempt == 1 else f"{record.run}-{record.attempt}"
     return {"id": own, "name": own, "group": record.run, "job_type": record.ingredients.experiment[:64]}

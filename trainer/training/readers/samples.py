@@ -45,7 +45,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alphabet:
-    """The numbers that encode a text: bytes, or the token ids of a tokenizer."""
+    """The numbers that encode a text: bytes, or the token IDs of a tokenizer."""
 
     size: int
     """Numbers are 0 to `size` - 1."""
@@ -218,7 +218,7 @@ def fetch_ahead(
 
 
 def _chunks(samples: Samples, batch: Iterable[Pick]) -> dict[int, array[int]]:
-    """Return the ids of the chunks that a batch reads, in order, by the `id()` of their dataset's files."""
+    """Return the IDs of the chunks that a batch reads, in order, by the `id()` of their dataset's files."""
     found: dict[int, array[int]] = {}
     for pick in batch:
         for files, path, first, end in samples.pieces(pick):

@@ -58,7 +58,7 @@ class StepParts:
     weights: list[Integers] = field(default_factory=list)
     gradients: list[Integers] = field(default_factory=list)
     schedules: dict[int, list[float]] = field(default_factory=dict)
-    """The hyperparameters of each optimizer at its last step, by the optimizer's id."""
+    """The hyperparameters of each optimizer at its last step, by the optimizer's ID."""
     values: dict[str, Any] = field(default_factory=dict)
     """Other values that are not on a device."""
 
