@@ -44,6 +44,13 @@ def test_json_beyond_the_limits_is_rejected_with_its_key(text: bytes, message: s
     assert "a.json" in error.value.message
 
 
+@pytest.mark.parametrize("text", [b"[" * 5000 + b"]" * 5000, b"[" * 65 + b"]" * 65, b'"\\ud800"', b"[1e999]"])
+def test_a_whole_document_of_another_kind_is_not_fetched_again(text: bytes) -> None:
+    with pytest.raises(DocumentError) as error:
+        json_value(text, where="a.json")
+    assert "name another file" in str(error.value.hint)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -75,8 +82,9 @@ def test_a_document_with_thousands_of_invalid_values_has_a_short_error() -> None
     class Points(Document):
         points: list[Point]
 
-    with pytest.raises(DocumentError, match="a has 60,000 invalid values"):
+    with pytest.raises(DocumentError, match="a has 60,000 invalid values") as error:
         parse_json(b'{"points": [' + b"{}," * 59_999 + b"{}]}", Points, where="a")
+    assert "name another file" in str(error.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         ),
         (["rerun", "digits", "--kill-after", "3"], "certify rerun kills no run"),
         (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
+        (["elastic", "digits", "--devices", "2"], "--devices is not accepted"),
+        (["elastic", "digits", "--shards", "1"], "--shards is 1; certify elastic needs 2 or more"),
         (["rerun", "digits", "--trace", "off"], "--trace is off, but a certificate is based on the trace"),
     ],
 )

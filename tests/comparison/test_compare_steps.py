@@ -81,3 +81,12 @@ def test_an_invalid_log_is_rejected_with_its_line(sides: tuple[Path, Path], line
     write_log(sides[1], LINES[0], line)
     with pytest.raises(DocumentError, match=r"metrics\.jsonl, line 2, is not a line"):
         compare_steps(*sides)
+
+
+def test_the_command_that_restores_a_log_names_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "20260101t000000-abcdef" / "attempts" / "1"
+    folder.mkdir(parents=True)
+    write_log(folder, "[]")
+    with pytest.raises(DocumentError) as caught:
+        compare_steps(folder, folder)
+    assert caught.value.hint == "restore the file: reprise runs pull 20260101t000000-abcdef"

@@ -151,6 +151,13 @@ def test_a_missing_dataset_fails_and_a_cached_dataset_passes(bench: Bench) -> No
     assert bench.look()["dataset"].state is Severity.NOTE
 
 
+def test_a_dataset_that_the_store_lacks_has_the_command_that_adds_it(bench: Bench) -> None:
+    bench.machine = replace(bench.machine, open_store=MemoryStore)
+    found = bench.look()["dataset"]
+    assert found.found == f"small@1 is not in the cache, and it is not in {MemoryStore().label}"
+    assert found.remedy == "publish it there: reprise data publish small DIR"
+
+
 def test_a_dataset_that_differs_from_the_sources_declaration_is_rejected(bench: Bench) -> None:
     odd = {"small": DatasetIngredient(version=1, content=digest_of_bytes(b"other"))}
     assert "the record names" in bench.look(datasets=odd)["dataset"].found

@@ -96,7 +96,7 @@ def disk_usage(folder: Path) -> int:
 
 @contextmanager
 def watched(folder: Path, *, pattern: str = "") -> Iterator[list[int]]:
-    """Measure a folder, or the folders in it that match `pattern`, during the block; the last value of the list is the maximum."""
+    """Yield a list; its last value is the largest disk usage so far, in bytes, of `folder` or of one folder in it matching `pattern`."""
     over, most = threading.Event(), [0]
 
     def watch() -> None:

@@ -18,6 +18,7 @@ from trainer.data.declaration import (
     require_name,
 )
 from trainer.data.reader import ArraysReader
+from trainer.data.upstream.listing import Upstream
 
 ROOT = Path(__file__).parents[2]
 DATASET = Dataset(
@@ -42,6 +43,13 @@ def test_a_declaration_round_trips(tmp_path: Path) -> None:
     write_declaration(tmp_path, declared(DATASET))
     assert load_dataset("digits", root=tmp_path) == DATASET
     assert "train = [0, 8]\n" in declared(DATASET)
+
+
+def test_an_imported_dataset_is_added_to_a_store_by_the_same_import() -> None:
+    upstream = Upstream(source="https://host.example/a.zip?x=1&y=2", listing=digest_of_bytes(b""))
+    command = "reprise data import digits 'https://host.example/a.zip?x=1&y=2'"
+    assert DATASET.model_copy(update={"upstream": upstream}).upload_command == command
+    assert DATASET.upload_command == "reprise data publish digits DIR"
 
 
 def test_a_version_in_the_store_round_trips() -> None:

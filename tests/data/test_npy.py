@@ -1,4 +1,4 @@
-"""The header of a `.npy` file, as NumPy writes it."""
+"""Parsing of `.npy` headers: headers that NumPy writes, and unsupported or damaged headers."""
 
 from __future__ import annotations
 

@@ -75,3 +75,12 @@ def test_the_command_that_joins_surrogate_pairs_restores_the_text(tmp_path: Path
     command = str(caught.value.hint).removeprefix("join the halves: ")
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - the command as a user types it
     assert (tmp_path / "new.txt").read_bytes().decode() == "é\U0001f600\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    "raw", ["one\n".encode("utf-16"), b"\xef\xbb\xbfone\n", b"caf\xe9\n", b"a\0\n", b"one\r", b"\xed\xa0\xbd\n"]
+)
+def test_a_command_quotes_the_name_of_the_file(raw: bytes) -> None:
+    with pytest.raises(DatasetError) as caught:
+        count_lines([raw], where="my t.txt")
+    assert " 'my t.txt'" in str(caught.value.hint)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from tests.models.serving.small_packages import Small, make_package, small
+from trainer.base.errors import UsageError
 from trainer.models.packaged import PackagedModel, load_package
 from trainer.models.prediction import Prediction, Unread, results
 from trainer.models.predictions_file import NOT_FINITE, PredictionsFile
@@ -86,6 +87,14 @@ def test_pictures_of_different_sizes_are_not_one_batch(tmp_path: Path) -> None:
         Image.new("L", (size, size), number).save(tmp_path / f"{number}.png")
     assert len(list(results(noting, sorted(tmp_path.glob("*.png"))))) == 6
     assert noting.sizes == [2, 3, 1]
+
+
+def test_the_command_that_removes_the_file_quotes_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "my predictions.jsonl"
+    path.touch()
+    with pytest.raises(UsageError) as caught:
+        PredictionsFile(path, "a model", []).require_new()
+    assert f"rm '{path}'" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("stopped", [1, 63, 64, 65, 70, 71, 72, 148])

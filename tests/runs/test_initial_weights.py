@@ -64,8 +64,9 @@ def test_altered_weights_of_a_parent_are_rejected_and_not_kept(tmp_path: Path) -
     folder, parent = make_parent(tmp_path / "runs")
     (folder / ATTEMPTS / "1" / "weights.safetensors").write_bytes(WEIGHTS[:-1] + b"!")
     _, run = new_run(tmp_path / "runs")
-    with pytest.raises(DigestMismatchError, match="is not the recorded file"):
+    with pytest.raises(DigestMismatchError, match="is not the recorded file") as caught:
         stage_parent(folder, parent, into=run)
+    assert f"`reprise runs pull {parent.run}`" in str(caught.value.hint)
     assert not [*run.iterdir()]
 
 

@@ -41,6 +41,12 @@ def test_a_tensor_of_an_unsupported_dtype_is_rejected_by_name() -> None:
         write_tensor_file(io.BytesIO(), in_library_order({"waves": torch.ones(1, dtype=torch.complex128)}))
 
 
+def test_weights_whose_header_is_too_large_are_named() -> None:
+    with pytest.raises(ExperimentFailedError, match="the weights cannot be saved: the header") as caught:
+        write_tensor_file(io.BytesIO(), {"x" * (33 << 20): torch.ones(1)})
+    assert caught.value.hint == "use fewer or larger parameters, with shorter names"
+
+
 def test_a_conjugated_tensor_is_written_with_its_values() -> None:
     values, file = torch.tensor([1 + 2j, 3 - 4j]), io.BytesIO()
     write_tensor_file(file, {"z": values.conj()})

@@ -154,7 +154,7 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int
         number = partial(_number, whole=whole)
         content = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_not_finite, parse_int=number)
     except RecursionError as fault:
-        raise DocumentError(f"{where} has too many nested brackets", hint=_AGAIN) from fault
+        raise DocumentError(f"{where} has too many nested brackets", hint=_OTHER_FILE) from fault
     except ValueError as fault:
         raise DocumentError(f"{where} is not valid JSON: {json_fault(fault)}", hint=_AGAIN) from fault
     _require_plain(content, where, whole)
@@ -169,7 +169,7 @@ def typed(content: Mapping[str, Any] | object, model: type[M], *, where: str) ->
         count = fault.error_count()
         if count > _COUNTED:
             raise DocumentError(
-                f"{where} has {count:,} invalid values: it is a different kind of document", hint=_AGAIN
+                f"{where} has {count:,} invalid values: it is a different kind of document", hint=_OTHER_FILE
             ) from None
         faults = fault.errors(include_url=False)
         more = f" (and {count - 1} more)" if count > 1 else ""
@@ -227,12 +227,12 @@ def _require_plain(content: Any, where: str, whole: int) -> None:
     level, depth = [content], 0
     while level:
         if depth >= DEEPEST:
-            raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint=_AGAIN)
+            raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint=_OTHER_FILE)
         try:
             level, depth = [each for value in level for each in _holders_in(value, whole)], depth + 1
         except _OddError:
             path, found = _odd(content, whole)
-            raise DocumentError(f"{where}: {_dotted(path)} holds {found}", hint=_AGAIN) from None
+            raise DocumentError(f"{where}: {_dotted(path)} holds {found}", hint=_OTHER_FILE) from None
 
 
 class _OddError(ValueError):

@@ -9,7 +9,7 @@ class Progress(Protocol):
     """A receiver of progress. `advance` may be called from several threads at once."""
 
     def note(self, line: str) -> None:
-        """Report a line for the waiting user."""
+        """Show a line of text to the user."""
 
     def begin(self, title: str, total: int) -> None:
         """Begin a transfer of `total` bytes."""

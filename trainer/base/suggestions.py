@@ -117,8 +117,16 @@ def type_with_article(value: object) -> str:
     >>> type_with_article({}), type_with_article(1), type_with_article(None)
     ('a dict', 'an int', 'None')
     """
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+    return "None" if value is None else with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return a noun or the name of a type with its article.
+
+    >>> with_article("argparse.Namespace"), with_article("threading.Lock")
+    ('an argparse.Namespace', 'a threading.Lock')
+    """
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
 def all_are(count: int, noun: str) -> str:

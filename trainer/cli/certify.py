@@ -186,9 +186,12 @@ def _require_elastic(args: Namespace, values: Mapping[str, Any]) -> None:
         return
     if "devices" in values:
         message = "certify elastic trains on 1, 2, ... devices: --devices is not accepted"
-        raise UsageError(message, hint="--shards N sets the maximum")
+        raise UsageError(
+            message, hint=f"remove --devices; --shards N sets the largest number of devices (default: {_SHARDS})"
+        )
     if values.get("shards") in {1, "1"}:
-        raise UsageError("--shards is 1: a batch of one shard trains on one device", hint="--shards 4")
+        message = "--shards is 1; certify elastic needs 2 or more, because several devices cannot share one shard"
+        raise UsageError(message, hint=f"--shards {_SHARDS}")
 
 
 def _require_whole_parameters(args: Namespace, values: Mapping[str, Any]) -> None:

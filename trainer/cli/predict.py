@@ -148,9 +148,8 @@ def _in_container(args: Namespace) -> int:
         paths[str(args.output)] = args.output.resolve()
         folders[str(args.output)] = args.output.resolve().parent
     if odd := next((word for word, path in folders.items() if ":" in os.fspath(path) or path == path.parent), None):
-        raise UsageError(
-            f"the folder of {short(odd)} cannot be mounted into a container", hint=f"cp {shlex.quote(odd)} ."
-        )
+        message = f"the folder of {short(odd)} cannot be mounted into a container"
+        raise UsageError(message, hint=f"cp {shlex.quote(odd)} .")
     if package := known_package(args.run):
         paths[args.run] = folders[args.run] = package.resolve()
     modes = {os.fspath(folder): ":ro" for folder in folders.values()}

@@ -56,7 +56,7 @@ _PLAN: Final = "plan.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitRequest:
-    """A checked command line."""
+    """A checked request to submit a run: the site, the plan, the source, and the folders to mount."""
 
     site: Site
     plan: Plan

@@ -268,9 +268,8 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
                 values = json_value(line, where=str(path))
                 step = int(values.pop("step"))
             except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as fault:
-                raise DocumentError(
-                    f"{path}, line {number}, is not a line of metrics", hint="restore the file: reprise runs pull RUN"
-                ) from fault
+                hint = f"restore the file: reprise runs pull {path.absolute().parents[2].name}"
+                raise DocumentError(f"{path}, line {number}, is not a line of metrics", hint=hint) from fault
             yield from ((step, name, value) for name, value in values.items() if name != "epoch")
 
 

@@ -193,8 +193,8 @@ def _dataset(dataset: Dataset, machine: MachineResources) -> Diagnosis:
         store = machine.open_store()
         if store.size(object_key(dataset.manifest)) is not None:
             return well("dataset", f"{dataset.title} is in {store.label}")
-        message = f"{dataset.title} is not in {store.label}"
-        problem: StoreError = ObjectMissingError(message, hint="publish it there: reprise data publish")
+        hint = f"publish it there: {dataset.upload_command}"
+        problem: StoreError = ObjectMissingError(f"it is not in {store.label}", hint=hint)
     except StoreError as fault:
         problem = fault
     if machine.cached(dataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Final
 
 import tomli_w
@@ -98,6 +99,16 @@ class Dataset(Described):
     def title(self) -> str:
         """Name and version: `digits@1`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def upload_command(self) -> str:
+        """The command that adds the dataset to a store: an import if its upstream source is known."""
+        source = self.upstream.source if self.upstream else None
+        return (
+            f"reprise data import {self.name} {shlex.quote(source)}"
+            if source
+            else f"reprise data publish {self.name} DIR"
+        )
 
     @property
     def published(self) -> Dataset:

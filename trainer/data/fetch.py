@@ -184,10 +184,7 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
             file.writelines(manifest_blocks(store, dataset))
             listing = parse_manifest(mapped(file))
     except ObjectMissingError as fault:
-        name = dataset.name
-        source = dataset.upstream.source if dataset.upstream else None
-        words = f"import {name} {shlex.quote(source)}" if source else f"publish {name} DIR"
-        hint = f"publish it: reprise data {words}; if it is a sample dataset: docker compose run --rm samples"
+        hint = f"publish it: {dataset.upload_command}; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):

@@ -77,7 +77,7 @@ class ArrayHead:
 
 
 def array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return the header of a `.npy` file of version 1.0 in C order, always with the same bytes; `dtype` is NumPy's form: `<f4`, `|u1`.
+    """Return the header of a `.npy` file of version 1.0 in C order, byte-identical for equal arguments. `dtype` is such as `<f4`, `|u1`.
 
     >>> len(array_head("|u1", (3, 1, 28, 28)))
     128
@@ -253,7 +253,8 @@ def _invalid_parquet(body: memoryview, where: str) -> DatasetError:
 def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
     r"""Count the lines of a UTF-8 text, which end with LF or CRLF.
 
-    Raise `DatasetError` if the text is compressed, begins with a byte order mark, or has bytes that are not UTF-8, NUL, or CR without LF.
+    Raise `DatasetError` if the text is compressed, begins with a byte order mark, or contains NUL, CR without LF, or bytes that are
+    not valid UTF-8.
 
     >>> count_lines([b"one\r\ntw", b"o"], where="t.txt")
     2
@@ -277,31 +278,32 @@ def _require_unmarked(block: bytes, *, where: str) -> None:
             f"{where} is compressed ({compressed}); expected text", hint="unpack it, and publish the text"
         )
     if encoding := next((name for name, marks in _WIDE.items() if block.startswith(marks)), None):
-        hint = f"iconv -f {encoding} -t UTF-8 {where} > new.txt"
+        hint = f"iconv -f {encoding} -t UTF-8 {shlex.quote(where)} > new.txt"
         raise DatasetError(f"{where} is not UTF-8 text: it is {encoding}", hint=hint)
     if block.startswith(codecs.BOM_UTF8):
-        hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {where}"
+        hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {shlex.quote(where)}"
         raise DatasetError(f"{where} begins with a byte order mark, which would be part of its first sample", hint=hint)
 
 
 def _require_plain(
     body: bytes, decoder: codecs.IncrementalDecoder, before: int, *, where: str, is_last: bool = False
 ) -> None:
+    typed = shlex.quote(where)
     try:
         decoder.decode(body, final=is_last)
     except UnicodeDecodeError as fault:
         line = before + fault.object[: fault.start].count(b"\n") + 1
         what = f"the byte 0x{fault.object[fault.start : fault.start + 1].hex()} ({fault.reason})"
-        hint = f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {where} > new.txt"
+        hint = f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {typed} > new.txt"
         if is_surrogate(fault):
-            what, hint = SURROGATE, f"join the halves: python3 -c '{_JOIN}' < {where} > new.txt"
+            what, hint = SURROGATE, f"join the halves: python3 -c '{_JOIN}' < {typed} > new.txt"
         raise DatasetError(f"{where} is not UTF-8 text: line {line} has {what}", hint=hint) from fault
     if (at := body.find(b"\0")) >= 0:
         message = f"{where}, line {before + body.count(10, 0, at) + 1}: a NUL character; expected text"
         kind = likely_utf_16(body)
-        convert = f"iconv -f {kind} -t UTF-8 {where} > new.txt" if kind else f"tr -d '\\000' < {where} > new.txt"
+        convert = f"iconv -f {kind} -t UTF-8 {typed} > new.txt" if kind else f"tr -d '\\000' < {typed} > new.txt"
         raise DatasetError(message, hint=convert)
     if match := _LONE_CR.search(body):
         line = before + body.count(b"\n", 0, match.start()) + 1
         message = f"{where}, line {line}: a CR without LF; expected lines that end with LF or CRLF"
-        raise DatasetError(message, hint=f"if its lines end with CR: tr '\\r' '\\n' < {where} > new.txt")
+        raise DatasetError(message, hint=f"if its lines end with CR: tr '\\r' '\\n' < {typed} > new.txt")

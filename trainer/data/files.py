@@ -250,7 +250,9 @@ class _Walk:
             message = f"{entry.path} cannot be read: it is a link to {target}, {reason}"
             raise DatasetError(message, hint="remove the link, or copy the file") from fault
         if stat.S_ISDIR(mode):
-            raise DatasetError(f"{entry.path} is a link to a folder", hint="copy the folder, or publish its target")
+            message = f"{entry.path} is a link to a folder; expected a regular file"
+            hint = "replace the link with a copy of the folder, or publish the link's target instead"
+            raise DatasetError(message, hint=hint)
         if not stat.S_ISREG(mode):
             raise _not_a_file(entry.path, mode)
         if not os.path.realpath(entry.path).startswith(os.path.realpath(self.root) + os.sep):

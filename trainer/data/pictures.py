@@ -151,7 +151,7 @@ class ClassFolders:
         self._is_divided = bool(splits) and len(prefixes) == len(splits)
 
     def read(self, path: str) -> bool:
-        """Return whether the reader reads a file: below its folder and, if all splits are prefixes, in one of them."""
+        """Return whether the reader reads a file: below its folder and, without a table of labels, below a prefix if each split has one."""
         if not path.startswith(self._folder):
             return False
         return not self._is_divided or self._has_table or path.startswith(self._prefixes)

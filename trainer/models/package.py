@@ -198,7 +198,7 @@ class ParityCertificate(SavedDocument):
     holds: bool
     """Whether all outputs and all metrics are within the tolerance, in all ways that were tested."""
     tolerance: Annotated[FiniteFloat, Field(ge=0)]
-    """The largest relative difference that counts as equal."""
+    """The largest relative difference that is within the tolerance."""
     test: OutputComparison
     """The comparison of the outputs for all samples of the test split."""
     metrics: tuple[MetricComparison, ...]

@@ -85,5 +85,6 @@ def _read(listed: PackageFile, store: Store) -> bytes:
     if (found := digest_of_bytes(body)) != listed.sha256:
         raise altered(listed.path, expected=listed.sha256, found=found, store=store.label)
     if len(body) != listed.bytes:
-        raise DigestMismatchError(f"{listed.path} from {store.label} has {len(body):,} bytes", hint="push it again")
+        message = f"{listed.path} from {store.label} has {len(body):,} bytes; expected {listed.bytes:,}"
+        raise DigestMismatchError(message, hint="push it again: reprise packages push PACKAGE")
     return body

@@ -106,9 +106,8 @@ class PredictionsFile:
                 found = json.loads(line)
                 number = numbers[found["file"]]
             except (ValueError, KeyError, TypeError) as fault:
-                raise DocumentError(
-                    f"{partial} is damaged", hint=f"remove it to start again: rm {shlex.quote(str(partial))}"
-                ) from fault
+                hint = f"remove it to start again: rm {shlex.quote(str(partial))}"
+                raise DocumentError(f"{partial} is damaged", hint=hint) from fault
             first, rows = (number, rows + 1) if number == first else (number, 1)
             if "error" not in found:
                 self.predicted += 1

@@ -98,7 +98,7 @@ def _require_raw(body: bytes, *, prefix: str, where: str) -> None:
 def _require_program(body: bytes, *, where: str) -> None:
     """Raise `DocumentError` if a program has an operator, an expression or a container that is not in the lists."""
     if len(body) > _MOST_PROGRAM:
-        raise _rejected(where, f"it has {len(body):,} bytes")
+        raise _rejected(where, f"it has {len(body):,} bytes; expected at most {_MOST_PROGRAM:,}")
     try:
         content: Any = json.loads(body)
     except RecursionError as fault:

@@ -35,11 +35,11 @@ PREVIOUS: Final = "previous.json"
 """The pointer to the checkpoint before the latest one, which is used if the latest is damaged."""
 BEST: Final = "best.json"
 PICKLE: Final = b"PK"
-"""The first bytes of a checkpoint written by a version before 1.0: `torch.save` writes a ZIP archive that contains a pickle."""
+"""The first bytes of a checkpoint written by a version before 0.1.0: `torch.save` writes a ZIP archive that contains a pickle."""
 
 
 def is_pickle(file: BinaryIO) -> bool:
-    """Return whether a version before 1.0 wrote the checkpoint."""
+    """Return whether a version before 0.1.0 wrote the checkpoint."""
     file.seek(0)
     begin = file.read(len(PICKLE))
     file.seek(0)
@@ -47,7 +47,7 @@ def is_pickle(file: BinaryIO) -> bool:
 
 
 def has_pickle(attempt: Root) -> bool:
-    """Return whether an attempt has a checkpoint that a version before 1.0 wrote."""
+    """Return whether an attempt has a checkpoint that a version before 0.1.0 wrote."""
     with suppress(FileNotFoundError), attempt.below(FOLDER) as folder:
         for name in folder.names():
             if folder.has_file(name):

@@ -123,7 +123,9 @@ def _copy(source: Root, name: str, target: Root, *, sha256: str) -> None:
             copy.write(block)
         if (digest := f"sha256:{running.hexdigest()}") != sha256:
             message = f"{source.path / name} is not the recorded file: expected {sha256[:19]}, found {digest[:19]}"
-            raise DigestMismatchError(message, hint="it was altered: `reprise runs pull RUN` restores a published file")
+            run = source.path.parents[1].name
+            hint = f"it was altered: `reprise runs pull {run}` restores it if the run was published"
+            raise DigestMismatchError(message, hint=hint)
 
 
 def _digest(folder: Root, name: str) -> str:

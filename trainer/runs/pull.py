@@ -290,7 +290,7 @@ def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) ->
     identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
-        message = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
+        message = f"the attempts of run {folder.name} have {len(identities)} identities, {', '.join(sorted(identities))}; expected one"
         raise DigestMismatchError(
             message, hint="an attempt was altered or forged: delete the run, or ask its author for a new copy"
         )
@@ -298,7 +298,7 @@ def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) ->
     if (local := source_of(folder)) is not None:
         sources.add(local.sha256)
     if len(sources) > 1:
-        message = f"the attempts of run {folder.name} have {len(sources)} source bundles; expected one: {', '.join(sorted(sources))}"
+        message = f"the attempts of run {folder.name} have {len(sources)} source bundles, {', '.join(sorted(sources))}; expected one"
         raise DigestMismatchError(
             message, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
         )

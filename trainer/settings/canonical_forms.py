@@ -42,7 +42,7 @@ def one_form(value: Any) -> Any:
 
 
 def one_number(value: Any, kinds: list[Any]) -> Any:
-    """Return a float as an int if both types are in the union and it is whole: a record does not distinguish 5 and 5.0.
+    """Return a whole float as an int if the union has `int` or an equal integer literal: a record does not distinguish 5 and 5.0.
 
     >>> one_number(5.0, [int, float]), one_number(5.0, [float])
     (5, 5.0)

@@ -25,7 +25,10 @@ def shards_of(shards: int | None, *, devices: int) -> int:
 
 
 def require_shards(shards: int | None, *, devices: int, strategy: str | None = None) -> None:
-    """Raise `SettingError` unless the shards are a power of two that the devices share equally; one for each device with `fsdp`."""
+    """Raise `SettingError` unless the shards are a power of two that the devices share equally.
+
+    With `fsdp`, also raise it unless there are two or more devices with one shard each.
+    """
     if strategy == FSDP:
         _require_one_each(shards, devices=devices)
     if shards is None:

@@ -194,7 +194,7 @@ class KubernetesSite(Document):
     pass_on: tuple[VariableName, ...] = ()
     """Names of variables of the submitting shell whose values are written into the manifest; a secret belongs in `secret`."""
     secret: DnsName | None = None
-    """A Secret in the namespace whose keys become variables, such as the store's key and WANDB_API_KEY."""
+    """Name of a Secret in the namespace; each of its keys becomes a variable, such as AWS_SECRET_ACCESS_KEY and WANDB_API_KEY."""
     image_pull_secrets: tuple[DnsName, ...] = ()
     cpus: Annotated[int, Field(ge=1, le=4096)]
     """CPUs of each machine of a run."""

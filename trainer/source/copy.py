@@ -42,7 +42,7 @@ def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
 
 
 def lay_out(bundle: SourceBundle, folder: Path) -> None:
-    """Write the bundle's files into the new folder `folder`, from which a run can be started.
+    """Write the bundle's files into the new folder `folder`, and list them in a new git repository there, so that a run can be started.
 
     Raise `SourceError` if the bundle contains files of a git repository, or if git is missing or fails.
     """

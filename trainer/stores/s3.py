@@ -56,7 +56,7 @@ _PATIENCE: Final = Config(
     read_timeout=20,  # also the longest time until Ctrl-C takes effect if a server does not respond
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
-    request_checksum_calculation="when_required",  # every request with a body already has a checksum of this module
+    request_checksum_calculation="when_required",  # uploads already have a checksum that this package computes
     response_checksum_validation="when_required",  # the reader knows the digest and verifies it while streaming
     user_agent_extra="reprise",
 )

@@ -174,7 +174,7 @@ def read_points(path: Path, spell: Callable[[str, Any], str | None] = lambda _, 
     """Read points from a file with a `[[points]]` table per point.
 
     `spell` returns a setting's value as text for the command line, or `None` if the setting's type is unknown. Raise `DocumentError` if
-    the file contains anything else, `UsageError` if it has too many points.
+    the file contains anything but `[[points]]` tables, `UsageError` if it has too many points.
     """
     points = [{name.replace("-", "_"): value for name, value in point.items()} for point in _tables(path)]
     return [{name: spell(name, value) or _text(value) for name, value in point.items()} for point in points]

@@ -84,7 +84,7 @@ class ScriptSettings(LaunchSettings):
     results: str | None = None
     """Output file with the results (default: results.json, metrics.json, results.csv, metrics.csv, metrics.jsonl or TensorBoard's)."""
     tolerances: dict[str, NonNegativeFloat] = {}
-    """The largest difference of each result that counts as equal, for example `{loss = 1e-6}`."""
+    """Largest absolute difference of each result that is within tolerance, for example `{loss = 1e-6}`."""
     exclude: list[str] = []
     """Patterns of outputs that are kept but not compared, for example `*.log` for files that contain the time."""
 

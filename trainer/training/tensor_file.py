@@ -68,8 +68,12 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=metadata is not None).encode()
     text += b" " * (-len(text) % _ALIGNED)
     if len(text) > LARGEST_HEADER:
-        message = f"the file has {len(text)} bytes besides its tensors; expected at most {LARGEST_HEADER}"
-        raise ExperimentFailedError(message, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
+        what, hint = "the checkpoint", f"keep many numbers in one tensor or array; {MAY_BE}"
+        if metadata is None:
+            what, hint = "the weights", "use fewer or larger parameters, with shorter names"
+        size = f"{len(text):,} bytes; expected at most {LARGEST_HEADER:,}"
+        message = f"{what} cannot be saved: the header, with names, shapes and other values, has {size}"
+        raise ExperimentFailedError(message, hint=hint)
     return len(text).to_bytes(8, "little") + text
 
 

@@ -19,7 +19,7 @@ class Result:
     """The reason for each metric that is NaN."""
     telemetry: dict[str, float] = field(default_factory=dict)
     tolerances: dict[str, float] = field(default_factory=dict)
-    """The largest difference of each metric that counts as equal, as the experiment declares."""
+    """Largest absolute difference of each metric that is within tolerance, as the experiment declares."""
     steps: int | None = None
     evaluated: EvaluatedWeights | None = None
     weights: str | None = None

@@ -104,7 +104,7 @@ def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, t
     [
         (("fetch", "smal"), 44, "did you mean small?"),
         (("fetch", "small@2"), 44, "small is declared as small@1"),
-        (("fetch", "small@two"), 2, "expected NAME or NAME@VERSION"),
+        (("fetch", "small@two"), 2, "expected NAME, or NAME@VERSION with a number as VERSION"),
         (("fetch", "small", "--store", "/nowhere/at/all"), 53, "does not exist"),
         (("fetch", "small", "--store", "ftp://x"), 2, "unknown kind 'ftp'"),
         (("verify", "small"), 44, "is not in the cache"),

@@ -1,4 +1,4 @@
-"""The command `reprise sweep`: requests that are rejected before anything is frozen or started."""
+"""The command `reprise sweep`: requests, which are read and checked before anything is frozen or started."""
 
 from __future__ import annotations
 

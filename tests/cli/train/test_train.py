@@ -1,4 +1,4 @@
-"""The launcher: command lines that are rejected before torch or an experiment is imported."""
+"""The launcher: command lines, which are read and checked before torch or an experiment is imported."""
 
 from __future__ import annotations
 

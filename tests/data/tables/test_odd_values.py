@@ -14,6 +14,7 @@ from trainer.data.tables.value_notes import describe_rounding, describe_similar,
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ROWS = "5,x\n9,y\n2,x\n"
 LATE = f"1,{'x' * 2000}\n5,y\n" * 600
@@ -260,7 +261,7 @@ REJECTED = {
     "a line for spreadsheets": (
         "sep=;\na;b\n1;x\n",
         "line 1: 'sep=;' is a directive for spreadsheet programs",
-        "tail -n +2 t.csv",
+        "t.csv > NEW.csv",
     ),
     "single quotes": ("'a','b'\n'1','x'\n'5','y'\n", "line 1: every value is in the quotes ''", "--quote"),
     "powers or identifiers": (
@@ -318,6 +319,16 @@ def test_an_odd_value_is_rejected_by_line(body: str, message: str, hint: str, pu
         published(body)
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("encoding", "has_command"), [("utf-8", True), ("cp1252", True), ("utf-16", False)])
+def test_the_command_that_removes_line_1_names_the_whole_path(
+    encoding: str, *, has_command: bool, tmp_path: Path, plan: Callable[..., Any]
+) -> None:
+    with pytest.raises(DatasetError, match="line 1") as caught:
+        plan("sep=;\na;b\n1;x\n".encode(encoding), name="my t.csv", dialect=DialectOptions(encoding=encoding))
+    command = f": tail -n +2 '{tmp_path}/my t.csv' > NEW.csv" if has_command else ""
+    assert caught.value.hint == f"remove line 1{command}"
 
 
 def test_windows_text_that_is_declared_as_latin_1_is_rejected(plan: Callable[..., Any]) -> None:

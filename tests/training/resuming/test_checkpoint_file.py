@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+from argparse import Namespace
 from collections import Counter, OrderedDict
 from datetime import timedelta
 from pathlib import Path
@@ -153,6 +154,7 @@ NESTED.append(NESTED)
     ("value", "message"),
     [
         ({"lock": [object()]}, "value/lock/0 is a builtins.object"),
+        (Namespace(), "value is an argparse.Namespace, which"),
         (print, "value is a builtins.builtin_function_or_method"),
         (np.array([object()]), "value is an array of dtype object"),
         (BASE.to_sparse(), "value is a torch.Tensor of layout torch.sparse_coo"),
@@ -168,7 +170,7 @@ def test_an_unsupported_value_is_named_with_its_path(value: object, message: str
 
 
 def test_too_many_numbers_outside_of_tensors_are_rejected() -> None:
-    with pytest.raises(ExperimentFailedError, match="bytes besides its tensors"):
+    with pytest.raises(ExperimentFailedError, match="the checkpoint cannot be saved: the header"):
         write_checkpoint(io.BytesIO(), {"value": "x" * (33 << 20)})
 
 
@@ -216,6 +218,18 @@ def tensor_view(**other: object) -> dict[str, object]:
 def test_a_damaged_tree_is_rejected(tree: object, tmp_path: Path) -> None:
     with pytest.raises(DocumentError):
         read_checkpoint(write_file(tree, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (["t", "O", [1]], "dtype object is not supported"),
+        (["t", "<f8", [-5]], r"shape \[-5\] has a negative length"),
+    ],
+)
+def test_the_fault_of_a_damaged_array_is_stated(array: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=f"its tree is damaged: ValueError: {message}"):
+        read_checkpoint(write_file({"dict": {"x": {"ndarray": array}}}, tmp_path))
 
 
 @given(

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.torch
             {"train": [1, 2, 2], "val": [1]},
             DatasetError,
             "2 samples of split train have the label 2 .*; no label is 0, so labels begin at 1",
-            "publish labels - 1",
+            "subtract 1 from the labels and publish them again",
         ),
-        ({"train": [1, 2, 3]}, DatasetError, "labels begin at 1", "publish labels - 1, and set classes to 3"),
+        ({"train": [1, 2, 3]}, DatasetError, "labels begin at 1", "publish them again, and set classes to 3"),
         (
             {"train": [0, 1], "val": [2]},
             SettingError,

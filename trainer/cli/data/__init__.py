@@ -65,7 +65,7 @@ class DataContext:
             return declared
         hint = f"{name} is declared as {declared.title}" if declared else "for example digits@1"
         if not (version.isascii() and version.isdecimal() and len(version) <= _DIGITS):
-            raise UsageError(f"{word!r}: expected NAME or NAME@VERSION with a number", hint=hint)
+            raise UsageError(f"{word!r}: expected NAME, or NAME@VERSION with a number as VERSION", hint=hint)
         store = source or self.open()
         stored = read_version(store, name, int(version))
         if stored is None:

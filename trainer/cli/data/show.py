@@ -280,9 +280,8 @@ def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int
             hint="use - for a picture on stdout",
         )
     if not (folder := Path(args.samples).parent).is_dir():
-        raise UsageError(
-            f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {shlex.quote(str(folder))}"
-        )
+        hint = f"mkdir -p {shlex.quote(str(folder))}"
+        raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=hint)
     page: Overview | None = None
     if args.samples.endswith(".html"):
         args.values = True

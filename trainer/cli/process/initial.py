@@ -113,9 +113,8 @@ def require_no_file(word: str) -> None:
         return
     stem = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower()).strip("-") or "weights"
     message = f"setting init_from is the file {short(word)!r}, which no store has; expected a run or a dataset"
-    raise SettingError(
-        message, hint=f"publish it once: `reprise data publish {stem} {shlex.quote(word)}`, then --init-from {stem}"
-    )
+    command = f"reprise data publish {stem} {shlex.quote(word)}"
+    raise SettingError(message, hint=f"publish it once: `{command}`, then --init-from {stem}")
 
 
 def dataset_named(word: str, *, root: Path) -> Dataset | None:

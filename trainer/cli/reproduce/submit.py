@@ -56,7 +56,7 @@ _HINT: Final = "reproduce on a machine with Docker: reprise reproduce RUN; docs/
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RerunJob:
-    """A checked job."""
+    """A checked request to submit a rerun: the site, the plan, the source, and the folders to mount."""
 
     site: SlurmSite
     plan: Plan
@@ -89,10 +89,8 @@ def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _RerunJob
     record = original.record
     if original.folder.parent != runs_folder():
         message = f"run {record.run} is in {original.folder.parent}; the job finds runs in {runs_folder()}"
-        raise UsageError(
-            message,
-            hint=f"REPRISE_RUNS={shlex.quote(str(original.folder.parent))} reprise reproduce {record.run} --to {args.to}",
-        )
+        folder = shlex.quote(str(original.folder.parent))
+        raise UsageError(message, hint=f"REPRISE_RUNS={folder} reprise reproduce {record.run} --to {args.to}")
     require_outcome(record)
     image = _image_variables(record, site)
     settings = rerun_arguments(record).settings

@@ -54,7 +54,8 @@ def detect_dialect(path: Path, options: DialectOptions) -> Dialect:
     text = _decoded(raw, encoding, path, is_whole=is_whole)
     if found := re.match(r'"?sep=(.)"?[\r\n]', text):
         message = f"{path.name}, line 1: {found[0].strip()!r} is a directive for spreadsheet programs; expected the column names"
-        raise DatasetError(message, hint=f"remove line 1: tail -n +2 {shlex.quote(path.name)} > NEW.csv")
+        command = f": tail -n +2 {shlex.quote(str(path))} > NEW.csv" if "\n".encode(encoding) == b"\n" else ""
+        raise DatasetError(message, hint=f"remove line 1{command}")
     quote = '"' if options.quote is None else options.quote
     delimiter = options.delimiter or _delimiter(text, quote, path)
     rows = _split(text, delimiter, quote, is_whole=is_whole)

@@ -88,7 +88,7 @@ def _require_valid(entry: _ArchiveMember, archive: Path, names: set[str]) -> Non
     spelled = folded(entry.name)
     if spelled in names:
         raise DatasetError(
-            f"{where} is repeated, or differs from another entry only by case",
+            f"{where} is repeated, or differs from another entry only by case or Unicode form",
             hint="unpack the archive yourself, and publish the folder",
         )
     names.add(spelled)

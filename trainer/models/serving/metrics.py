@@ -40,7 +40,7 @@ class Metrics:
         self._seconds.labels(endpoint).observe(seconds)
 
     def add_batch(self, samples: int) -> None:
-        """Count a call of the program."""
+        """Record a call of the program with `samples` samples."""
         self._batches.observe(samples)
 
     def watch(self, name: str, description: str, value: Callable[[], float]) -> None:

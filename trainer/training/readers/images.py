@@ -292,7 +292,7 @@ class PictureSamples(FileSamples):
         return self._pictures.classes
 
     def labels(self, rows: Sequence[int]) -> Sequence[int]:
-        """Return the class numbers from the folders or the table of labels."""
+        """Return the class numbers of the pictures `rows`, from the folders or the table of labels."""
         return [self._pictures.labels[row] for row in rows]
 
     def pieces(self, pick: Pick) -> Sequence[Piece]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from trainer.base.errors import DocumentError, ExperimentFailedError
+from trainer.base.suggestions import with_article
 from trainer.runs.checkpoint_pointer import NextStage
 from trainer.training.shards.parts import is_part
 
@@ -47,7 +48,10 @@ NATIVE: Final = {
     torch.bool: "BOOL",
 }
 """The dtypes that safetensors supports, in the order in which its library writes tensors; tensors of other dtypes are stored as bytes."""
-MAY_BE: Final = "on_save_checkpoint may return tensors, arrays, numbers, strings, lists, dicts; convert the value to these, or omit it"
+MAY_BE: Final = (
+    "on_save_checkpoint may return tensors, arrays, numbers, strings, lists and dicts; "
+    "convert the value to one of these types, or omit it"
+)
 _INTEGER_BITS: Final = 64
 _ARRAYS: Final = "biufcmMSU"
 _VIEW_KEYS: Final = frozenset({"of", "dtype", "shape", "stride", "offset"})
@@ -93,7 +97,7 @@ def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
         return {"scalar": [value.dtype.str, b64encode(value.tobytes()).decode()]}
     if (writer := _WRITERS.get(type(value))) is None:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise _unsavable(path, f"is a {kind}, which a checkpoint cannot hold")
+        raise _unsavable(path, f"is {with_article(kind)}, which a checkpoint cannot hold")
     return writer(value, path, packed)
 
 
@@ -138,7 +142,7 @@ def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
     kind, layout = type(value), value.layout
     is_plain = kind in {torch.Tensor, torch.nn.Parameter} and layout is torch.strided and not value.is_quantized
     if not (is_plain or is_part(value)):
-        message = f"is a {kind.__module__}.{kind.__qualname__} of layout {layout}{', quantized' * value.is_quantized}"
+        message = f"is {with_article(f'{kind.__module__}.{kind.__qualname__}')} of layout {layout}{', quantized' * value.is_quantized}"
         raise _unsavable(path, f"{message}; expected a dense torch.Tensor")
     if value.is_meta:
         raise _unsavable(path, "is a tensor on the meta device, which has no values")
@@ -238,7 +242,7 @@ def _unpack_ordered(value: list[Any], tensors: Mapping[str, Tensor]) -> OrderedD
 def _unpack_array(value: list[Any], tensors: Mapping[str, Tensor]) -> Any:
     name, dtype, shape = value
     if min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape}")
+        raise ValueError(f"shape {shape} has a negative length")
     return np.frombuffer(tensors[name].numpy().tobytes(), _array_dtype(dtype)).reshape(shape).copy()
 
 
@@ -251,9 +255,9 @@ def _array_dtype(name: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(name)
     except SyntaxError as fault:  # NumPy parses a shape in the name of a dtype as a Python literal
-        raise ValueError(f"an array of dtype {name[:100]!r}") from fault
+        raise ValueError(f"dtype {name[:100]!r} is not supported") from fault
     if dtype.kind not in _ARRAYS:
-        raise ValueError(f"an array of dtype {dtype}")
+        raise ValueError(f"dtype {dtype} is not supported")
     return dtype
 
 

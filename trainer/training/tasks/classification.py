@@ -286,7 +286,10 @@ def beyond(
     found = f"{message}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
-        return DatasetError(f"{found}; no label is 0, so labels begin at 1", hint=f"publish labels - 1{also}")
+        return DatasetError(
+            f"{found}; no label is 0, so labels begin at 1",
+            hint=f"subtract 1 from the labels and publish them again{also}",
+        )
     if known is not None and known <= label // 2:
         numbered = "numpy.unique(labels, return_inverse=True)[1]"
         hint = f"publish numbers from 0 to {known - 1}: {numbered}; or set classes to {label + 1}"

@@ -82,7 +82,7 @@ class Task(L.LightningModule):
     blank: nn.ModuleDict
     """The number of batches in each split with NaN in both the net's output and the loss."""
     tolerances: ClassVar[Mapping[str, float]] = {}
-    """The largest difference of each result metric, such as `test_accuracy`, that counts as equal when two runs are compared."""
+    """Largest absolute difference of each result metric, such as `test_accuracy`, that is within tolerance when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
     """Name prefixes of parameters that stay untrained on purpose; `reprise check` reports every other untrained parameter."""
     input_fields: ClassVar[Sequence[str]] = ()

@@ -266,7 +266,7 @@ class Pairs(Samples):
         return self.singles.classes
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """Return the classes of the single samples."""
+        """Return the class numbers of the single samples `rows`; None if only reading whole samples can find them."""
         return self.singles.labels(rows)
 
 
