@@ -7,7 +7,6 @@ objects that the cache has; concurrent fetches are safe.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
