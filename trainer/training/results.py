@@ -9,10 +9,9 @@ from weakref import WeakKeyDictionary
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     import lightning as L
-    from torch import Tensor
 
 
 @dataclass(slots=True)
@@ -69,31 +68,50 @@ class CollectResults(Callback):
         connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no hook after a module's own
         if "on_epoch_end" in vars(connector):
             return
-        finished = connector.on_epoch_end
+        for name in ("on_epoch_end", "update_eval_epoch_metrics"):
+            setattr(connector, name, _collecting(getattr(connector, name), trainer, pl_module))
 
-        def on_epoch_end() -> None:
-            finished()
-            values = numbers({**_of_last_step(trainer), **connector.metrics["callback"]})
-            results = _collected[pl_module]
-            results.values.update(values)
-            if not trainer.training:
-                results.last = values
+    def on_validation_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
+        """Delete the values of the last validation."""
+        _collected[pl_module].last = {}
 
-        connector.on_epoch_end = on_epoch_end
+    def on_test_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
+        """Delete the values of the last validation or test."""
+        _collected[pl_module].last = {}
 
     def on_train_batch_start(self, _trainer: object, pl_module: L.LightningModule, *_: object) -> None:
         """Delete the results before the next step."""
         forget_results(pl_module)
 
 
-def numbers(logged: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the logged numbers by name; a value that is logged for steps and for epochs is named once."""
-    both = {f"{name}{ending}" for name in logged for ending in ("_step", "_epoch")}
-    return {name: float(value) for name, value in logged.items() if name not in both and value.numel() == 1}
+def _collecting(finished: Callable[[], Any], trainer: L.Trainer, net: L.LightningModule) -> Callable[[], Any]:
+    """Return `finished`, after which the logged numbers are collected.
+
+    Lightning has the values of only one loader at a time: it calls `update_eval_epoch_metrics` after each loader.
+    """
+
+    def collecting() -> Any:
+        returned, values, results = finished(), _logged_numbers(trainer), _collected[net]
+        results.values.update(values)
+        if not trainer.training:
+            results.last.update(values)
+        return returned
+
+    return collecting
 
 
-def _of_last_step(trainer: L.Trainer) -> dict[str, Tensor]:
-    """Return the last values that were logged for steps only."""
+def _logged_numbers(trainer: L.Trainer) -> dict[str, float]:
+    """Return the logged numbers by name, with the last values of those that were logged for steps only.
+
+    A value that is logged for steps and for epochs is named once: Lightning has it also as `NAME_epoch`.
+    """
     found: Any = trainer._results  # noqa: SLF001 - Lightning keeps them under no public name
-    items = [each for each in found.values() if each.is_tensor and each.meta.on_step and not each.meta.on_epoch]
-    return {each.meta.name: each.value for each in items}
+    connector: Any = trainer._logger_connector  # noqa: SLF001
+    items = {found._forked_name(each, on_step=False)[0]: each for _, each in found.valid_items()}  # noqa: SLF001
+    steps = {
+        name: each.value
+        for name, each in items.items()
+        if each.is_tensor and each.meta.on_step and not each.meta.on_epoch
+    }
+    logged = {**steps, **connector.metrics["callback"]}
+    return {name: float(value) for name, value in logged.items() if name in items and value.numel() == 1}

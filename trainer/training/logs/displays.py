@@ -10,12 +10,13 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured
 from trainer.training.logs.losses import mean_loss_of
-from trainer.training.results import is_plain, numbers, undefined_of
+from trainer.training.results import is_plain, undefined_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import lightning as L
+    from torch import Tensor
 
     Say = Callable[[str], None]
 
@@ -69,7 +70,7 @@ class EpochLines(Callback):
         undefined, shows_all = undefined_of(pl_module), is_plain(pl_module)
         shown = {
             name: "undefined" if name in undefined else metric_text(value)
-            for name, value in numbers(trainer.callback_metrics).items()
+            for name, value in _numbers(trainer.callback_metrics).items()
             if shows_all or name.startswith(("train_loss_mean", "val_"))
         }
         metrics = "  ".join(
@@ -82,3 +83,18 @@ class EpochLines(Callback):
                 self.say(f"{name} is undefined: {why}")
         self.reported.update(undefined.items())
         self.reported_early.clear()
+
+
+def _numbers(logged: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the logged numbers by name, without the copies of values that are logged for steps and for epochs."""
+    copies = {f"{name}{ending}" for name in logged for ending in ("_step", "_epoch")}
+    return {
+        name: float(value)
+        for name, value in logged.items()
+        if value.numel() == 1 and not (name in copies and _is_copy(name, logged))
+    }
+
+
+def _is_copy(name: str, logged: Mapping[str, Tensor]) -> bool:
+    """Return whether a name with an ending has the value of the name without it, which Lightning shows in its place."""
+    return name.endswith("_step") or logged[name] is logged[name.removesuffix("_epoch")]
