@@ -110,7 +110,7 @@ class PlainExperiment:
             if each.owner is not owner:
                 continue
             value = ledger.bind(each.name, to=owner.__qualname__, code=code, read=True)
-            if value is None and each.has_default:
+            if value is None and each.has_default and self.settings.__pydantic_fields__[each.name].default is None:
                 continue  # the constructor uses its own default
             if each.is_object and value is not None:
                 found[each.name] = object_of(each, value, module=self.module, folders=folders)
