@@ -31,6 +31,10 @@ _MOST: Final = 50_000_000
 """The maximum number of samples of a loader: the order of an epoch takes 8 to 36 bytes a sample."""
 
 
+_OWN: Final = frozenset({"inner", "seed", "name", "is_batched", "share", "epoch", "first"})
+"""The attributes of `SeededBatches`."""
+
+
 class SeededBatch(list[Any]):
     """The indices of a batch, and the seed that is set before the batch is read."""
 
@@ -44,7 +48,7 @@ class ShardedBatch(list[SeededBatch]):
 
 
 class SeededDataset(Dataset[Any]):
-    """A dataset that seeds the global generators before it reads a batch; it has the attributes of the wrapped dataset."""
+    """A dataset that seeds the global generators before it reads a batch; its other attributes are those of the wrapped dataset."""
 
     def __init__(self, inner: Any, collate: Callable[[Any], Any]) -> None:
         self.inner, self.collate = inner, collate
@@ -53,6 +57,13 @@ class SeededDataset(Dataset[Any]):
         if name == "inner":  # while this object is unpickled
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the wrapped dataset: a module may change it during training."""
+        if name in {"inner", "collate"}:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.inner, name, value)
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -84,6 +95,13 @@ class SeededBatches(EpochPosition):
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the wrapped sampler, such as `batch_size`, unless it is one of this class."""
+        if name in _OWN:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.inner, name, value)
 
     def __len__(self) -> int:
         return len(self.inner) if self.share is None else len(self.inner.sampler) // self.inner.batch_size
