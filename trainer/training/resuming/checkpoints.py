@@ -162,8 +162,13 @@ class Checkpoints(Callback):
             self.is_best = value < self.best_value  # NaN is never the best, and does not replace the best
             self.best_value = value if self.is_best else self.best_value
 
-    def on_train_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Save a checkpoint of the last epoch."""
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save a checkpoint of the last epoch. A plain module, or its callback, may set its final weights in its own `on_train_end`."""
+        if self.is_best or not is_plain(pl_module):
+            self.save_if_due(trainer, NextStage.END)
+
+    def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Save a checkpoint of a plain module after its own hooks, unless the last epoch is the best: the best was measured before."""
         self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, _trainer: object, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

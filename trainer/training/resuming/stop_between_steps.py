@@ -53,7 +53,7 @@ class StopBetweenSteps(Callback):
         """Stop within a validation if a stop was requested; the resumed run repeats the validation from the start."""
         self._stop_in_validation(trainer)
 
-    def on_train_end(self, *_: object) -> None:
+    def on_fit_end(self, *_: object) -> None:
         """Stop immediately from now on: the last checkpoint is written."""
         self.stop.is_delayed = False
         if self.stop.requested is not None:
