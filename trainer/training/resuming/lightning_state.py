@@ -7,7 +7,7 @@ tests/training/test_resume.py compares every case with an uninterrupted run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
@@ -89,11 +89,17 @@ class _RestoredSync(_Sync):
 def averages_of(machine: L.Trainer) -> dict[str, Any]:
     """Return the values logged in this epoch, and the state of every metric."""
     logged = machine.fit_loop.epoch_loop._results  # noqa: SLF001 - Lightning 2 has no public way to its sums
+    metrics = _metrics(machine.lightning_module)
+    names = {id(metric): name for name, metric in metrics.items()}
     return {
         "logged": {key: _written(value) for key, value in logged.items() if value.is_tensor},
+        "logged_metrics": {
+            key: {**_options(value), "metric": names[id(value.value)]}
+            for key, value in logged.items()
+            if not (value.is_tensor or value.has_reset) and id(value.value) in names
+        },
         "metrics": {
-            name: {state: getattr(metric, state) for state in (*metric._defaults, "_update_count")}  # noqa: SLF001
-            for name, metric in _metrics(machine.lightning_module).items()
+            name: {state: getattr(metric, state) for state in _states(metric)} for name, metric in metrics.items()
         },
     }
 
@@ -101,8 +107,12 @@ def averages_of(machine: L.Trainer) -> dict[str, Any]:
 def restore_averages(machine: L.Trainer, saved: dict[str, Any]) -> None:
     """Restore the sums that `averages_of` returned."""
     logged = machine.fit_loop.epoch_loop._results  # noqa: SLF001
-    logged.update({key: _read(value, machine) for key, value in saved["logged"].items()})
     metrics = _metrics(machine.lightning_module)
+    logged.update({key: _read(value, machine) for key, value in saved["logged"].items()})
+    logged_metrics = saved.get("logged_metrics", {})  # checkpoints of earlier versions do not have it
+    logged.update(
+        {key: _read_metric(value, metrics[value["metric"]], machine) for key, value in logged_metrics.items()}
+    )
     for name, states in saved["metrics"].items():
         for state, value in states.items():
             setattr(metrics[name], state, _placed(value, machine.strategy.root_device))
@@ -142,22 +152,59 @@ def _metrics(net: nn.Module) -> dict[str, Metric]:
     return {name: module for name, module in net.named_modules() if isinstance(module, Metric)}
 
 
-def _written(metric: _ResultMetric) -> dict[str, Any]:
+class _NoMetric(Metric):
+    """A metric that has only the attributes of every metric."""
+
+    def update(self) -> None:
+        """Do nothing."""
+
+    def compute(self) -> None:
+        """Return nothing."""
+
+
+_COMMON: Final = frozenset(vars(_NoMetric()))
+
+
+def _states(metric: Metric) -> list[str]:
+    """Return the names of a metric's state: torchmetrics' states, and the metric's own numbers, such as the minimum of `MinMaxMetric`."""
+    declared = (*metric._defaults, "_update_count")  # noqa: SLF001 - torchmetrics has no public name for it
+    own = [name for name, value in vars(metric).items() if isinstance(value, torch.Tensor | bool | int | float)]
+    return [*declared, *(name for name in own if name not in _COMMON and name not in declared)]
+
+
+def _options(metric: _ResultMetric) -> dict[str, Any]:
     meta = metric.meta
     return {  # these names are part of the checkpoint format
         "said": {name: getattr(meta, name) for name in _OPTIONS} | {"metric_attribute": meta.metric_attribute},
         "reduced": meta.reduce_fx.__name__,
         "shared": (meta.sync.should, meta.sync.rank_zero_only),
+    }
+
+
+def _written(metric: _ResultMetric) -> dict[str, Any]:
+    return {
+        **_options(metric),
         "sums": {name: getattr(metric, name) for name in _SUMS if hasattr(metric, name)},
         "count": metric._update_count,  # noqa: SLF001
     }
 
 
-def _read(written: dict[str, Any], machine: L.Trainer) -> _ResultMetric:
+def _metadata(written: dict[str, Any], machine: L.Trainer) -> _Metadata:
     should, rank_zero_only = written["shared"]
     meta = _Metadata(**written["said"], reduce_fx=getattr(torch, written["reduced"]))
     meta.sync = _RestoredSync(fn=machine.strategy.reduce, _should=should, rank_zero_only=rank_zero_only)
-    metric = _ResultMetric(meta, is_tensor=True)
+    return meta
+
+
+def _read_metric(written: dict[str, Any], metric: Metric, machine: L.Trainer) -> _ResultMetric:
+    """Return the entry of a metric that the module logged; Lightning computes its value at the end of the epoch."""
+    logged = _ResultMetric(_metadata(written, machine), is_tensor=False)
+    logged.value, logged.has_reset = metric, False
+    return logged
+
+
+def _read(written: dict[str, Any], machine: L.Trainer) -> _ResultMetric:
+    metric = _ResultMetric(_metadata(written, machine), is_tensor=True)
     for name, value in written["sums"].items():
         setattr(metric, name, value.to(machine.strategy.root_device))
     metric._update_count = written["count"]  # noqa: SLF001
