@@ -328,3 +328,16 @@ def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:
     assert [each["name"] for each in found["certificate"]["metrics"]] == ["test_loss"]
     done = checkout.reprise("predict", found["path"], str(inputs), "--json")
     assert len(json.loads(done.stdout)["predictions"][0]["answer"]["output"]) == 2
+
+
+def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tensors(checkout: Checkout) -> None:
+    net = PLAIN.replace('F.cross_entropy(self(batch["image"])', 'F.cross_entropy(self(batch["image"] * 2 - 1)')
+    (checkout.root / "scaled.py").write_text(net.replace('"test_loss"', '"test/loss"'))
+    words = ("--exp", "scaled.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
+    code, _, err = checkout.train(*words)
+    assert code == 0, err
+    done = checkout.reprise("package", checkout.last()[0].parents[1].name, "--json")
+    assert "test_step changes image before it calls forward" in done.stderr
+    found = json.loads(done.stdout)
+    assert "dataset" not in found
+    assert [each["name"] for each in found["certificate"]["metrics"]] == ["test/loss"]

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.data.declaration import Dataset
+    from trainer.models.evaluation import TestSplit
     from trainer.models.onnx_file import OnnxGraph
     from trainer.models.package import TensorSpec
     from trainer.runs.record import Record
@@ -108,7 +109,7 @@ def build_package(
             message = f"the test of {type(net).__name__} does not call its forward"
             raise PackageError(message, hint="call self(x) in test_step")
         say(f"exporting the net of run {record.run}")
-        parts = _parts(record, folder, tested.saved, golden)
+        parts = _parts(record, folder, tested, golden, say=say)
         exported = read_program(parts.program, where=PROGRAM)
         program = exported.module()
         require_any_count(program, golden.joined()[0])
@@ -197,10 +198,17 @@ def _listed(path: str, data: bytes) -> PackageFile:
     return PackageFile.model_validate({"path": path, "sha256": digest_of_bytes(data), "bytes": len(data)})
 
 
-def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples) -> _PackageParts:
+def _parts(
+    record: Record, folder: Path, tested: TestSplit, golden: GoldenSamples, *, say: Callable[[str], object]
+) -> _PackageParts:
     """Export the net, and describe its inputs and outputs."""
-    inputs, outputs = golden.joined()
+    (inputs, outputs), saved = golden.joined(), tested.saved
     dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
+    if dataset is not None and not isinstance(saved.net, Task) and (changed := _changed_input(tested, names, golden)):
+        say(
+            f"test_step changes {changed} before it calls forward: the package takes tensors, not files of {dataset.title}"
+        )
+        dataset, declared = None, {}
     variable = [golden.variable(number) | declared.get(number, set()) for number in range(len(inputs))]
     body = io.BytesIO()
     program = export_net(saved.net, inputs, golden.form, variable=variable)
@@ -223,6 +231,12 @@ def _parts(record: Record, folder: Path, saved: SavedNet, golden: GoldenSamples)
             **{f"output/{name}": each for name, each in outputs.items()},
         },
     )
+
+
+def _changed_input(tested: TestSplit, names: Sequence[str], golden: GoldenSamples) -> str | None:
+    """Return the first input that differs from the field of its name, such as a picture that `test_step` normalizes; else `None`."""
+    first = zip(names, golden.inputs[0], strict=True)
+    return next((name for name, each in first if not tested.begins_with(name, each)), None)
 
 
 def _read_by(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.base.suggestions import counted
+from trainer.runs.metric_text import is_of_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ def card(record: Record, dataset: Dataset | None, inputs: Sequence[TensorSpec], 
         "",
         "| metric of the test split | value |",
         "| --- | ---: |",
-        *(f"| {name} | {value} |" for name, value in record.outcome.metrics.items() if name.startswith("test_")),
+        *(f"| {name} | {value} |" for name, value in record.outcome.metrics.items() if is_of_test(name)),
         "",
         f"Trained on {device.accelerator} with precision {device.precision}, determinism `{level}`.",
         "`record.json` has every setting, the environment and the digests of code and data.",

@@ -24,6 +24,7 @@ from trainer.comparison.retest import FOLDER, FORMAT, Retest
 from trainer.comparison.saved_document import SavedDocument, read_files, save_files
 from trainer.comparison.verdict import VerdictLevel
 from trainer.models.package import MetricComparison, OutputComparison
+from trainer.runs.metric_text import is_of_test
 from trainer.runs.run_id import RUN_ID
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from trainer.models.package import Package
     from trainer.runs.record import Record
 
-TEST: Final = "test_"
-"""The prefix of the names of test metrics."""
 SIGNED: Final = "application/vnd.reprise.retest+json"
 """The type of a signed retest."""
 _NAME: Final = re.compile(r"(weights-[0-9]{8}t[0-9]{6}-[0-9a-f]{8})(\.dsse)?\.json")
@@ -75,7 +74,7 @@ def verdict_of(metrics: Sequence[MetricComparison]) -> VerdictLevel:
 
 def measured_on_test(record: Record) -> dict[str, Any]:
     """Return the metrics that a run measured on its test split."""
-    return {name: value for name, value in record.outcome.metrics.items() if name.startswith(TEST)}
+    return {name: value for name, value in record.outcome.metrics.items() if is_of_test(name)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from trainer.reporting.curves import LEARNING_RATE, NORM, RATE
 from trainer.reporting.drawing import PlotLine, draw, plot_lines
 from trainer.reporting.drawing.markup import Markup, embedded, tag
 from trainer.runs.figure import PictureFigure, TextFigure
+from trainer.runs.metric_text import is_of_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ _TELEMETRY: Final = {
 def curves(runs: Sequence[PageRun]) -> Markup | None:
     """Return plots of the logged metrics by step, except test metrics, then of learning rate and gradient norm."""
     plots = []
-    names = {name for each in runs for name in each.run.metrics if not name.startswith(("test_", "test/"))}
+    names = {name for each in runs for name in each.run.metrics if not is_of_test(name)}
     if len(runs) == 1:
         names -= set(_LOSSES)
         if losses := [runs[0].run.metrics[name] for name in _LOSSES if name in runs[0].run.metrics]:
