@@ -82,12 +82,23 @@ _WITHOUT_EXTRAS: Final[dict[str, Any]] = {
     "enable_checkpointing": False,
 }
 """Arguments that disable the parts of Lightning that this package replaces or does not need."""
+_ABOUT_RESULTS: Final = (
+    "Trying to infer the `batch_size`",
+    "ReduceLROnPlateau conditioned on metric",
+    r"Found \d+ module\(s\) in eval mode",
+    "You defined a `validation_step` but",
+    "You passed in a `val_dataloader` but",
+    "You have overridden `",
+    "The ``compute`` method of metric",
+    "`training_step` returned `None`",
+)
+"""Beginnings of Lightning's warnings about the results of a plain module, such as an epoch's mean with a wrong weight for each batch."""
 _OTHER: Final = "remove the file to use the previous checkpoint, or start a new run"
 
 
 def train(job: TrainingJob) -> Trained:
     """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
-    quieten()
+    quieten(shown=_ABOUT_RESULTS if isinstance(job.experiment, PlainExperiment) else ())
     with use_ledger(job.ledger), meeting(job.place, call_configured(kind_of, job.device), check=job.check_ranks):
         call_configured(require_direction, job.ledger.origins())
         job = replace(job, saved=from_rank_0(job.saved))
@@ -312,10 +323,15 @@ def seed_start(*, seed: int) -> None:
     seed_all(derived(seed, "init"))
 
 
-def quieten() -> None:
-    """Silence the advice of Lightning and torchmetrics, such as on workers and devices, which the settings determine."""
+def quieten(*, shown: Sequence[str] = ()) -> None:
+    """Silence the advice of Lightning and torchmetrics, such as on workers and devices, which the settings determine.
+
+    Warnings of Lightning that begin with one of the regular expressions `shown` are shown.
+    """
     hide_missing_compiler()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", module=r"torchmetrics\..*")
+    for message in shown:
+        warnings.filterwarnings("default", message=message, module=r"lightning\..*")

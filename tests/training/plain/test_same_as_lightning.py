@@ -128,6 +128,25 @@ METRICS = """
     def on_validation_epoch_end(self):
         self.log_dict({f"val/{name}": value for name, value in self.extremes.compute().items()})
 """
+AMBIGUOUS = """
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch[1:])
+        self.log("loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def train_dataloader(self):
+        return DataLoader(Points(), batch_size=8, collate_fn=_with_weights)
+
+
+def _with_weights(samples):
+    return [torch.ones(3), *torch.utils.data.default_collate(samples)]
+"""
+UNMONITORED = """
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.rate)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return [optimizer], [{"scheduler": schedule, "monitor": "absent", "strict": False}]
+"""
 
 
 class StopAfter(Callback):
@@ -239,3 +258,23 @@ def test_a_stopped_run_keeps_metrics_that_are_logged_as_objects_and_numbers_of_m
     whole, resumed = runs.train(), runs.resumed(step)
     assert sorted(whole.metrics) == ["train/accuracy", "val/max", "val/min", "val/raw"]
     assert (resumed.metrics, resumed.weights) == (whole.metrics, whole.weights)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (AMBIGUOUS, "Trying to infer the `batch_size` from an ambiguous collection"),
+        (UNMONITORED, "ReduceLROnPlateau conditioned on metric absent"),
+        ("    def validation_step(self, batch): ...\n", "You defined a `validation_step` but have no"),
+    ],
+    ids=["batch size", "schedule", "no validation data"],
+)
+def test_warnings_of_lightning_about_results_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    from lightning.pytorch.utilities.data import warning_cache
+
+    warning_cache.clear()
+    with warnings.catch_warnings(record=True) as shown:
+        PlainRuns(tmp_path, monkeypatch, source).train()
+    assert [str(each.message)[: len(message)] for each in shown if "lightning" in each.filename] == [message]

@@ -200,6 +200,7 @@ def _read_metric(written: dict[str, Any], metric: Metric, machine: L.Trainer) ->
     """Return the entry of a metric that the module logged; Lightning computes its value at the end of the epoch."""
     logged = _ResultMetric(_metadata(written, machine), is_tensor=False)
     logged.value, logged.has_reset = metric, False
+    logged._update_count = 1  # noqa: SLF001 - otherwise Lightning warns that there is no value
     return logged
 
 
