@@ -229,6 +229,22 @@ def test_runs_without_anything_to_compare_are_not_identical(team: Checkout, tmp_
     assert "neither outputs that are compared nor result metrics" in compared.stdout
 
 
+def test_a_results_file_in_each_of_several_folders_is_a_limit(team: Checkout) -> None:
+    (team.root / "folds.py").write_text(
+        "import pathlib, sys\n"
+        "for fold in ('fold0', 'fold1'):\n"
+        "    folder = pathlib.Path(sys.argv[1]) / fold\n"
+        "    folder.mkdir()\n"
+        "    (folder / 'metrics.csv').write_text(f'step,score\\n1,0.{fold[-1]}\\n')\n"
+    )
+    code, _, err = team.train("--script", "folds.py", "--no-publish", "--", "{run}")
+    assert code == 0, err
+    record = team.last()[1]
+    assert record.outcome.metrics == {"score": 0.0}
+    limit = "only fold0/metrics.csv was read, not fold1/metrics.csv: --results FILE names another file"
+    assert record.circumstances.limits["results"] == limit
+
+
 @pytest.mark.long
 def test_commands_that_need_a_net_reject_a_script(team: Checkout) -> None:
     attempt, _, _ = run(team, "--out", "{run}", "--epochs", "1")

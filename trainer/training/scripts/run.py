@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import DocumentError
 from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
-from trainer.base.suggestions import counted
+from trainer.base.suggestions import counted, listed
 from trainer.runs.outputs import FOLDER
 from trainer.source.capture import COPY
 from trainer.source.project import FOLDER as PROJECT
 from trainer.source.project import frozen_project, import_roots
 from trainer.training.scripts.outputs import write_outputs
 from trainer.training.scripts.process import run_script, script_environ
-from trainer.training.scripts.results import ScriptResults, metric_lines, read_results
+from trainer.training.scripts.results import EVENTS, ScriptResults, metric_lines, read_results
 from trainer.training.scripts.script import LIMITS, require_supported
 from trainer.training.trained import Result
 
@@ -111,7 +111,18 @@ def _results(job: ScriptJob, output: Path) -> ScriptResults:
         found = ScriptResults(fault=fault.message.replace(f"{output}/", ""))
     if name is not None and not found.metrics:
         job.on_limit("results", found.fault or f"{name}, which --results names, holds no number")
+    elif others := _like(found.file, output) if name is None and found.file else ():
+        also = listed([each.relative_to(output).as_posix() for each in others])
+        job.on_limit("results", f"only {found.file} was read, not {also}: --results FILE names another file")
     return found
+
+
+def _like(file: str, output: Path) -> list[Path]:
+    """Return the outputs in other folders that have the usual name of `file`, or the first event file of each other folder."""
+    read = output / file
+    pattern = f"{EVENTS}*" if read.name.startswith(EVENTS) else read.name
+    found = {path.parent: path for path in sorted(output.rglob(pattern), reverse=True) if path.is_file()}
+    return sorted(path for folder, path in found.items() if folder != read.parent)
 
 
 def _states(source: Path) -> dict[str, tuple[int, int]]:
