@@ -168,7 +168,7 @@ class PlainRuns:
             patch.setenv(name, value)
         self.place = place
         (place / "plain.py").write_text(MODULE + source)
-        self.experiment = load_any_experiment("plain.py", place / "plain.py", root=place)
+        self.experiment: Any = load_any_experiment("plain.py", place / "plain.py", root=place)
 
     def train(self, *words: str, name: str = "whole", saved: Saved | None = None, stop_after: int = 0) -> Trained:
         small = {"max_epochs": "3", "wandb": "off", "determinism": "off", "threads": "1"}
