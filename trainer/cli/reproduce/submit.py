@@ -89,8 +89,10 @@ def _checked(original: RunOnDisk, site: SlurmSite, args: Namespace) -> _RerunJob
     record = original.record
     if original.folder.parent != runs_folder():
         message = f"run {record.run} is in {original.folder.parent}; the job finds runs in {runs_folder()}"
-        folder = shlex.quote(str(original.folder.parent))
-        raise UsageError(message, hint=f"REPRISE_RUNS={folder} reprise reproduce {record.run} --to {args.to}")
+        command = (
+            f"REPRISE_RUNS={shlex.quote(str(original.folder.parent))} reprise reproduce {record.run} --to {args.to}"
+        )
+        raise UsageError(message, hint=command)
     require_outcome(record)
     image = _image_variables(record, site)
     settings = rerun_arguments(record).settings
