@@ -139,7 +139,7 @@ def section(benchmark: Benchmark) -> str:
     """Return the section for the history: date, commit, machine, number of rounds, and the table."""
     commit = output("git rev-parse --short HEAD") + (", edited" if output("git status --porcelain") else "")
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    rounds = f"{benchmark.rounds} rounds, in which the cases take turns; ratios are to the first case."
+    rounds = f"{benchmark.rounds} round{'s' * (benchmark.rounds != 1)}, in which the cases take turns; ratios are to the first case."
     return f"\n## {when}, commit {commit}\n\n{machine()} {rounds}\n\n{table(benchmark)}\n"
 
 
