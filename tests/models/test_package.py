@@ -330,13 +330,18 @@ def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:
     assert len(json.loads(done.stdout)["predictions"][0]["answer"]["output"]) == 2
 
 
-def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tensors(checkout: Checkout) -> None:
+def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tensors(
+    checkout: Checkout, inputs: Path
+) -> None:
     net = PLAIN.replace('F.cross_entropy(self(batch["image"])', 'F.cross_entropy(self(batch["image"] * 2 - 1)')
     (checkout.root / "scaled.py").write_text(net.replace('"test_loss"', '"test/loss"'))
     words = ("--exp", "scaled.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
     code, _, err = checkout.train(*words)
     assert code == 0, err
-    done = checkout.reprise("package", checkout.last()[0].parents[1].name, "--json")
+    run = checkout.last()[0].parents[1].name
+    done = checkout.reprise("predict", run, str(inputs), "--json")
+    assert "dots@1 as they were published: a step of the module that changes them" in done.stderr
+    done = checkout.reprise("package", run, "--json")
     assert "test_step changes image before it calls forward" in done.stderr
     found = json.loads(done.stdout)
     assert "dataset" not in found

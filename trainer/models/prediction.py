@@ -144,6 +144,11 @@ class RunModel:
     resolved: Resolved[Any]
     run: str
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the net is a plain LightningModule, whose steps may change the fields before they call `forward`."""
+        return not isinstance(self.net, Task)
+
     def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the named outputs `[samples, ...]` for the input fields. Raise `DatasetError` if the net fails for their values."""
         given = tuple(batch[name] for name in self.reader.fields)
