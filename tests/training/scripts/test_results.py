@@ -33,6 +33,9 @@ NAN, INF = float("nan"), float("inf")
         ("metrics.jsonl", '{"step": 5, "loss": 2}\n\n{"step": 6, "loss": 1}\n', {"loss": 1}, [5, 6]),
         ("metrics.json", '[{"loss": 2}, {"loss": 1}]', {"loss": 1}, [0, 1]),
         ("metrics.csv", "", {}, []),
+        ("metrics.csv", "epoch;loss;acc\n0;2;\n1;1,5;0.5\n", {"loss": 1.5, "acc": 0.5}, [0, 1]),
+        ("metrics.csv", "epoch\tloss\n3\t1.5\n", {"loss": 1.5}, [3]),
+        ("metrics.csv", "loss,n\n1,1_000\n", {"loss": 1}, [0]),
         (
             "results.json",
             '{"acc": NaN, "b": [NaN], "loss": -Infinity, "name": "3", "text": "a: NaN, b"}',

@@ -94,8 +94,15 @@ def _missing(name: str, found: Sequence[str]) -> str:
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, float]]:
-    for row in csv.DictReader(io.StringIO(text)):
-        yield {name: number for name, value in row.items() if name and (number := _number(value)) is not None}
+    """Yield the numbers of each row. The columns are separated as those of the first line; after a semicolon, a comma is a decimal sign."""
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    for row in csv.DictReader(io.StringIO(text), delimiter=separator):
+        cells = {
+            name: value.replace(",", ".") if separator == ";" else value
+            for name, value in row.items()
+            if name and value
+        }
+        yield {name: number for name, value in cells.items() if (number := _number(value)) is not None}
 
 
 def _of_rows(rows: Iterable[Mapping[str, float]], *, file: Path, output: Path) -> ScriptResults:
@@ -151,7 +158,7 @@ def _numbers(content: Any, prefix: str = "") -> dict[str, float]:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # Python reads `1_000`
         return None
     try:
         return float(value)

@@ -109,8 +109,8 @@ def _results(job: ScriptJob, output: Path) -> ScriptResults:
         found = read_results(output, name)
     except DocumentError as fault:
         found = ScriptResults(fault=fault.message.replace(f"{output}/", ""))
-    if name is not None and not found.metrics:
-        job.on_limit("results", found.fault or f"{name}, which --results names, holds no number")
+    if not found.metrics and (name or found.fault or found.file):
+        job.on_limit("results", found.fault or f"{found.file} holds no number: --results FILE names another file")
     elif others := _like(found.file, output) if name is None and found.file else ():
         also = listed([each.relative_to(output).as_posix() for each in others])
         job.on_limit("results", f"only {found.file} was read, not {also}: --results FILE names another file")
