@@ -334,6 +334,11 @@ def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tens
     checkout: Checkout, inputs: Path
 ) -> None:
     net = PLAIN.replace('F.cross_entropy(self(batch["image"])', 'F.cross_entropy(self(batch["image"] * 2 - 1)')
+    hooks = (
+        "    def on_save_checkpoint(self, checkpoint):\n        checkpoint['seen'] = 3\n\n"
+        "    def on_load_checkpoint(self, checkpoint):\n        self.seen = checkpoint['seen']\n\n"
+    )
+    net = net.replace("    def training_step", f"{hooks}    def training_step", 1)
     (checkout.root / "scaled.py").write_text(net.replace('"test_loss"', '"test/loss"'))
     words = ("--exp", "scaled.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
     code, _, err = checkout.train(*words)
@@ -341,6 +346,7 @@ def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tens
     run = checkout.last()[0].parents[1].name
     done = checkout.reprise("predict", run, str(inputs), "--json")
     assert "dots@1 as they were published: a step of the module that changes them" in done.stderr
+    assert "so on_load_checkpoint is not called: make these values buffers" in done.stderr
     done = checkout.reprise("package", run, "--json")
     assert "test_step changes image before it calls forward" in done.stderr
     found = json.loads(done.stdout)

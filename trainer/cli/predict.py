@@ -54,11 +54,8 @@ def main(argv: list[str]) -> int:
 
     model = load_model(run.record, run.folder)
     _note_image(run.record)
-    if model.is_plain and (dataset := model.reader.dataset):
-        print_notice(
-            f"the net gets the fields of {dataset.title} as they were published: a step of the module that changes them before it calls "
-            f"forward, for example normalizes them, is not used; `reprise package {run.record.run}` compares with the test step"
-        )
+    for note in model.notes():
+        print_notice(note)
     return _predict(model, args, identity=run.record.identity, run=run.record.run)
 
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import lightning as L
 import torch
 
 from trainer.base.errors import DatasetError, ExperimentError, RunError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import lightning as L
     from torch import Tensor
 
     from trainer.data.declaration import Dataset
@@ -144,10 +144,21 @@ class RunModel:
     resolved: Resolved[Any]
     run: str
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the net is a plain LightningModule, whose steps may change the fields before they call `forward`."""
-        return not isinstance(self.net, Task)
+    def notes(self) -> Iterator[str]:
+        """Yield what may make the predictions of a plain LightningModule differ from its test."""
+        if isinstance(self.net, Task):
+            return
+        package = f"`reprise package {self.run}` compares with the test step"
+        if dataset := self.reader.dataset:
+            yield (
+                f"the net gets the fields of {dataset.title} as they were published: a step of the module that changes them before it "
+                f"calls forward, for example normalizes them, is not used; {package}"
+            )
+        if type(self.net).on_load_checkpoint is not L.LightningModule.on_load_checkpoint:
+            yield (
+                "the weights of a run do not have what on_save_checkpoint adds, so on_load_checkpoint is not called: make these "
+                f"values buffers of the module; {package}"
+            )
 
     def outputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the named outputs `[samples, ...]` for the input fields. Raise `DatasetError` if the net fails for their values."""
