@@ -330,25 +330,33 @@ def test_a_plain_module_is_packaged(checkout: Checkout, inputs: Path) -> None:
     assert len(json.loads(done.stdout)["predictions"][0]["answer"]["output"]) == 2
 
 
+_SCALED_BY_STEP = PLAIN.replace('F.cross_entropy(self(batch["image"])', 'F.cross_entropy(self(batch["image"] * 2 - 1)')
+_SCALED_BY_HOOK = f"""{PLAIN}
+    def on_after_batch_transfer(self, batch, index):
+        return {{**batch, "image": batch["image"] * 2 - 1}}
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["seen"] = 3
+
+    def on_load_checkpoint(self, checkpoint):
+        self.seen = checkpoint["seen"]
+"""
+
+
+@pytest.mark.parametrize("net", [_SCALED_BY_STEP, _SCALED_BY_HOOK], ids=["by the step", "by a hook"])
 def test_a_plain_module_that_changes_a_field_before_forward_is_packaged_for_tensors(
-    checkout: Checkout, inputs: Path
+    checkout: Checkout, inputs: Path, net: str
 ) -> None:
-    net = PLAIN.replace('F.cross_entropy(self(batch["image"])', 'F.cross_entropy(self(batch["image"] * 2 - 1)')
-    hooks = (
-        "    def on_save_checkpoint(self, checkpoint):\n        checkpoint['seen'] = 3\n\n"
-        "    def on_load_checkpoint(self, checkpoint):\n        self.seen = checkpoint['seen']\n\n"
-    )
-    net = net.replace("    def training_step", f"{hooks}    def training_step", 1)
     (checkout.root / "scaled.py").write_text(net.replace('"test_loss"', '"test/loss"'))
     words = ("--exp", "scaled.py", "--dataset", "dots", "--max-epochs", "1", "--batch-size", "8")
     code, _, err = checkout.train(*words)
     assert code == 0, err
     run = checkout.last()[0].parents[1].name
     done = checkout.reprise("predict", run, str(inputs), "--json")
-    assert "dots@1 as they were published: a step of the module that changes them" in done.stderr
-    assert "so on_load_checkpoint is not called: make these values buffers" in done.stderr
+    assert "dots@1 as they were published: a step or a hook of the module that changes them" in done.stderr
+    assert ("so on_load_checkpoint is not called" in done.stderr) == ("on_load_checkpoint" in net)
     done = checkout.reprise("package", run, "--json")
-    assert "test_step changes image before it calls forward" in done.stderr
+    assert "the test changes image before it calls forward" in done.stderr
     found = json.loads(done.stdout)
     assert "dataset" not in found
     assert [each["name"] for each in found["certificate"]["metrics"]] == ["test/loss"]

@@ -206,7 +206,7 @@ def _parts(
     dataset, names, declared = _read_by(record, folder, saved, count=len(inputs))
     if dataset is not None and not isinstance(saved.net, Task) and (changed := _changed_input(tested, names, golden)):
         say(
-            f"test_step changes {changed} before it calls forward: the package takes tensors, not files of {dataset.title}"
+            f"the test changes {changed} before it calls forward: the package takes tensors, not files of {dataset.title}"
         )
         dataset, declared = None, {}
     variable = [golden.variable(number) | declared.get(number, set()) for number in range(len(inputs))]
@@ -234,7 +234,7 @@ def _parts(
 
 
 def _changed_input(tested: TestSplit, names: Sequence[str], golden: GoldenSamples) -> str | None:
-    """Return the first input that differs from the field of its name, such as a picture that `test_step` normalizes; else `None`."""
+    """Return the first input that differs from the field of its name, such as a picture that a step or a hook normalizes; else `None`."""
     first = zip(names, golden.inputs[0], strict=True)
     return next((name for name, each in first if not tested.begins_with(name, each)), None)
 

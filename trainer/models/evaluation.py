@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from trainer.base.digest import canonical
 from trainer.base.document import json_value
@@ -87,25 +86,12 @@ class DatasetFolders(Mapping[str, Path]):
         return len(self._files)
 
 
-class _FirstBatch(Callback):
-    """Keeps a copy of the fields of a test's first batch."""
-
-    def __init__(self) -> None:
-        self.fields: dict[str, torch.Tensor] | None = None
-
-    def on_test_batch_start(self, _trainer: object, _net: object, batch: object, *_: object) -> None:
-        """Copy the batch before the first test step, which can change it."""
-        if self.fields is None:
-            given = batch.items() if isinstance(batch, Mapping) else ()
-            self.fields = {name: each.clone() for name, each in given if isinstance(each, torch.Tensor)}
-
-
 class TestSplit:
     """The test of a run's net, as the run tested it."""
 
     def __init__(self, saved: SavedNet, datasets: Sequence[FetchedDataset], scratch: Path) -> None:
         """Open the samples of a task, or the data of a plain module. Raise `PackageError` if the net has no test."""
-        self.saved, self._scratch, self._first = saved, scratch, _FirstBatch()
+        self.saved, self._scratch = saved, scratch
         self._data: L.LightningDataModule | None
         net, experiment = saved.net, saved.experiment
         if isinstance(net, Task):
@@ -123,9 +109,14 @@ class TestSplit:
             )
 
     def begins_with(self, name: str, values: torch.Tensor) -> bool:
-        """Return whether the first batch of the test of a plain module begins with `values` `[samples, ...]` in the field `name`."""
-        field = (self._first.fields or {}).get(name)
-        return field is not None and field.dtype == values.dtype and torch.equal(field[: len(values)], values)
+        """Return whether the test split, as a reader reads it, begins with `values` `[samples, ...]` in the field `name`.
+
+        The precision of the run may differ from that of the field. The dataset must be read by this package.
+        """
+        assert isinstance(self._data, RunData)  # noqa: S101 - the caller has checked it
+        field = self._data.tested_example(len(values))[name]
+        is_float = field.is_floating_point() and values.is_floating_point()
+        return (is_float or field.dtype == values.dtype) and torch.equal(field.to(values.dtype), values)
 
     def run(self) -> dict[str, float]:
         """Test all samples; return the metrics of the test."""
@@ -136,7 +127,7 @@ class TestSplit:
             devices=1,
             logger=False,
             enable_progress_bar=False,
-            callbacks=[] if isinstance(self.saved.net, Task) else [CollectResults(), self._first],
+            callbacks=[] if isinstance(self.saved.net, Task) else [CollectResults()],
         )
         trainer.test(self.saved.net, datamodule=self._data, verbose=False)
         return {name: value for name, value in results_of(self.saved.net).items() if is_of_test(name)}

@@ -151,8 +151,8 @@ class RunModel:
         package = f"`reprise package {self.run}` compares with the test step"
         if dataset := self.reader.dataset:
             yield (
-                f"the net gets the fields of {dataset.title} as they were published: a step of the module that changes them before it "
-                f"calls forward, for example normalizes them, is not used; {package}"
+                f"the net gets the fields of {dataset.title} as they were published: a step or a hook of the module that changes them "
+                f"before the call of forward, for example normalizes them, is not used; {package}"
             )
         if type(self.net).on_load_checkpoint is not L.LightningModule.on_load_checkpoint:
             yield (

@@ -252,6 +252,10 @@ class RunData(L.LightningDataModule):
         """
         return self.trained.read([(0, row) for row in self._split("train")[:count]])
 
+    def tested_example(self, count: int) -> Batch:
+        """Return the first `count` test samples as a batch. Raise `DatasetError` if they cannot be read."""
+        return self.read(self._split("test")[:count])
+
     def train_split(self, *, resumed: bool = False) -> TrainSplit:
         """Return the training samples without the transform, for statistics that are fitted before the first step."""
         return TrainSplit(
