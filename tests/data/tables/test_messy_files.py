@@ -98,6 +98,11 @@ def test_dates_in_a_declared_form(published: Callable[..., Any]) -> None:
     assert published(body, plan=reading(day="date:%d.%m.%Y"))["day"] == [1.0, 10.0]
 
 
+def test_an_exponent_without_a_decimal_sign_is_a_number_among_decimal_commas(published: Callable[..., Any]) -> None:
+    assert published("price;n\n1,5;1\n1e5;5\n")["price"] == [1.5, 1e5]
+    assert published("price;n\n1e5;1\n2e5;5\n", decimal=",", plan=reading(price="number"))["price"] == [1e5, 2e5]
+
+
 def test_declared_separators_of_thousands(published: Callable[..., Any]) -> None:
     body = 'price,n\n"1,234.5",1\n"1,234,567",5\n12,2\n'
     assert published(body, thousands=",")["price"] == [1234.5, 1234567.0, 12.0]

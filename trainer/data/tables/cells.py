@@ -44,7 +44,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 
 PLAIN: Final = frozenset({"whole", "dotted", "dot3", "power"})
 """Whole numbers, and numbers with a decimal point."""
-WITH_COMMA: Final = frozenset({"whole", "comma", "comma3"})
+WITH_COMMA: Final = frozenset({"whole", "comma", "comma3", "power"})
 """Whole numbers, and numbers with a decimal comma."""
 GROUPED: Final = frozenset(
     {"grouped,", "grouped.", *(f"grouped{mark}{sign}" for mark in SPACES for sign in ("", ".", ","))}
