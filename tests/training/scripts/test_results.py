@@ -34,6 +34,7 @@ NAN, INF = float("nan"), float("inf")
         ("metrics.json", '[{"loss": 2}, {"loss": 1}]', {"loss": 1}, [0, 1]),
         ("metrics.csv", "", {}, []),
         ("metrics.csv", "epoch;loss;acc\n0;2;\n1;1,5;0.5\n", {"loss": 1.5, "acc": 0.5}, [0, 1]),
+        ("metrics.csv", '"loss (a;b;c)",n\n1,2\n', {"loss (a;b;c)": 1, "n": 2}, [0]),
         ("metrics.csv", "epoch\tloss\n3\t1.5\n", {"loss": 1.5}, [3]),
         ("metrics.csv", "loss,n\n1,1_000\n", {"loss": 1}, [0]),
         (

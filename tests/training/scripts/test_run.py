@@ -236,6 +236,7 @@ def test_a_results_file_in_each_of_several_folders_is_a_limit(team: Checkout) ->
         "    folder = pathlib.Path(sys.argv[1]) / fold\n"
         "    folder.mkdir()\n"
         "    (folder / 'metrics.csv').write_text(f'step,score\\n1,0.{fold[-1]}\\n')\n"
+        "(folder.parent / 'metrics.csv').symlink_to('fold1/metrics.csv')\n"
     )
     code, _, err = team.train("--script", "folds.py", "--no-publish", "--", "{run}")
     assert code == 0, err

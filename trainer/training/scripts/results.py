@@ -95,7 +95,8 @@ def _missing(name: str, found: Sequence[str]) -> str:
 
 def _csv_rows(text: str) -> Iterator[dict[str, float]]:
     """Yield the numbers of each row. The columns are separated as those of the first line; after a semicolon, a comma is a decimal sign."""
-    separator = max(",;\t", key=text.partition("\n")[0].count)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=lambda mark: sum(map(len, csv.reader([first], delimiter=mark))))
     for row in csv.DictReader(io.StringIO(text), delimiter=separator):
         cells = {
             name: value.replace(",", ".") if separator == ";" else value

@@ -121,7 +121,11 @@ def _like(file: str, output: Path) -> list[Path]:
     """Return the outputs in other folders that have the usual name of `file`, or the first event file of each other folder."""
     read = output / file
     pattern = f"{EVENTS}*" if read.name.startswith(EVENTS) else read.name
-    found = {path.parent: path for path in sorted(output.rglob(pattern), reverse=True) if path.is_file()}
+    found = {
+        path.parent: path
+        for path in sorted(output.rglob(pattern), reverse=True)
+        if path.is_file() and not path.is_symlink()
+    }
     return sorted(path for folder, path in found.items() if folder != read.parent)
 
 
