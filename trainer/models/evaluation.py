@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
+import numpy as np
 
 from trainer.base.digest import canonical
 from trainer.base.document import json_value
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import lightning as L
+    from torch import Tensor
 
     from trainer.runs.record import Record
     from trainer.training.assembly import FetchedDataset
@@ -108,7 +109,7 @@ class TestSplit:
                 message, hint="add test_step, and test_dataloader in the module or its data, and train again"
             )
 
-    def begins_with(self, name: str, values: torch.Tensor) -> bool:
+    def begins_with(self, name: str, values: Tensor) -> bool:
         """Return whether the test split, as a reader reads it, begins with `values` `[samples, ...]` in the field `name`.
 
         The precision of the run may differ from that of the field. The dataset must be read by this package.
@@ -116,7 +117,8 @@ class TestSplit:
         assert isinstance(self._data, RunData)  # noqa: S101 - the caller has checked it
         field = self._data.tested_example(len(values))[name]
         is_float = field.is_floating_point() and values.is_floating_point()
-        return (is_float or field.dtype == values.dtype) and torch.equal(field.to(values.dtype), values)
+        is_same_type = is_float or field.dtype == values.dtype
+        return is_same_type and np.array_equal(field.to(values.dtype), values.detach(), equal_nan=is_float)
 
     def run(self) -> dict[str, float]:
         """Test all samples; return the metrics of the test."""
