@@ -115,7 +115,9 @@ def restore_averages(machine: L.Trainer, saved: dict[str, Any]) -> None:
     )
     for name, states in saved["metrics"].items():
         for state, value in states.items():
-            setattr(metrics[name], state, _placed(value, machine.strategy.root_device))
+            current = getattr(metrics[name], state, None)  # a metric's own tensor may be on another device
+            device = current.device if isinstance(current, torch.Tensor) else machine.strategy.root_device
+            setattr(metrics[name], state, _placed(value, device))
 
 
 def modes_of(machine: L.Trainer) -> dict[str, dict[str, bool]]:
