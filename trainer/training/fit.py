@@ -92,7 +92,7 @@ _ABOUT_RESULTS: Final = (
     "The ``compute`` method of metric",
     "`training_step` returned `None`",
 )
-"""Beginnings of Lightning's warnings about the results of a plain module, such as an epoch's mean with a wrong weight for each batch."""
+"""Beginnings of warnings about the results of a plain module, such as an epoch's mean with a wrong weight for each batch."""
 _OTHER: Final = "remove the file to use the previous checkpoint, or start a new run"
 
 
@@ -326,7 +326,7 @@ def seed_start(*, seed: int) -> None:
 def quieten(*, shown: Sequence[str] = ()) -> None:
     """Silence the advice of Lightning and torchmetrics, such as on workers and devices, which the settings determine.
 
-    Warnings of Lightning that begin with one of the regular expressions `shown` are shown.
+    Warnings of both that begin with one of the regular expressions `shown` are shown.
     """
     hide_missing_compiler()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -334,4 +334,4 @@ def quieten(*, shown: Sequence[str] = ()) -> None:
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", module=r"torchmetrics\..*")
     for message in shown:
-        warnings.filterwarnings("default", message=message, module=r"lightning\..*")
+        warnings.filterwarnings("default", message=message, module=r"(lightning|torchmetrics)\..*")

@@ -147,6 +147,10 @@ UNMONITORED = """
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
         return [optimizer], [{"scheduler": schedule, "monitor": "absent", "strict": False}]
 """
+NEVER_UPDATED = """
+    def on_train_epoch_end(self):
+        self.log("accuracy", self.accuracy.compute())
+"""
 
 
 class StopAfter(Callback):
@@ -266,10 +270,11 @@ def test_a_stopped_run_keeps_metrics_that_are_logged_as_objects_and_numbers_of_m
         (AMBIGUOUS, "Trying to infer the `batch_size` from an ambiguous collection"),
         (UNMONITORED, "ReduceLROnPlateau conditioned on metric absent"),
         ("    def validation_step(self, batch): ...\n", "You defined a `validation_step` but have no"),
+        (NEVER_UPDATED, "The ``compute`` method of metric MulticlassAccuracy was called before the ``update`` method"),
     ],
-    ids=["batch size", "schedule", "no validation data"],
+    ids=["batch size", "schedule", "no validation data", "no update"],
 )
-def test_warnings_of_lightning_about_results_are_shown(
+def test_warnings_about_results_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
 ) -> None:
     from lightning.pytorch.utilities.data import warning_cache
@@ -277,4 +282,5 @@ def test_warnings_of_lightning_about_results_are_shown(
     warning_cache.clear()
     with warnings.catch_warnings(record=True) as shown:
         PlainRuns(tmp_path, monkeypatch, source).train()
-    assert [str(each.message)[: len(message)] for each in shown if "lightning" in each.filename] == [message]
+    own = [each for each in shown if "lightning" in each.filename or "torchmetrics" in each.filename]
+    assert [str(each.message)[: len(message)] for each in own] == [message]
