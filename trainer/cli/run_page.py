@@ -16,6 +16,7 @@ from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.comparison.retest import summarize_retests
 from trainer.runs.attempts import changes, current_settings
+from trainer.runs.metric_text import is_of_test
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
@@ -84,7 +85,7 @@ def status(listed: ListedRun) -> str:
 
 def headline(outcome: Outcome) -> list[tuple[str, str]]:
     """Return at most two metrics for a table: metrics on the test split, or other metrics if there are none."""
-    tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
+    tested = {name: value for name, value in outcome.metrics.items() if is_of_test(name)} or outcome.metrics
     metrics = sorted(tested.items())[:2]
     return [(name, "undefined" if name in outcome.undefined else value_text(value)) for name, value in metrics]
 

@@ -251,7 +251,7 @@ def _by_log(a: Path, b: Path) -> Divergence | None:
     for step, name, value in _logged(a):
         other = others.get((step, name), value)
         if other != value:
-            stream = Stream.EVALUATION if name.startswith(("val_", "test_")) else Stream.FORWARD
+            stream = Stream.EVALUATION if name.startswith(("val_", "val/", "test_", "test/")) else Stream.FORWARD
             one, two = (repr(number_of(each)) for each in (value, other))
             return Divergence(step=step, after=after, stream=stream, quantity=name, by=METRICS, a=one, b=two)
         after = step

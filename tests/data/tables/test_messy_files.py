@@ -113,7 +113,7 @@ def test_the_name_of_a_time_zone_is_rejected_independently_of_the_machine(
 ) -> None:
     with pytest.raises(UsageError, match="%Z reads only the zone names of this machine") as caught:
         plan("day,b\n2024-01-02 UTC,1\n", plan=reading(day="date:%Y-%m-%d %Z"))
-    assert str(caught.value.hint).endswith("and %z in the format")
+    assert str(caught.value.hint).endswith("in the file: --read 'day=date:%Y-%m-%d %z'")
     assert published("day,b\n1970-01-02 %Z,1\n", plan=reading(day="date:%Y-%m-%d %%Z"))["day"] == [1.0]
 
 

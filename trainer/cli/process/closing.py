@@ -43,7 +43,7 @@ from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST
 from trainer.runs.identify import drifted, read_imported
-from trainer.runs.metric_text import metric_text
+from trainer.runs.metric_text import is_of_test, metric_text
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.run import SUBMISSION
@@ -205,7 +205,7 @@ def finish(session: RunningAttempt, *, as_json: bool, out: TextIO | None = None)
         print(canonical(document).decode(), file=out, flush=True)
         return 0
     metrics = record.outcome.metrics
-    tested = {name: value for name, value in metrics.items() if name.startswith("test")} or metrics
+    tested = {name: value for name, value in metrics.items() if is_of_test(name)} or metrics
     print("\n".join(report_lines(session, location, metrics=tested)), file=out, flush=True)
     return 0
 

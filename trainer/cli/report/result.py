@@ -30,7 +30,7 @@ from trainer.comparison.verdict import VerdictLevel
 from trainer.reporting.drawing.markup import Markup, cut, tag
 from trainer.runs.attempts import current_settings
 from trainer.runs.differences import DifferenceKind
-from trainer.runs.metric_text import metric_text
+from trainer.runs.metric_text import is_of_test, metric_text
 from trainer.runs.record import RunStatus
 from trainer.settings.fields import GIVEN
 
@@ -175,7 +175,7 @@ def tested_weights(run: PageRun) -> str:
 
 
 def _order(name: str) -> tuple[bool, str]:
-    return not name.startswith("test"), name
+    return not is_of_test(name), name
 
 
 def _metric(record: Record, name: str) -> str:
@@ -190,7 +190,7 @@ def _undefined(record: Record, name: str) -> str | None:
 
 def _tiles(record: Record) -> Markup | None:
     metrics, tiles = record.outcome.metrics, []
-    tested = {name: value for name, value in metrics.items() if name.startswith("test")} or metrics
+    tested = {name: value for name, value in metrics.items() if is_of_test(name)} or metrics
     for name, value in sorted(tested.items())[:8]:
         text = metric_text(value) if isinstance(value, float) else number(value)
         text = "undefined" if name in record.outcome.undefined else text

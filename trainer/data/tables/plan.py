@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -281,8 +282,10 @@ class _Planner:
 def _require_portable(form: str, name: str) -> None:
     """Raise `UsageError` for a format with the name of a time zone: Python reads only the names of the machine's zone, and ignores them."""
     if "%Z" in form.replace("%%", ""):
-        message = f"--read {short(name)}=date:{form}: %Z reads only the zone names of this machine, and ignores them"
-        raise UsageError(message, hint="write offsets such as +01:00 or Z in the file, and %z in the format")
+        message = f"column {short(name)}, format {form} of dates: %Z reads only the zone names of this machine, and ignores them"
+        declared = shlex.quote(f"{name}=date:{form.replace('%Z', '%z')}")
+        hint = f"write offsets such as +01:00 or Z in the file: --read {declared}"
+        raise UsageError(message, hint=hint)
 
 
 def _reason_to_leave_out(scan: ColumnScan, kind: ColumnType) -> str:

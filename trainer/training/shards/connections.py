@@ -23,7 +23,7 @@ _FOLDER: Final = Path("/proc/self/fd")
 _THREADS: Final = Path("/proc/self/task")
 _WORKER: Final = "pt_gloo_runloop"
 """The name of a thread that executes exchanges."""
-_IDLE: Final = 5.0
+_IDLE: Final = 30.0
 """Seconds after which the threads are no longer waited for."""
 _LOOKS: Final = 2
 """How many looks in sequence must find the threads idle: a thread that waits for a lock looks idle too."""
