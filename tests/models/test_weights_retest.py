@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from trainer.models.package_signature import sign_package
 from trainer.models.weights_retest import (
     Evidence,
     RetestSubject,
-    checked_retest,
     save_weights_retest,
     sign_weights_retest,
     weights_retests,
@@ -139,25 +138,6 @@ def test_forged_evidence_is_reported_as_such(tmp_path: Path) -> None:
     text = made.edit({"verdict": "identical", "metrics": forged}, path=made.evidence)
     made.edit({"verdict": "identical", "evidence": digest_of_bytes(text)})
     assert "states that the run measured test_accuracy 0.1; it measured 0.75" in str(made.found().fault)
-
-
-def test_a_retest_or_a_package_of_an_earlier_version_lacks_metrics_such_as_test_loss(tmp_path: Path) -> None:
-    made = written(tmp_path)
-    evidence, name = made.evidence.read_bytes(), made.retest.name
-    both, old = {"test_accuracy": 0.75, "test/loss": 0.5}, {"test_accuracy": 0.75}
-
-    def check(measured: dict[str, float], shown: bytes) -> None:
-        subject = replace(RetestSubject.of_package(made.package), metrics=measured)
-        retest = Retest.read(made.retest.read_bytes(), name).model_copy(update={"evidence": digest_of_bytes(shown)})
-        checked_retest(retest.to_json(), name, key=None, evidence=shown, subject=subject)
-
-    new = Evidence.read(evidence, name)
-    other = new.metrics[0].model_copy(update={"name": "test/loss", "measured": 0.5, "recomputed": 0.5})
-    check(both, evidence)
-    check(old, new.model_copy(update={"metrics": (*new.metrics, other)}).to_json())
-    for wrong in ({"test_accuracy": 0.9, "test/loss": 0.5}, {"test/loss": 0.5}, {**old, "test_loss": 0.5}):
-        with pytest.raises(CertificateError, match="states that the run measured"):
-            check(wrong, evidence)
 
 
 def test_a_retest_of_another_package_is_reported_as_such(tmp_path: Path) -> None:

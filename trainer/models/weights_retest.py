@@ -193,18 +193,12 @@ def _check_evidence(retest: Retest, shown: Evidence, where: str, subject: Retest
     if subject is None:
         return
     stated = {each.name: each.measured for each in shown.metrics}
-    measured = dict(subject.metrics)
-    if measured not in (stated, _of_earlier_version(stated)) and stated != _of_earlier_version(measured):
+    if stated != dict(subject.metrics):
         name = next(name for name in {**stated, **subject.metrics} if stated.get(name) != subject.metrics.get(name))
         message = (
             f"{where} states that the run measured {name} {stated.get(name)}; it measured {subject.metrics.get(name)}"
         )
         raise CertificateError(message, hint=_DISTRUST)
-
-
-def _of_earlier_version(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics that earlier versions stated in packages and retests: they did not know names such as `test/loss`."""
-    return {name: value for name, value in metrics.items() if name.startswith("test_")}
 
 
 def _check_subject(retest: Retest, subject: RetestSubject, where: str) -> None:
