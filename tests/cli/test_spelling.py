@@ -39,6 +39,7 @@ KNOWN: Final = {
     "trainer/models/array_files.py": "the hint of an error, which spells it",
     "trainer/models/package_artifact.py": "the hint of an error, which spells it",
     "trainer/models/weights_retest.py": "the hint of an error, which spells it",
+    "trainer/models/prediction.py": "notes; the command predict spells them",
     "trainer/models/package.py": "the hint of an error, which spells it",
     "trainer/models/package_store.py": "the hint of an error, which spells it",
     "trainer/cli/why.py": "the command in the hint of an error, which spells it",

@@ -18,6 +18,7 @@ from trainer.cli.containers import run_in_image
 from trainer.cli.find_package import known_package
 from trainer.cli.find_run import RUN_HELP, find_run
 from trainer.cli.machine import can_train
+from trainer.cli.messages import spelled
 from trainer.cli.output import one_line, print_notice
 from trainer.cli.progress import EVERY_S
 from trainer.cli.trust import TrustDecision, grants, require_trust, trust_options
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     model = load_model(run.record, run.folder)
     _note_image(run.record)
     for note in model.notes():
-        print_notice(note)
+        print_notice(spelled(note))
     return _predict(model, args, identity=run.record.identity, run=run.record.run)
 
 
