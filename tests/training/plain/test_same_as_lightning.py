@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from tests.checking import restored_threads
 from trainer.base.errors import StoppedError
 from trainer.base.run_files import read_run_json
-from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
+from trainer.runs.checkpoint_pointer import BEST as BEST_FILE
+from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Checkpoint, Saved
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, parse_options, resolve
@@ -99,6 +100,14 @@ ENDINGS = """
         self.log("count_epoch", 7.0)
 """
 AT_END = "    def on_train_end(self):\n        self.ends += 1\n        self.layer.weight.data.mul_(2)\n"
+AT_FIT_END = AT_END.replace("on_train_end", "on_fit_end")
+BEST = """
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+    def on_train_epoch_end(self):
+        self.log("score", [0.5, 0.9, 0.7][self.current_epoch])
+"""
 AVERAGED = (
     "    def configure_callbacks(self):\n        return [StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=1)]\n"
 )
@@ -230,18 +239,34 @@ def test_results_are_the_values_that_lightning_has(
     assert {*found} - {*expected} <= {"val/last/dataloader_idx_0", "val/last/dataloader_idx_1"}
 
 
-@pytest.mark.parametrize(("source", "ends"), [(AT_END, 1.0), (AVERAGED, 0.0)], ids=["own hook", "averaging callback"])
+@pytest.mark.parametrize(
+    ("source", "ends"),
+    [(AT_END, 1.0), (AT_FIT_END, 1.0), (AVERAGED, 0.0)],
+    ids=["end of training", "end of fit", "averaging callback"],
+)
 def test_weights_that_the_end_of_training_sets_are_tested_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, ends: float
 ) -> None:
     from safetensors.torch import load_file
 
-    shown = "\n    def on_fit_end(self):\n        type(self).final = self.layer.weight.detach().abs().sum().item()\n"
+    shown = (
+        "\n    def teardown(self, stage):\n        type(self).final = self.layer.weight.detach().abs().sum().item()\n"
+    )
     runs = PlainRuns(tmp_path, monkeypatch, source + TEST + shown)
     found = runs.train()
     final = runs.experiment.module.Net.final
     assert found.metrics == {"test/weight": pytest.approx(final), "test/ends": ends}
     assert load_file(tmp_path / "whole/weights.safetensors")["layer.weight"].abs().sum().item() == pytest.approx(final)
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("max", 1), ("min", 0)])
+def test_a_metric_that_the_end_of_an_epoch_logs_can_be_monitored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, epoch: int
+) -> None:
+    runs = PlainRuns(tmp_path, monkeypatch, BEST)
+    runs.train("--monitor", "score", "--monitor-mode", mode)
+    best = read_run_json(tmp_path / "whole" / FOLDER / BEST_FILE, Checkpoint)
+    assert best.step == 6 * (epoch + 1)
 
 
 def test_null_for_a_parameter_with_another_default_reaches_the_constructor(

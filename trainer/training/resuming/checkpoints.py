@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from trainer.base.digest import digest_of_file, digest_of_open
 from trainer.base.document import read_json_below
@@ -128,6 +129,7 @@ class Checkpoints(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Save a checkpoint of the previous epoch; all its values are logged by now."""
+        self._end_plain_epoch(trainer)
         self.save_if_due(trainer, NextStage.EPOCH)
 
     def on_train_batch_start(self, trainer: L.Trainer, _net: object, _batch: object, batch_idx: int) -> None:
@@ -153,23 +155,33 @@ class Checkpoints(Callback):
         self.undefined = {name: why for name, why in self.undefined.items() if name in self.results}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Mark the epoch's checkpoint as due, and determine whether it is the best."""
+        """Mark the epoch's checkpoint as due; a plain module logs values of the epoch after this, in its own hook."""
         self.due = True
-        if is_plain(pl_module):
+        if not is_plain(pl_module):
+            self._determine_best(trainer)
+
+    def _end_plain_epoch(self, trainer: L.Trainer) -> None:
+        """Determine whether the ended epoch of a plain module is the best. Raise `SettingError` if the monitored metric is not logged."""
+        if self.due and is_plain(trainer.lightning_module):
             self._require_measured(trainer.callback_metrics)
+            self._determine_best(trainer)
+
+    def _determine_best(self, trainer: L.Trainer) -> None:
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
             self.is_best = value < self.best_value  # NaN is never the best, and does not replace the best
             self.best_value = value if self.is_best else self.best_value
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save a checkpoint of the last epoch. A plain module, or its callback, may set its final weights in its own `on_train_end`."""
+        """Save a checkpoint of the last epoch. A plain module, or its callback, may set its final weights in hooks that follow."""
+        self._end_plain_epoch(trainer)
         if self.is_best or not is_plain(pl_module):
             self.save_if_due(trainer, NextStage.END)
 
-    def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
+    def teardown(self, trainer: L.Trainer, _net: object, stage: str) -> None:
         """Save a checkpoint of a plain module after its own hooks, unless the last epoch is the best: the best was measured before."""
-        self.save_if_due(trainer, NextStage.END)
+        if stage == TrainerFn.FITTING:
+            self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, _trainer: object, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore the added values. Raise `DigestMismatchError` or `DocumentError` if the best checkpoint cannot be served."""

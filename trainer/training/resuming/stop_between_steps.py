@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from trainer.runs.checkpoint_pointer import NextStage
 from trainer.training.shards.strategy import ShardedStep
@@ -53,8 +54,10 @@ class StopBetweenSteps(Callback):
         """Stop within a validation if a stop was requested; the resumed run repeats the validation from the start."""
         self._stop_in_validation(trainer)
 
-    def on_fit_end(self, *_: object) -> None:
-        """Stop immediately from now on: the last checkpoint is written."""
+    def teardown(self, _trainer: object, _net: object, stage: str) -> None:
+        """Stop immediately after training: the last checkpoint is written."""
+        if stage != TrainerFn.FITTING:
+            return
         self.stop.is_delayed = False
         if self.stop.requested is not None:
             raise self.stop.fault()
