@@ -16,7 +16,7 @@ from trainer.base.errors import ManifestError
 from trainer.base.paths import path_fault
 from trainer.data.file_names import _is_plain
 from trainer.data.manifest import parse_manifest
-from trainer.data.manifest_lines import ManifestFiles, Pack, Segment
+from trainer.data.manifest_lines import ManifestFiles, Pack, Paths, Segment
 
 
 def rewrite_line(manifest: bytes, line: int, **change: Any) -> bytes:
@@ -58,6 +58,21 @@ def test_a_manifest_round_trips(paths: list[str]) -> None:
         return
     assert manifest_of(parse_manifest(data)) == data
     assert data == b"".join(canonical(json.loads(line)) + b"\n" for line in data.split(b"\n")[:-1])
+
+
+@given(paths=PATHS, numbers=st.lists(st.integers(-9, 9), max_size=9))
+def test_each_path_is_found_whichever_path_was_returned_last(paths: list[str], numbers: list[int]) -> None:
+    try:
+        _, data = pack_files(*(hashed_file(path, path.encode()) for path in sorted(paths, key=str.encode)))
+    except ManifestError:
+        return
+    listing = parse_manifest(data)
+    names, expected = Paths(listing), sorted(paths, key=str.encode)
+    assert listing.find("") is None
+    for number in numbers:
+        if -len(paths) <= number < len(paths):
+            assert names[number] == expected[number]
+        assert [listing.find(path) for path in [*expected, "absent/0"]] == [*range(len(paths)), None]
 
 
 def test_the_content_digest_does_not_depend_on_packs() -> None:

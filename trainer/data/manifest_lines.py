@@ -72,6 +72,8 @@ class ManifestFiles(Sequence[ManifestEntry]):
     def __init__(self, raw: bytes | mmap) -> None:
         """Parse the first line; `raw` is not copied. Raise `ManifestError` if the first line is invalid."""
         self.raw = raw
+        self._latest: tuple[str, int | None] = ("", None)
+        """The path that `name` returned last, and its number."""
         self.first = raw.find(b"\n") + 1
         try:
             self.head = json.loads(raw[: self.first])
@@ -111,10 +113,19 @@ class ManifestFiles(Sequence[ManifestEntry]):
         return row
 
     def find(self, path: str) -> int | None:
-        """Return the number of the file with this path, or `None`, by binary search."""
+        """Return the number of the file with this path, or `None`: the one that `name` returned last, otherwise by binary search."""
+        latest, number = self._latest
+        if path == latest:
+            return number
         wanted = path.encode(errors="surrogateescape")
         number = bisect_left(range(len(self)), wanted, key=self.path)
         return number if number < len(self) and self.path(number) == wanted else None
+
+    def name(self, number: int) -> str:
+        """Return the path of a file, and keep its number, because a reader usually opens this path next."""
+        path = self.path(number).decode()
+        self._latest = (path, range(len(self))[number])
+        return path
 
     def path(self, number: int) -> bytes:
         """Return the path of a file without parsing the rest of its line, because a binary search reads many paths."""
@@ -176,7 +187,7 @@ class Paths(Sequence[str]):
     def __getitem__(self, number: int | slice) -> str | Sequence[str]:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
-        return self._listing.path(number).decode()
+        return self._listing.name(number)
 
     def __iter__(self) -> Iterator[str]:
         return (unescaped(row[1]).decode() for row in self._listing.rows())
