@@ -179,13 +179,13 @@ class PlainRuns:
     def __init__(self, place: Path, patch: pytest.MonkeyPatch, source: str) -> None:
         for name, value in variables(Level.OFF, threads=1).items():
             patch.setenv(name, value)
-        self.place = place
+        self.place, self.lines = place, list[str]()
         (place / "plain.py").write_text(MODULE + source)
         self.experiment: Any = load_any_experiment("plain.py", place / "plain.py", root=place)
 
     def train(self, *words: str, name: str = "whole", saved: Saved | None = None, stop_after: int = 0) -> Trained:
         small = {"max_epochs": "3", "wandb": "off", "determinism": "off", "threads": "1"}
-        options = {**small, **parse_options(words), "no_progress": None}
+        options = {**small, **parse_options(words)}
         resolved: Any = resolve(self.experiment.settings, Origins(options=options, environ={}))
         (self.place / name).mkdir(exist_ok=True)
         stop = StopRequest()
@@ -196,7 +196,7 @@ class PlainRuns:
             datasets=[],
             into=self.place / name,
             stop=stop,
-            say=lambda _: None,
+            say=self.lines.append,
             on_terminal=False,
             device="cpu",
             started=monotonic(),
@@ -267,6 +267,21 @@ def test_a_metric_that_the_end_of_an_epoch_logs_can_be_monitored(
     runs.train("--monitor", "score", "--monitor-mode", mode)
     best = read_run_json(tmp_path / "whole" / FOLDER / BEST_FILE, Checkpoint)
     assert best.step == 6 * (epoch + 1)
+    shown = [line.partition("  (")[0] for line in runs.lines]
+    scores = [(1, "0.5000"), (2, "0.9000"), (3, "0.7000")]
+    assert shown == [f"epoch {number}/3  step {6 * number}  score {score}" for number, score in scores]
+
+
+def test_the_reason_for_an_early_end_follows_the_line_of_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = PlainRuns(tmp_path, monkeypatch, BEST)
+    runs.train("--monitor", "score", "--monitor-mode", "min", "--patience", "1")
+    assert [line.partition("  (")[0] for line in runs.lines] == [
+        "epoch 1/3  step 6  score 0.5000",
+        "epoch 2/3  step 12  score 0.9000",
+        "ended after epoch 2: score did not improve in 1 epoch",
+    ]
 
 
 def test_null_for_a_parameter_with_another_default_reaches_the_constructor(

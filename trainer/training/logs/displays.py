@@ -54,20 +54,37 @@ class EpochLines(Callback):
         """The undefined metrics that were reported, with the reason."""
         self.reported_early: set[str] = set()
         """The undefined metrics that were reported before the first step."""
+        self.ended = ""
+        """The line of the ended epoch without its metrics, until it is printed."""
 
     def on_train_start(self, _trainer: object, pl_module: L.LightningModule) -> None:
         """Store the undefined metrics that were reported before the first step."""
         self.reported_early.update(undefined_of(pl_module))
 
-    def on_train_epoch_start(self, *_: object) -> None:
-        """Start the clock."""
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the results of the previous epoch of a plain module, and start the clock."""
+        self._print_plain(trainer, pl_module)
         self.began = monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the results of the epoch."""
+        """Print the results of the epoch; a plain module logs values of the epoch after this, in its own hook."""
         if not trainer.is_global_zero:
             return
-        undefined, shows_all = undefined_of(pl_module), is_plain(pl_module)
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
+        self.ended = f"{place}  {{}}  ({monotonic() - self.began:.1f} s)"
+        if not is_plain(pl_module):
+            self._print(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the results of the last epoch of a plain module."""
+        self._print_plain(trainer, pl_module)
+
+    def _print_plain(self, trainer: L.Trainer, net: L.LightningModule) -> None:
+        if self.ended and is_plain(net):
+            self._print(trainer, net)
+
+    def _print(self, trainer: L.Trainer, net: L.LightningModule) -> None:
+        undefined, shows_all = undefined_of(net), is_plain(net)
         shown = {
             name: "undefined" if name in undefined else metric_text(value)
             for name, value in _numbers(trainer.callback_metrics).items()
@@ -76,8 +93,8 @@ class EpochLines(Callback):
         metrics = "  ".join(
             f"{name.replace('train_loss_mean', 'train_loss')} {value}" for name, value in sorted(shown.items())
         )
-        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
-        self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
+        self.say(self.ended.format(metrics))
+        self.ended = ""
         for name, why in undefined.items():
             if (name, why) not in self.reported and name not in self.reported_early:
                 self.say(f"{name} is undefined: {why}")

@@ -84,6 +84,8 @@ class StopEarly(EarlyStopping):
             monitor, min_delta=min_delta, patience=patience, mode=monitor_mode, check_on_train_epoch_end=True
         )
         self.say = say
+        self.end = ""
+        """The reason for the end of training."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop at once if the run had ended before it was resumed."""
@@ -92,7 +94,7 @@ class StopEarly(EarlyStopping):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the metric and report a stop. An epoch with an undefined `monitor` is ignored."""
+        """Check the metric. An epoch with an undefined `monitor` is ignored."""
         if self.monitor in getattr(pl_module, "undefined", {}):
             return
         super().on_train_epoch_end(trainer, pl_module)
@@ -101,7 +103,12 @@ class StopEarly(EarlyStopping):
                 EarlyStoppingReason.NON_FINITE_METRIC: "is not a finite number",
                 EarlyStoppingReason.PATIENCE_EXHAUSTED: f"did not improve in {counted(self.wait_count, 'epoch')}",
             }.get(self.stopping_reason, self.stopping_reason.value)
-            self.say(f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}")
+            self.end = f"ended after epoch {trainer.current_epoch + 1}: {self.monitor} {why}"
+
+    def on_fit_end(self, *_: object) -> None:
+        """Report the stop, after the line of the last epoch."""
+        if self.end:
+            self.say(self.end)
 
 
 @configured
