@@ -15,10 +15,11 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunNotFoundError, SourceError
 from trainer.runs.open_run import open_run
 from trainer.runs.publish import publish_run
-from trainer.runs.pull import pull_run
+from trainer.runs.pull import EDITED_ARCHIVE, pull_run
 from trainer.runs.record import Outcome, RunStatus, identity_of
 from trainer.runs.run import record_of
 from trainer.runs.seal import Sealed, claim_key, sealed_key
+from trainer.runs.verify import require_intact
 from trainer.source.capture import ARCHIVE, COPY, capture, read_archive
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
@@ -92,6 +93,28 @@ def test_a_local_source_that_differs_from_the_seal_is_rejected(run: OpenRun, tmp
     with pytest.raises(DigestMismatchError, match="2 source bundles"):
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert contents(home) == {ARCHIVE: b"other"}
+
+
+@pytest.mark.parametrize("harm", [b"other", None], ids=["altered", "missing"])
+def test_the_published_source_is_restored(run: OpenRun, harm: bytes | None) -> None:
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    good = (home / ARCHIVE).read_bytes()
+    (home / ARCHIVE).unlink() if harm is None else (home / ARCHIVE).write_bytes(harm)
+    pull_run(run.record.run, store, runs=home.parent)
+    assert (home / ARCHIVE).read_bytes() == good
+    assert require_intact(run.folder, run.record) == 2
+    assert [path.read_bytes() for path in home.glob(EDITED_ARCHIVE)] == ([] if harm is None else [harm])
+
+
+def test_a_source_that_differs_from_that_of_an_unpublished_attempt_is_rejected(run: OpenRun) -> None:
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    (run.folder / "published.json").unlink()
+    (home / ARCHIVE).write_bytes(b"other")
+    with pytest.raises(DigestMismatchError, match="2 source bundles"):
+        pull_run(run.record.run, store, runs=home.parent)
+    assert (home / ARCHIVE).read_bytes() == b"other"
 
 
 def test_a_pull_killed_after_the_source_is_completed(run: OpenRun, tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ from trainer.launch.process import ProcessCommand
 from trainer.runs.image_claim import ObservedImage, claim_image, write_observed_image
 from trainer.runs.list import list_runs
 from trainer.runs.open_run import OpenRun, close_killed, files_of, is_alive, open_run
-from trainer.runs.publish import publish_run, require_intact
+from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, RunStatus
 from trainer.runs.resume import archive_observed_image, require_resumable, require_source
 from trainer.runs.run import abandon, attempts, record_of
+from trainer.runs.verify import require_intact
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import load, lock_sweep, log_of, sweep_ids
 

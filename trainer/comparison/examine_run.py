@@ -26,9 +26,9 @@ from trainer.base.suggestions import counted
 from trainer.comparison.rerun import REBUILD, find_image, image_name, is_in_registry, rerun_arguments
 from trainer.data.declaration import Dataset
 from trainer.environments.doctor import Diagnosis, fault, note, run_check, well
-from trainer.runs.publish import require_intact
 from trainer.runs.record import RunStatus, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
+from trainer.runs.verify import require_intact
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
 from trainer.stores.contract import object_key

@@ -6,7 +6,6 @@ publications of one attempt are safe. An attempt is not sealed if another proces
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes, digest_of_open
 from trainer.base.document import json_value, typed
-from trainer.base.errors import DigestMismatchError, MachineError, RunError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, MachineError, RunError
 from trainer.base.file_entry import File
 from trainer.base.plain_text import reading
 from trainer.base.progress import SILENT, Progress
@@ -25,7 +24,6 @@ from trainer.runs.claims import claim_in_store, require_last
 from trainer.runs.record import Record, RunStatus
 from trainer.runs.run import (
     ATTEMPTS,
-    CLAIM,
     PUBLISHED,
     RECORD,
     load_record,
@@ -39,7 +37,6 @@ from trainer.stores.contract import object_key
 from trainer.stores.transfer import read_small
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.base.safe_folder import Root
@@ -176,70 +173,3 @@ def require_seal(published: bytes, sealed: Sealed, note: Published | None, *, wh
         )
         hint = "one of them was changed: pull the run into another folder (REPRISE_RUNS) and compare them"
     raise DigestMismatchError(message, hint=hint)
-
-
-_BLOCK = 1 << 20
-
-
-def require_intact(attempt: Path, record: Record) -> int:
-    """Verify the files of an attempt and return their number. Raise `DigestMismatchError`, which names the first damaged file."""
-    faults = list(damaged(attempt, record))
-    if faults:
-        others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise DigestMismatchError(f"{faults[0]}{others}", hint=_remedy(attempt, record))
-    return len(record.outcome.files)
-
-
-def damaged(attempt: Path, record: Record) -> Iterator[str]:
-    """Yield a line for the record if it differs from the publication, and a line for each file that differs from the record."""
-    if not is_as_sealed(attempt, record):
-        yield f"{attempt / RECORD} is not the record that was published"
-    with attempt_root(attempt) as folder:
-        for file in record.outcome.files:
-            if (fault := fault_of(folder, file)) is not None:
-                yield fault
-
-
-def fault_of(attempt: Root, file: File) -> str | None:
-    """Return the fault of a file; `None` if the file begins with the recorded bytes, since a log may have grown."""
-    path = attempt.path / file.path
-    try:
-        with attempt.open(file.path) as content:
-            digest = _digest_of_start(content, file.size)
-    except FileNotFoundError:
-        return f"{path} is missing; the record lists it"
-    except UnsafePathError as fault:
-        return fault.message
-    return None if digest == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {digest[:19]}"
-
-
-def is_as_sealed(attempt: Path, record: Record) -> bool:
-    """Return whether the record, its list of files and the source bundle agree with the note of publication.
-
-    The result is true if the attempt was not published or the run has no source bundle. Files are not read.
-    """
-    note = read_publication(attempt)
-    if note is None:
-        return True
-    sealed = seal_of(attempt, record)
-    return digest_of_bytes(sealed.to_json()) == note.sealed or sealed.source is None
-
-
-def _remedy(attempt: Path, record: Record) -> str:
-    note = read_publication(attempt)
-    if note is None:
-        return "it is in no store: restore the file from a backup, or start a new run"
-    with attempt_root(attempt) as folder:
-        is_claimed = folder.stat(CLAIM) is not None
-    if not is_claimed:
-        return f"{note.store} has an intact copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
-    return f"{note.store} has an intact copy: `reprise runs pull {record.run}` restores the file"
-
-
-def _digest_of_start(file: BinaryIO, size: int) -> str:
-    """Return the digest of a file's first `size` bytes."""
-    running = hashlib.sha256()
-    while size > 0 and (block := file.read(min(size, _BLOCK))):
-        running.update(block)
-        size -= len(block)
-    return f"sha256:{running.hexdigest()}"

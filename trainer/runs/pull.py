@@ -20,7 +20,7 @@ from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
 from trainer.runs.claims import stored_claim
 from trainer.runs.open_run import claim_of, hold_number
-from trainer.runs.publish import fault_of, source_of
+from trainer.runs.publish import source_of
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run import (
     ATTEMPTS,
@@ -36,6 +36,7 @@ from trainer.runs.run import (
 )
 from trainer.runs.seal import Published, Sealed, claim_key, read_claim, read_sealed, sealed_key
 from trainer.runs.snapshot import newest_snapshot
+from trainer.runs.verify import fault_of
 from trainer.source.capture import ARCHIVE, read_archive
 from trainer.stores.transfer import read_file, read_small
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 EDITED: Final = "record.edited.json"
 """The name of the copy of a record that was edited after publication, beside the restored record."""
+EDITED_ARCHIVE: Final = "source.edited.tar.gz"
+"""The name of the copy of a source bundle that was edited after publication, beside the restored bundle."""
 LARGEST = 100 << 30
 """The maximum size in bytes of a run that is pulled by default."""
 _THREADS = 8
@@ -117,6 +120,7 @@ def _pull_all(
     _check_size(run, found, largest)
     _require_one_identity(runs / run, found)
     with disk_faults(runs / run), Root.at(runs, make=True) as root:
+        _restore_source(found, store, runs=root, progress=progress)
         for contents, record in found:
             _hold_earlier(root, record, store)
             attempt = f"{run}/{ATTEMPTS}/{record.attempt}"
@@ -190,6 +194,40 @@ def _replace(
         _restore_files(contents, store, attempt, runs=runs, progress=SILENT)
         _write_documents(contents, store, attempt)
         progress.note(f"attempt {record.attempt} of run {record.run}: pulled as it is in {store.label} now")
+
+
+def _restore_source(found: list[tuple[Contents, Record]], store: Store, *, runs: Root, progress: Progress) -> None:
+    """Restore the source bundle of a run that is here if it is missing, or differs from the published bundle; a differing copy is kept.
+
+    Raise `DigestMismatchError` if it differs, and no note of publication shows that the bundle in the store is the published one.
+    """
+    contents, record = next(((each, record) for each, record in found if each.source), (None, None))
+    if contents is None or record is None or contents.source is None:
+        return
+    folder = runs.path / record.run
+    local = source_of(folder)
+    if (
+        local.sha256 == contents.source.sha256 if local else not recorded_attempts(folder)
+    ):  # it is fetched with the first attempt
+        return
+    if local is not None and not any(_is_published(folder, each, record) for each, record in found):
+        message = f"the attempts of run {record.run} have 2 source bundles, {local.sha256}, {contents.source.sha256}; expected one"
+        raise DigestMismatchError(
+            message, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
+        )
+    with _temporary_folder(runs, record.run) as temporary, run_root(folder) as run:
+        _fetch_source(contents.source, record, store, temporary)
+        if local is not None:
+            run.rename(ARCHIVE, EDITED_ARCHIVE)
+        _rename(temporary, run, ARCHIVE)
+    kept = "" if local is None else f"; the bundle that was here is kept as {EDITED_ARCHIVE}"
+    progress.note(f"restored: {folder / ARCHIVE}{kept}")
+
+
+def _is_published(folder: Path, contents: Contents, record: Record) -> bool:
+    """Return whether the local note of publication names this seal."""
+    note = read_publication(folder / ATTEMPTS / str(record.attempt))
+    return note is not None and note.sealed == digest_of_bytes(contents.to_json())
 
 
 def _restore_record(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
@@ -286,7 +324,7 @@ def _rename(folder: Root, run: Root, name: str) -> None:
 
 
 def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) -> None:
-    """Raise `DigestMismatchError` unless the local and the published attempts have the same identity and the same source."""
+    """Raise `DigestMismatchError` unless the local and the published attempts have one identity, and the published ones one source."""
     identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
@@ -295,13 +333,9 @@ def _require_one_identity(folder: Path, found: list[tuple[Contents, Record]]) ->
             message, hint="an attempt was altered or forged: delete the run, or ask its author for a new copy"
         )
     sources = {contents.source.sha256 for contents, _ in found if contents.source}
-    if (local := source_of(folder)) is not None:
-        sources.add(local.sha256)
     if len(sources) > 1:
         message = f"the attempts of run {folder.name} have {len(sources)} source bundles, {', '.join(sorted(sources))}; expected one"
-        raise DigestMismatchError(
-            message, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
-        )
+        raise DigestMismatchError(message, hint="an attempt was altered or forged: ask its author for a new copy")
 
 
 def _identities(folder: Path) -> Iterator[str]:

@@ -58,10 +58,11 @@ from trainer.runs.list import (
 )
 from trainer.runs.names import LATEST, resolve_run
 from trainer.runs.open_run import close_killed
-from trainer.runs.publish import publish_run, require_intact
+from trainer.runs.publish import publish_run
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import RunStatus, record_schema
 from trainer.runs.run import ATTEMPTS, attempts, pulled_snapshots, record_of, recorded_attempts
+from trainer.runs.verify import require_intact
 from trainer.sites.submission import submitted_ids
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids

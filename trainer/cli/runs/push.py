@@ -15,9 +15,10 @@ from trainer.cli.progress import readable, transfer_progress
 from trainer.comparison.retest import push_retests
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id
-from trainer.runs.publish import publish_run, require_intact
+from trainer.runs.publish import publish_run
 from trainer.runs.push import missing_datasets, push_run
 from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
+from trainer.runs.verify import require_intact
 
 if TYPE_CHECKING:
     from argparse import Namespace
