@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.comparison.compared import float_tensor, make_run, save_trace, save_weights
+from tests.runs.runs import finish_run
 from trainer.base.digest import canonical
 from trainer.base.errors import DigestMismatchError, DocumentError, RunError, RunNotFoundError
 from trainer.comparison.compare import (
+    METRICS,
     ComparedRun,
     Comparison,
     EvidenceSources,
@@ -86,6 +88,19 @@ def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
     divergence = run_compare(a, b, runs).divergence
     assert divergence is not None
     assert (divergence.step, divergence.stream, divergence.quantity) == (2, "schedule", "0.lr")
+
+
+def test_steps_are_not_compared_by_a_log_that_differs_from_its_record(runs: Path) -> None:
+    a, b = (load_compared_run(finish_run(runs / name).folder) for name in ("a", "b"))
+    assert a.attempt is not None
+    path = a.attempt / METRICS
+    path.write_text(path.read_text() + '{"step":2,"train_loss":0.5}\n')
+    comparison = run_compare(a, b, runs)
+    assert comparison.divergence is None
+    fault = f"steps: not compared: {path} is damaged: recorded 11 bytes, found 39: "
+    assert [note for note in comparison.notes if note.startswith("steps")] == [
+        f"{fault}`reprise runs pull {a.record.run}` restores the published file"
+    ]
 
 
 def test_a_missing_file_is_a_note(runs: Path) -> None:

@@ -8,6 +8,7 @@ from tests.comparison.compared import make_run, save_trace
 from tests.runs.runs import start_run
 from trainer.reporting.run_contents import load_run_contents
 from trainer.runs.figure import FILE, Figures, LineFigure, PictureFigure, Series
+from trainer.runs.record import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,32 @@ def test_curves_figures_and_pictures_are_collected(tmp_path: Path) -> None:
     assert [figure.name for figure in found.figures] == ["roc", "samples", "linked"]
     assert found.pictures == {"samples.png": b"png"}
     assert (found.notes, found.died) == ((), False)
+
+
+def test_curves_and_pictures_that_differ_from_the_record_are_not_shown(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "runs")
+    (run.folder / "metrics.jsonl").write_text('{"step":1,"train_loss":0.5}\n')
+    (run.folder / "telemetry.jsonl").write_text('{"step":1,"samples_per_second":9}\n')
+    save_trace(run.folder, 0.5)
+    pictures = [PictureFigure(name=name, title="S", file=f"{name}.png") for name in ("samples", "altered")]
+    (run.folder / FILE).write_bytes(Figures(figures=tuple(pictures)).to_json())
+    for picture in pictures:
+        (run.folder / picture.file).write_bytes(b"png")
+    run.close(Outcome(status=RunStatus.COMPLETED))
+    folder = run.folder.parents[1]
+    whole = load_run_contents(folder)
+    assert (len(whole.metrics), len(whole.schedule), len(whole.telemetry), len(whole.pictures)) == (1, 2, 1, 2)
+    assert whole.notes == ()
+    names = ("altered.png", "metrics.jsonl", "telemetry.jsonl", "trace.jsonl")
+    for name in names:
+        with (run.folder / name).open("a") as file:
+            file.write('{"step":2,"train_loss":0}\n')
+    found = load_run_contents(folder)
+    assert (found.metrics, found.schedule, found.telemetry, found.pictures) == ({}, {}, {}, {"samples.png": b"png"})
+    assert [note.partition(" is damaged: recorded ")[0] for note in found.notes] == [str(run.folder / n) for n in names]
+    assert all(note.endswith(", so it is not shown") for note in found.notes)
+    (run.folder / FILE).write_bytes(Figures().to_json())
+    assert len(load_run_contents(folder).notes) == len(names) + 1
 
 
 def test_unreadable_files_are_notes(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from trainer.comparison.verdict import Verdict, VerdictLevel, judge, number_of
 from trainer.comparison.weights import TENSORS, compare_weights
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
+from trainer.runs.verify import altered_files
 from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
@@ -154,12 +155,21 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
             return _with_evidence(comparison, sources)
         if a.attempt.resolve() == b.attempt.resolve():
             return replace(comparison, same_run=True)
-        divergence, notes = compare_steps(a.attempt, b.attempt)
+        divergence, notes = None, _altered_logs(a.attempt, a.record) + _altered_logs(b.attempt, b.record)
+        if not notes:
+            divergence, notes = compare_steps(a.attempt, b.attempt)
         if comparison.are_scripts:
             comparison, notes = replace(comparison, outputs=_outputs(a, b)), ()  # a script has no trace to note
         return _with_evidence(replace(comparison, divergence=divergence, notes=notes), sources)
     except OSError as fault:
         raise RunError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
+
+
+def _altered_logs(attempt: Path, record: Record) -> tuple[str, ...]:
+    """Return a note for each log of steps that differs from the record, so that the steps are not compared."""
+    files = [file for file in record.outcome.files if file.path in {TRACE, METRICS}]
+    hint = f"`reprise runs pull {record.run}` restores the published file"
+    return tuple(f"steps: not compared: {fault}: {hint}" for fault in altered_files(attempt, files).values())
 
 
 def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparison:

@@ -25,11 +25,13 @@ from trainer.runs.figure import Figures, PictureFigure
 from trainer.runs.list import local_run
 from trainer.runs.open_run import is_alive
 from trainer.runs.record import RunStatus
+from trainer.runs.verify import altered_files
 from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trainer.base.file_entry import File
     from trainer.comparison.certificate import Statement
     from trainer.comparison.retest import Retest
     from trainer.reporting.curves import Curves
@@ -81,22 +83,30 @@ def load_run_contents(folder: Path) -> RunContents:
     if run.attempt is None or run.folder is None:
         return RunContents(compared=run)
     attempt, notes = run.attempt, _undrawn(run.attempt)
-    figures = _figures(attempt / FIGURES, notes)
+    altered = altered_files(attempt, [file for file in run.record.outcome.files if _is_shown(file)])
+    notes += [f"{fault}, so it is not shown" for fault in altered.values()]
+    figures = Figures() if FIGURES in altered else _figures(attempt / FIGURES, notes)
+    last = run.record.attempt - (TELEMETRY in altered)
     attempts = local_run(run.folder.parent, run.folder.name).records
     return RunContents(
         compared=run,
         earlier=tuple(each for each in attempts if each.attempt < run.record.attempt),
         died=run.record.outcome.status is RunStatus.RUNNING and not is_alive(attempt),
-        metrics=read_curves(attempt / METRICS),
-        schedule=read_schedule(attempt / TRACE),
-        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, run.record.attempt + 1)),
+        metrics={} if METRICS in altered else read_curves(attempt / METRICS),
+        schedule={} if TRACE in altered else read_schedule(attempt / TRACE),
+        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, last + 1)),
         figures=figures.figures,
-        pictures=dict(_pictures(attempt, figures)),
+        pictures={name: body for name, body in _pictures(attempt, figures) if name not in altered},
         code=_code(run, notes),
         retests=tuple(local_retests(run.folder)),
         certificates=tuple(_certificates(run.folder, notes)),
         notes=tuple(notes),
     )
+
+
+def _is_shown(file: File) -> bool:
+    """Return whether the report may show the file: a log with curves, the list of figures, or a picture."""
+    return file.size <= LARGEST and (file.path in {METRICS, TRACE, TELEMETRY, FIGURES} or file.path.endswith(".png"))
 
 
 def _undrawn(attempt: Path) -> list[str]:
