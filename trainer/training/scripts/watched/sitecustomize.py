@@ -70,6 +70,6 @@ def _import_next() -> None:
         found.loader.exec_module(importlib.util.module_from_spec(found))
 
 
+_import_next()
 if "REPRISE_WATCH" in os.environ:
     sys.addaudithook(_AuditHook(**json.loads(os.environ["REPRISE_WATCH"])))
-_import_next()
