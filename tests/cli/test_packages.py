@@ -9,9 +9,9 @@ import pytest
 
 from tests.environments.engine.registry import on_free_port
 from tests.models.test_package_store import small_package
-from trainer.base.errors import UsageError
+from trainer.base.errors import DigestMismatchError, UsageError
 from trainer.cli.packages import main
-from trainer.models.package import open_package, write_package
+from trainer.models.package import PROGRAM, open_package, write_package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +59,15 @@ def test_other_words_are_usage_errors(package: Path, runs: Path, words: list[str
     with pytest.raises(UsageError, match=message):
         main([str(package) if word == "PACKAGE" else word for word in words])
     assert not runs.exists()
+
+
+@pytest.mark.parametrize("harm", ["longer", "other"])
+def test_an_altered_package_is_not_shown(package: Path, harm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(package)]) == 0
+    path = package / PROGRAM
+    body = path.read_bytes()
+    path.write_bytes(body + b"\n" if harm == "longer" else bytes([body[0] ^ 1]) + body[1:])
+    capsys.readouterr()
+    with pytest.raises(DigestMismatchError, match=f"{path} .* was altered"):
+        main(["show", str(package)])
+    assert not capsys.readouterr().out

@@ -133,7 +133,8 @@ def _show(args: Namespace) -> int:
     path = find_package(args.package)
     if args.key is not None:
         verification_key(args.key)  # report an invalid key before the package is read
-    package, certificate = read_package(path)
+    opened = open_package(path)
+    package, certificate = opened.package, opened.certificate
     signature = package_signature(path, package, key=args.key)
     retests = weights_retests(path, RetestSubject.of_package(package), key=args.key, opened=Root.at)
     if args.json:

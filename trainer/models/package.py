@@ -321,6 +321,9 @@ def _verified(root: Root, listed: PackageFile) -> bytes:
     path = root.path / listed.path
     if not root.has_file(listed.path):
         raise DocumentError(f"{path} is missing", hint=_FETCH)
+    if (status := root.stat(listed.path)) is not None and status.st_size > listed.bytes:
+        message = f"{path} has {status.st_size:,} bytes; the package lists {listed.bytes:,}: it was altered"
+        raise DigestMismatchError(message, hint=_FETCH)
     body = root.read(listed.path, most=listed.bytes)
     if (found := digest_of_bytes(body)) != listed.sha256:
         raise DigestMismatchError(f"{path} is {found}; the package lists {listed.sha256}: it was altered", hint=_FETCH)

@@ -79,8 +79,10 @@ def read_weights(record: Record, folder: Path) -> bytes:
         message = f"run {record.run} has no weights: it is {record.outcome.status}"
         raise RunError(message, hint="name a run that completed: `reprise runs ls` lists them")
     with attempt_root(folder / ATTEMPTS / str(record.attempt)) as attempt:
-        data = attempt.read(WEIGHTS, most=listed.size)
-    if digest_of_bytes(data) != listed.sha256:
+        status = attempt.stat(WEIGHTS)
+        is_longer = status is not None and status.st_size > listed.size
+        data = b"" if is_longer else attempt.read(WEIGHTS, most=listed.size)
+    if is_longer or digest_of_bytes(data) != listed.sha256:
         message = f"{WEIGHTS} of run {record.run} is not the recorded file"
         raise DigestMismatchError(message, hint="it was altered: pull the run again")
     return data
