@@ -27,7 +27,7 @@ def test_the_first_two_commands_of_the_readme_work_on_a_bare_machine() -> None:
     assert output.returncode == 0, output.stdout
     first, everyday = output.stdout.split("+ docker compose run")
     assert len(set(RUN.findall(output.stdout))) == 2
-    assert float(re.findall(r"test accuracy +([0-9.]+)", first)[-1]) >= 0.95
+    assert float(re.findall(r"test_accuracy +([0-9.]+)", first)[-1]) >= 0.95
     assert re.search(r"^record +runs/", first, re.MULTILINE)
     assert "published" in everyday
     assert "preparing" not in everyday

@@ -27,4 +27,4 @@ def test_every_block_of_the_tutorial_succeeds(house: House, first_result: Comman
     finally:
         shutil.rmtree(house.root.parent / "shapes", ignore_errors=True)
         (house.root.parent / "churn.csv").unlink(missing_ok=True)
-    assert "test accuracy" in message if section == "Pictures" else "test auc" in message
+    assert "test_accuracy" in message if section == "Pictures" else "test_auc" in message

@@ -43,7 +43,7 @@ def test_the_last_block_names_run_result_record_and_store(
     finished_run: tuple[str, str, Path, Record], checkout: Checkout
 ) -> None:
     out, _, folder, record = finished_run
-    lines = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("test "))
+    lines = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("test_"))
     assert lines["run"] == f"{record.run} (completed)"
     assert lines["record"] == str((folder / "record.json").relative_to(checkout.root))
     assert lines["published"] == str(checkout.store)

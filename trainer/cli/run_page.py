@@ -5,6 +5,7 @@ The text in a record may be from an untrusted user: it cannot leave its line or 
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
@@ -114,7 +115,7 @@ def page(
             ("location", location),
             ("experiment", ingredients.experiment),
             ("started", f"{_moment(listed.records[0])}, took {duration_text(listed.records, died=listed.died) or '?'}"),
-            ("command", " ".join(circumstances.command)),
+            ("command", shlex.join(circumstances.command)),
             ("identity", record.identity),
             *_present(("rerun of", circumstances.retest_of), ("made by", command)),
         ],

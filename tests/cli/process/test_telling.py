@@ -35,7 +35,7 @@ def test_an_undefined_metric_is_printed_with_its_reason(tmp_path: Path) -> None:
     mine.opened.close(Outcome(status=RunStatus.COMPLETED, metrics=metrics, undefined=undefined))
     tested = {name: value for name, value in mine.opened.record.outcome.metrics.items() if name.startswith("test_")}
     lines = report_lines(mine, PublishOutcome(address="here"), metrics=tested)
-    assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
+    assert lines[1:4] == ["test_auc   undefined (one class)", "test_loss  0.5000", "undefined  val_auc: one class"]
 
 
 def test_values_are_aligned_after_the_longest_name(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_values_are_aligned_after_the_longest_name(tmp_path: Path) -> None:
     metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
     mine.opened.close(Outcome(status=RunStatus.COMPLETED, metrics=metrics))
     lines = report_lines(mine, PublishOutcome(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
-    assert lines[1:4] == ["test accuracy  0.8500", "test f1        1.500e+30", "test 정확도    0.0000"]
+    assert lines[1:4] == ["test_accuracy  0.8500", "test_f1        1.500e+30", "test_정확도    0.0000"]
     assert lines[-1] == "traceback      log.txt"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.runs.runs import finish_run, start_run
-from trainer.base.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
+from trainer.base.errors import (
+    DigestMismatchError,
+    RepriseError,
+    RunError,
+    RunNotFoundError,
+    StoreMissingError,
+    UsageError,
+)
 from trainer.cli.runs import main
 from trainer.cli.runs.table import COLUMNS
 from trainer.runs.record import Outcome, RunStatus
@@ -70,6 +78,29 @@ def test_a_limit_also_applies_to_the_runs_of_a_sweep(runs: Path, capsys: pytest.
     finish_run(runs)
     for limit, listed in ((("--limit", "2"), 2), (("--limit", "0"), 3), ((), 3)):
         assert len(list_runs(capsys, "--local", "--sweep", "latest", *limit)) == listed
+
+
+def test_more_runs_than_the_limit_are_noted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest = sorted(finish_run(runs).record.run for _ in range(3))[1:]
+    assert main(["ls", "--local", "--limit", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [*reversed(newest)]
+    assert err == "the newest 2 runs are listed; --limit 0 lists all\n"
+    for limit in ("3", "0"):
+        assert main(["ls", "--local", "--limit", limit]) == 0
+        assert not capsys.readouterr().err
+
+
+def test_the_command_is_shown_as_it_is_typed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = start_run(runs)
+    words = ["train", "--script", "a b.py", "--", "--note", "it's"]
+    run.record = run.record.model_copy(
+        update={"circumstances": run.record.circumstances.model_copy(update={"command": words})}
+    )
+    run.close(Outcome(status=RunStatus.COMPLETED))
+    assert main(["show", run.record.run]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("command")]
+    assert shlex.split(line)[1:] == words
 
 
 def test_without_the_store_local_runs_are_listed_with_a_note(
@@ -220,13 +251,20 @@ def test_publish_all_continues_after_a_run_that_cannot_be_published(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_log_that_grew_after_the_end_does_not_prevent_publishing(runs: Path, tmp_path: Path) -> None:
-    run = finish_run(runs)
-    with (run.folder / "metrics.jsonl").open("a") as log:
+def test_only_a_console_log_may_grow_after_the_end(runs: Path, tmp_path: Path) -> None:
+    run = start_run(runs)
+    for name in ("log.txt", "metrics.jsonl"):
+        (run.folder / name).write_text(f"{name}\n")
+    run.close(Outcome(status=RunStatus.COMPLETED))
+    with (run.folder / "log.txt").open("a") as log:
         log.write("a late line")
     assert main(["publish", "latest"]) == 0
     found = list((tmp_path / "store").rglob("*"))
-    assert any(path.is_file() and path.read_bytes() == b'{"step":1}\n' for path in found)
+    assert any(path.is_file() and path.read_bytes() == b"log.txt\n" for path in found)
+    with (run.folder / "metrics.jsonl").open("a") as log:
+        log.write("a late line")
+    with pytest.raises(DigestMismatchError, match="recorded 14 bytes, found 25"):
+        main(["publish", "latest"])
 
 
 @pytest.mark.usefixtures("runs")

@@ -220,10 +220,10 @@ def report_lines(
     """Return the lines of a report: the run, its metrics, its record, its location, and the rows of `more`."""
     record = session.opened.record
     rows = [("run", f"{record.run} ({record.outcome.status})")]
-    rows += [(name.replace("_", " "), _value(record, name, value)) for name, value in sorted(metrics.items())]
+    rows += [(name, _value(record, name, value)) for name, value in sorted(metrics.items())]
     for name, reason in sorted(record.outcome.undefined.items()):
         if metrics and name not in metrics:
-            rows.append(("undefined", f"{name.replace('_', ' ')}: {reason}"))
+            rows.append(("undefined", f"{name}: {reason}"))
     rows.append(("record", session.shown_path("record.json")))
     is_rerun = record.circumstances.retest_of is not None  # `reprise reproduce` reports where it is
     if not is_rerun:

@@ -6,6 +6,7 @@ and the report states this.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -130,7 +131,7 @@ def heading(runs: Sequence[PageRun]) -> Markup:
         "header",
         tag("h1", title, " ", _status(run.run)),
         tag("p", tag("code", record.run), attempt, " · ", when, class_="under"),
-        tag("p", code(" ".join(record.circumstances.command)), class_="command"),
+        tag("p", code(shlex.join(record.circumstances.command)), class_="command"),
         tag("p", record.outcome.reason, class_="reason") if record.outcome.reason else None,
     )
 
@@ -195,7 +196,7 @@ def _tiles(record: Record) -> Markup | None:
         text = metric_text(value) if isinstance(value, float) else number(value)
         text = "undefined" if name in record.outcome.undefined else text
         cell = tag("dd", text, title=_undefined(record, name))
-        tiles.append(tag("div", tag("dt", name.replace("_", " ")), cell))
+        tiles.append(tag("div", tag("dt", name), cell))
     return tag("dl", *tiles, class_="tiles") if tiles else tag("p", "There is no result.", class_="quiet")
 
 

@@ -144,12 +144,15 @@ def _parser() -> Arguments:
 
 def _ls(args: Namespace) -> int:
     limit = (None if args.sweep else _LISTED) if args.limit is None else args.limit or None
-    most = None if args.sweep else limit
+    most = None if args.sweep or limit is None else limit + 1
     rows = _with_store(args.store, most) if not args.local else list_runs(runs_folder(), limit=most)
     if args.sweep:
         sweep = load(runs_folder() / SWEEPS / resolve_sweep(args.sweep, sweep_ids(runs_folder())))
         runs = {point.run for point in sweep.points}
         rows = [row for row in rows if row.run in runs][:limit]
+    if most is not None and len(rows) == most:
+        rows = rows[:limit]
+        print(f"the newest {counted(len(rows), 'run')} are listed; --limit 0 lists all", file=sys.stderr)
     for row in rows:
         if row.record is None:
             print(f"reprise: run {row.run} cannot be read: {row.fault}", file=sys.stderr)
