@@ -83,3 +83,12 @@ def test_a_missing_file_is_an_error_that_lists_the_experiments(checkout: Path) -
     with pytest.raises(ExperimentError, match=r"experiment gone\.py is not a file") as error:
         find_experiment("gone.py", checkout=checkout, here=checkout)
     assert "digits" in str(error.value.hint)
+
+
+def test_a_missing_file_is_an_error_that_suggests_a_file_beside_it(checkout: Path) -> None:
+    (checkout / "theirs").mkdir()
+    (checkout / "theirs/idea.py").touch()
+    for text in ("theirs/idae.py", "./theirs/Idea.py"):
+        with pytest.raises(ExperimentError, match="is not a file") as error:
+            find_experiment(text, checkout=checkout, here=checkout)
+        assert error.value.hint == "did you mean theirs/idea.py?"

@@ -117,14 +117,15 @@ def _absent(text: str, path: Path, *, checkout: Path, what: str) -> ExperimentEr
     """Return the error for a path without a file; it names a broken link in the path."""
     link = next((each for each in (*reversed(path.parents), path) if each.is_symlink() and not each.exists()), None)
     if link is None:
-        hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
+        kind = path.suffix if what == "script" else ".py"
+        beside = path.parent.glob(f"*{kind}") if path.parent.is_dir() else ()
+        names = [(Path(text).parent / each.name).as_posix() for each in beside]
         if what == "script":
-            near = path.parent.glob(f"*{path.suffix}") if path.parent.is_dir() else ()
-            hint = (
-                did_you_mean(text, sorted((Path(text).parent / each.name).as_posix() for each in near))
-                if near
-                else f"ls {shlex.quote(str(path.parent.parent))}"
-            )
+            hint = did_you_mean(text, names) if names else f"ls {shlex.quote(str(path.parent.parent))}"
+        elif close := nearest(path.stem, [Path(each).stem for each in names]):
+            hint = f"did you mean {Path(text).with_name(f'{close[0]}.py').as_posix()}?"
+        else:
+            hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
         return ExperimentError(f"{what} {text} is not a file", hint=hint)
     target = link.readlink() / path.relative_to(link)
     destination = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
