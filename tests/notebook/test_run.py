@@ -11,7 +11,10 @@ import nbclient
 import nbformat
 import pytest
 
-from trainer.runs.record import Record
+from tests.runs.runs import start_run
+from trainer.base.errors import DigestMismatchError
+from trainer.notebook.run import LoadedRun
+from trainer.runs.record import Outcome, Record, RunStatus
 from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
@@ -101,3 +104,17 @@ def test_the_net_has_the_recorded_weights(checkout: Checkout, monkeypatch: pytes
     )
     (result,) = execute(checkout, cell, monkeypatch=monkeypatch)
     assert result["text/plain"] == repr(record.outcome.weights)
+
+
+def test_curves_that_differ_from_the_record_are_not_returned(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "runs")
+    for name in ("metrics.jsonl", "telemetry.jsonl"):
+        (run.folder / name).write_text('{"step":1,"loss":0.5}\n')
+    run.close(Outcome(status=RunStatus.COMPLETED))
+    loaded = LoadedRun(record=run.record, folder=run.folder.parents[1])
+    for name, read in (("metrics.jsonl", loaded.curves), ("telemetry.jsonl", loaded.telemetry)):
+        assert [*read()] == [{"step": 1, "loss": 0.5}]
+        with (run.folder / name).open("a") as file:
+            file.write('{"step":2,"loss":0.25}\n')
+        with pytest.raises(DigestMismatchError, match=f"{name} is damaged: recorded 22 bytes, found 45"):
+            read()

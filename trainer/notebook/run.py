@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.base.errors import UntrustedCodeError
+from trainer.base.errors import DigestMismatchError, UntrustedCodeError
 from trainer.cli.configuration import runs_folder
 from trainer.cli.find_run import find_run
 from trainer.cli.report import report_text
 from trainer.cli.trust import own_attempts_of
 from trainer.notebook.tables import Table
-from trainer.reporting.curves import read_curves, read_telemetry
+from trainer.reporting.curves import TELEMETRY, read_curves, read_telemetry
 from trainer.runs.list import list_runs
 from trainer.runs.run import ATTEMPTS
+from trainer.runs.verify import altered_files
 
 if TYPE_CHECKING:
     from trainer.runs.record import Record
@@ -59,11 +60,16 @@ class LoadedRun:
         return {**self.record.circumstances.execution, **self.record.ingredients.settings}
 
     def curves(self) -> Table:
-        """Return the logged values, a row for each step."""
+        """Return the logged values, a row for each step. Raise `DigestMismatchError` if the file differs from the record."""
+        self._require_recorded("metrics.jsonl")
         return _by_step(read_curves(self._attempt / "metrics.jsonl"))
 
     def telemetry(self) -> Table:
-        """Return measurements such as learning rate, throughput and memory, a row for each step at which a value was measured."""
+        """Return measurements such as learning rate, throughput and memory, a row for each step at which a value was measured.
+
+        Raise `DigestMismatchError` if the file of the last attempt differs from the record.
+        """
+        self._require_recorded(TELEMETRY)
         return _by_step(
             read_telemetry(self.folder / ATTEMPTS / str(each) for each in range(1, self.record.attempt + 1))
         )
@@ -98,6 +104,11 @@ class LoadedRun:
     def report(self) -> Report:
         """Return the page of `reprise report`, which a notebook displays in place."""
         return Report(report_text([str(self.folder)]))
+
+    def _require_recorded(self, name: str) -> None:
+        files = [file for file in self.record.outcome.files if file.path == name]
+        for fault in altered_files(self._attempt, files).values():
+            raise DigestMismatchError(fault, hint=f"`reprise runs pull {self.id}` restores the published file")
 
     @property
     def _attempt(self) -> Path:
