@@ -9,10 +9,26 @@ import pytest
 
 from trainer.base import parallel
 from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreUnreachableError
-from trainer.base.parallel import StopFlag, in_parallel, patiently
+from trainer.base.parallel import HashingThreads, StopFlag, in_parallel, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@pytest.mark.parametrize(
+    ("size", "waited", "used", "expected"),
+    [(8_000, 1.0, 0.9, 1), (8_000, 1.0, 0.1, 8), (2_000_000, 1.0, 0.9, 8)],
+    ids=["small, in memory", "small, slow disk", "large"],
+)
+def test_small_files_are_hashed_in_one_thread_unless_the_disk_is_slow(
+    monkeypatch: pytest.MonkeyPatch, size: int, waited: float, used: float, expected: int
+) -> None:
+    threads = HashingThreads()
+    for time, process in ((0.0, 0.0), (waited, used)):
+        monkeypatch.setattr(parallel, "perf_counter", lambda time=time: time)
+        monkeypatch.setattr(parallel, "process_time", lambda process=process: process)
+        (threads.end(files=10, size=10 * size) if time else threads.begin())
+    assert threads.count == expected
 
 
 def test_results_are_in_the_order_of_their_tasks() -> None:

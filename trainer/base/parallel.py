@@ -6,6 +6,7 @@ Threads are sufficient, because hashing, input and output release the GIL.
 from __future__ import annotations
 
 from threading import Event, Lock, Thread
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from trainer.base.errors import DigestMismatchError, StoreError, StoreUnreachableError
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 THREADS: Final = 8
 _LOOK_UP_S: Final = 0.2
+_SMALL: Final = 100_000
+"""Mean size in bytes of small files: measured on two processors, several threads are faster from about this size on."""
 PASSING: Final = (DigestMismatchError, StoreUnreachableError)
 """Failures that a retry may resolve."""
 PAUSES_S: Final = (0.5, 2.0)
@@ -53,6 +56,28 @@ class StopFlag:
         """Wait for `seconds`; raise `StoppedPieceError` if the flag is set meanwhile."""
         self._event.wait(seconds)
         self.check()
+
+
+class HashingThreads:
+    """The number of threads that read and hash files fastest, by the files before: one for small files, unless the disk is slow.
+
+    For each small file, several threads would wait for each other's GIL several times.
+    """
+
+    def __init__(self, *, most: int = THREADS) -> None:
+        """Begin with one thread."""
+        self.count, self._most = 1, most
+        self._began = (0.0, 0.0)
+
+    def begin(self) -> None:
+        """Begin to measure the time of some files."""
+        self._began = (perf_counter(), process_time())
+
+    def end(self, *, files: int, size: int) -> None:
+        """Choose the number of threads after `files` files with `size` bytes."""
+        began, used = self._began
+        is_waiting = perf_counter() - began > 2 * (process_time() - used)
+        self.count = 1 if size < _SMALL * files and not is_waiting else self._most
 
 
 def in_parallel(work: Callable[[T, StopFlag], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError, DigestMismatchError
-from trainer.base.parallel import StopFlag, in_parallel, patiently
+from trainer.base.parallel import HashingThreads, StopFlag, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.secret_detection import secret_by_content
 from trainer.base.spool import mapped, spool
@@ -243,9 +243,12 @@ def _hash_files(
             hashed.append(source.hash_file(path))
         return hashed
 
-    for first in range(0, len(paths), _BATCH):
-        firsts = range(first, min(first + _BATCH, len(paths)), _AT_ONCE)
-        for hashed in chain.from_iterable(in_parallel(hash_some, firsts)):
+    threads = HashingThreads()
+    for first, end in pairwise([0, *range(_AT_ONCE, len(paths), _BATCH), len(paths)]):
+        threads.begin()
+        some = [*chain.from_iterable(in_parallel(hash_some, range(first, end, _AT_ONCE), threads=threads.count))]
+        threads.end(files=len(some), size=sum(each.size for each in some))
+        for hashed in some:
             plan.add(hashed)
             if duplicates is not None:
                 duplicates.add(hashed.sha256)

@@ -13,12 +13,13 @@ import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_open
 from trainer.base.errors import UnsafePathError
+from trainer.base.parallel import HashingThreads
 from trainer.data.cache.objects import own_name
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ FILES: Final = "files"
 _THREADS: Final = 4
 _BATCH: Final = 64
 """Maximum number of files in a batch, which one thread verifies; all files of a batch are in the same folder."""
+_AT_ONCE: Final = 4096
+"""Number of files that are verified with one number of threads."""
 _RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 """Errors if another process created the folder first, or removed this process's temporary folder."""
 
@@ -74,8 +77,15 @@ def _is_right(folder: Root, entries: Sequence[ManifestEntry]) -> bool:
         except (OSError, UnsafePathError):
             return False
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return all(all(threads.map(right, _batches(entries[at : at + 4096]))) for at in range(0, len(entries), 4096))
+    threads = HashingThreads(most=_THREADS)
+    for first, end in pairwise([0, *range(_BATCH, len(entries), _AT_ONCE), len(entries)]):
+        some = entries[first:end]
+        threads.begin()
+        with ThreadPoolExecutor(threads.count) as pool:
+            if not all(pool.map(right, _batches(some))):
+                return False
+        threads.end(files=len(some), size=sum(entry.size for entry in some))
+    return True
 
 
 def _batches(entries: Sequence[ManifestEntry]) -> Iterator[Sequence[ManifestEntry]]:
