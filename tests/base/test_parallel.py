@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def test_small_files_are_hashed_in_one_thread_unless_the_disk_is_slow(
     monkeypatch: pytest.MonkeyPatch, size: int, waited: float, used: float, expected: int
 ) -> None:
-    threads = HashingThreads()
+    threads = HashingThreads(files=10, size=10 * size)
+    assert threads.count == (1 if size < 100_000 else 8)
     for time, process in ((0.0, 0.0), (waited, used)):
         monkeypatch.setattr(parallel, "perf_counter", lambda time=time: time)
         monkeypatch.setattr(parallel, "process_time", lambda process=process: process)

@@ -86,12 +86,13 @@ def published(folder: Path, files: dict[str, bytes], draft: Draft | None = None)
 
 def disk_usage(folder: Path) -> int:
     """Return the bytes that a folder takes on disk, as `du` counts them."""
-    size = 0
+    sizes = {}  # by inode: a file that gets its name by a hard link has two names for a moment
     for above, _, names in os.walk(folder):
         for path in (Path(above), *(Path(above, name) for name in names)):
             with suppress(OSError):
-                size += path.lstat().st_blocks * 512
-    return size
+                status = path.lstat()
+                sizes[status.st_ino] = status.st_blocks * 512
+    return sum(sizes.values())
 
 
 @contextmanager

@@ -64,9 +64,9 @@ class HashingThreads:
     For each small file, several threads would wait for each other's GIL several times.
     """
 
-    def __init__(self, *, most: int = THREADS) -> None:
-        """Begin with one thread."""
-        self.count, self._most = 1, most
+    def __init__(self, *, files: int, size: int, most: int = THREADS) -> None:
+        """Begin with the number for the first `files` files, which have `size` bytes; `most` is the number for large files."""
+        self.count, self._most = 1 if size < _SMALL * files else most, most
         self._began = (0.0, 0.0)
 
     def begin(self) -> None:

@@ -92,6 +92,14 @@ class SourceFolder:
         paths = sorted(walk.paths, key=os.fsencode)
         return FolderListing(paths=paths, left_out=left_out, linked=tuple(sorted(walk.linked, key=os.fsencode)))
 
+    def size_of(self, paths: Sequence[str]) -> int:
+        """Return the total size of files in bytes, without those that cannot be read: `hash_file` raises their errors."""
+        size = 0
+        for path in paths:
+            with suppress(OSError):
+                size += (self.root / path).stat().st_size
+        return size
+
     def hash_file(self, path: str) -> HashedFile:
         """Read a file once, and return the digests of the file and its parts.
 

@@ -238,15 +238,16 @@ def _hash_files(
 
     def hash_some(first: int, stop: StopFlag) -> list[HashedFile]:
         hashed = []
-        for path in paths[first : first + _AT_ONCE]:
+        for path in paths[first : first + at_once]:
             stop.check()
             hashed.append(source.hash_file(path))
         return hashed
 
-    threads = HashingThreads()
+    threads = HashingThreads(files=len(paths[:_AT_ONCE]), size=source.size_of(paths[:_AT_ONCE]))
+    at_once = _AT_ONCE if threads.count == 1 else 1
     for first, end in pairwise([0, *range(_AT_ONCE, len(paths), _BATCH), len(paths)]):
         threads.begin()
-        some = [*chain.from_iterable(in_parallel(hash_some, range(first, end, _AT_ONCE), threads=threads.count))]
+        some = [*chain.from_iterable(in_parallel(hash_some, range(first, end, at_once), threads=threads.count))]
         threads.end(files=len(some), size=sum(each.size for each in some))
         for hashed in some:
             plan.add(hashed)

@@ -77,15 +77,19 @@ def _is_right(folder: Root, entries: Sequence[ManifestEntry]) -> bool:
         except (OSError, UnsafePathError):
             return False
 
-    threads = HashingThreads(most=_THREADS)
+    threads = HashingThreads(files=len(entries[:_BATCH]), size=_size(entries[:_BATCH]), most=_THREADS)
     for first, end in pairwise([0, *range(_BATCH, len(entries), _AT_ONCE), len(entries)]):
         some = entries[first:end]
         threads.begin()
         with ThreadPoolExecutor(threads.count) as pool:
             if not all(pool.map(right, _batches(some))):
                 return False
-        threads.end(files=len(some), size=sum(entry.size for entry in some))
+        threads.end(files=len(some), size=_size(some))
     return True
+
+
+def _size(entries: Sequence[ManifestEntry]) -> int:
+    return sum(entry.size for entry in entries)
 
 
 def _batches(entries: Sequence[ManifestEntry]) -> Iterator[Sequence[ManifestEntry]]:
