@@ -60,6 +60,7 @@ KNOWN: Final = {
     "trainer/runs/image_claim.py": "the hint of an error, which spells it",
     "trainer/runs/names.py": "the hint of an error, which spells it",
     "trainer/runs/publish.py": "the hint of an error, which spells it",
+    "trainer/runs/verify.py": "the hint of an error, or part of a note of a comparison; both are spelled when they are printed",
     "trainer/settings/errors.py": "the hint of an error, which spells it",
     "trainer/settings/declarations.py": "the hint of an error, which spells it",
     "trainer/training/new_experiment.py": "a comment of the page that is written",

@@ -22,7 +22,7 @@ from trainer.comparison.verdict import Verdict, VerdictLevel, judge, number_of
 from trainer.comparison.weights import TENSORS, compare_weights
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
-from trainer.runs.verify import altered_files
+from trainer.runs.verify import altered_files, remedy
 from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ def compare(a: ComparedRun, b: ComparedRun, *, sources: EvidenceSources) -> Comp
 def _altered_logs(attempt: Path, record: Record) -> tuple[str, ...]:
     """Return a note for each log of steps that differs from the record, so that the steps are not compared."""
     files = [file for file in record.outcome.files if file.path in {TRACE, METRICS}]
-    hint = f"`reprise runs pull {record.run}` restores the published file"
-    return tuple(f"steps: not compared: {fault}: {hint}" for fault in altered_files(attempt, files).values())
+    return tuple(
+        f"steps: not compared: {fault}; {remedy(attempt, record)}" for fault in altered_files(attempt, files).values()
+    )
 
 
 def _with_evidence(comparison: Comparison, sources: EvidenceSources) -> Comparison:

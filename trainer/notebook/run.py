@@ -17,7 +17,7 @@ from trainer.notebook.tables import Table
 from trainer.reporting.curves import TELEMETRY, read_curves, read_telemetry
 from trainer.runs.list import list_runs
 from trainer.runs.run import ATTEMPTS
-from trainer.runs.verify import altered_files
+from trainer.runs.verify import altered_files, remedy
 
 if TYPE_CHECKING:
     from trainer.runs.record import Record
@@ -108,7 +108,7 @@ class LoadedRun:
     def _require_recorded(self, name: str) -> None:
         files = [file for file in self.record.outcome.files if file.path == name]
         for fault in altered_files(self._attempt, files).values():
-            raise DigestMismatchError(fault, hint=f"`reprise runs pull {self.id}` restores the published file")
+            raise DigestMismatchError(fault, hint=remedy(self._attempt, self.record))
 
     @property
     def _attempt(self) -> Path:

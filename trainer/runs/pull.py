@@ -206,9 +206,9 @@ def _restore_source(found: list[tuple[Contents, Record]], store: Store, *, runs:
         return
     folder = runs.path / record.run
     local = source_of(folder)
-    if (
-        local.sha256 == contents.source.sha256 if local else not recorded_attempts(folder)
-    ):  # it is fetched with the first attempt
+    if local is None and not recorded_attempts(folder):  # the source comes with the first attempt
+        return
+    if local is not None and local.sha256 == contents.source.sha256:
         return
     if local is not None and not any(_is_published(folder, each, record) for each, record in found):
         message = f"the attempts of run {record.run} have 2 source bundles, {local.sha256}, {contents.source.sha256}; expected one"

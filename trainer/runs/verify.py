@@ -34,7 +34,7 @@ def require_intact(attempt: Path, record: Record) -> int:
     faults = list(damaged(attempt, record))
     if faults:
         others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise DigestMismatchError(f"{faults[0]}{others}", hint=_remedy(attempt, record))
+        raise DigestMismatchError(f"{faults[0]}{others}", hint=remedy(attempt, record))
     return len(record.outcome.files)
 
 
@@ -83,7 +83,8 @@ def _fault_of_documents(attempt: Path, record: Record) -> str | None:
     return f"{bundle if note.record else attempt / RECORD} differs from what was published"
 
 
-def _remedy(attempt: Path, record: Record) -> str:
+def remedy(attempt: Path, record: Record) -> str:
+    """Return the hint for a damaged file: where an intact copy is."""
     note = read_publication(attempt)
     if note is None:
         return "it is in no store: restore the file from a backup, or start a new run"
