@@ -38,6 +38,8 @@ _NAMED: Final = 3
 """Maximum number of skipped runs that are named."""
 RUN_HELP: Final = "run: ID, start of an ID, `latest`, or folder"
 """The help text of an argument that names a run."""
+STORED_RUN_HELP: Final = "run: ID, start of an ID, or `latest`"
+"""The help text of an argument that names a run of the store."""
 
 
 def find_run_id(word: str, known: Collection[str]) -> str:

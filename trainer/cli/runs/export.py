@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.atomic_file import write_whole
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import RunNotFoundError, UsageError
-from trainer.cli.configuration import configured_store, is_file, is_folder, runs_folder, shown_path, typed_folder
+from trainer.cli.configuration import (
+    STORE_HELP,
+    configured_store,
+    is_file,
+    is_folder,
+    runs_folder,
+    shown_path,
+    typed_folder,
+)
 from trainer.cli.find_run import RUN_HELP, find_run_id
 from trainer.cli.output import print_json
 from trainer.cli.progress import transfer_progress
@@ -62,6 +70,7 @@ def describe(export: Verb) -> None:
         metavar="FILE",
         help="with --as slsa: sign with the Ed25519 private key in this PEM file, as a DSSE envelope (default: unsigned)",
     )
+    export.add_argument("--store", metavar="ADDRESS", help=STORE_HELP)
 
 
 def export(args: Namespace) -> int:

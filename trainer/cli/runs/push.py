@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DatasetError, RunNotFoundError
-from trainer.cli.configuration import runs_folder, two_stores
+from trainer.cli.configuration import TARGET_HELP, runs_folder, two_stores
 from trainer.cli.find_run import find_run_id
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json
@@ -40,6 +40,7 @@ def describe(push: Verb) -> None:
     push.add_argument(
         "--with-data", action="store_true", help="also copy the runs' datasets that the other store lacks"
     )
+    push.add_argument("--store", metavar="ADDRESS", help=TARGET_HELP)
 
 
 def push(args: Namespace) -> int:
