@@ -120,7 +120,7 @@ def test_a_misspelled_hook_of_a_plain_module_is_described(tmp_path: Path) -> Non
     net = loaded(tmp_path, PLAIN, "def configure_optimizer(self): return None", "def validation_steps(self, x): 0")
     require_hooks(net)
     assert describe_misspelled_hooks(net) == [
-        "Net.configure_optimizer is called by nothing; a hook of Lightning is configure_optimizers"
+        "nothing calls Net.configure_optimizer; the hook of Lightning is configure_optimizers"
     ]
 
 

@@ -66,7 +66,7 @@ def require_hooks(net: type[L.LightningModule]) -> None:
 def describe_misspelled_hooks(net: type[L.LightningModule]) -> list[str]:
     """Return a line for each method of a plain module that is likely to be a misspelled hook."""
     return [
-        f"{net.__name__}.{name} is called by nothing; a hook of Lightning is {' or '.join(hooks)}"
+        f"nothing calls {net.__name__}.{name}; the hook of Lightning is {' or '.join(hooks)}"
         for name, hooks in misspelled_hooks(net)
     ]
 
