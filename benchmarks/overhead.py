@@ -73,7 +73,8 @@ def seconds(loop: str, net: str, *, cpu: int | None = None) -> float:
 def beside(net: str, rounds: int) -> str:
     """Return the table row of the module of bare Lightning, which trains at the same time through Reprise and without it.
 
-    Each process has one processor and one thread, and the processors are exchanged after each round: what else the machine does slows both.
+    Each process has one processor and one thread, and counts its processor time, so that other processes do not count. The processors are
+    exchanged after each round.
     """
     times: dict[str, list[float]] = {"Reprise": [], "bare": []}
     module = "the module of bare Lightning through Reprise, trace and determinism off"
@@ -120,7 +121,7 @@ def in_turn(rounds: int) -> None:
 def side_by_side(rounds: int) -> None:
     """Print the table of the module of bare Lightning, which trains at the same time through Reprise and without it."""
     print(
-        "\nThe module of bare Lightning at the same time through Reprise and without it, each with one processor and one thread:\n"
+        "\nProcessor time of the module of bare Lightning at the same time through Reprise and without it, each on one processor:\n"
     )
     print("| net | Reprise, a step | bare Lightning, a step | Reprise over bare Lightning |")
     print("| --- | ---: | ---: | ---: |")
