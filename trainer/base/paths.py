@@ -18,6 +18,7 @@ LONGEST: Final = 1024
 """Maximum bytes of a whole path in UTF-8."""
 LONGEST_PART: Final = 255
 """Maximum bytes of one part in UTF-8: the limit of every common file system."""
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 
 
 def path_fault(path: str) -> str | None:
@@ -37,7 +38,7 @@ def path_fault(path: str) -> str | None:
         return "an absolute path" if path else "empty"
     if len(encoded) > LONGEST:
         return f"longer than {LONGEST} bytes"
-    if any(character < " " or character == "\x7f" for character in path):
+    if _CONTROL.search(path):
         return "a control character"
     if "\\" in path:
         return "a backslash"

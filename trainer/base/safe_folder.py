@@ -94,8 +94,11 @@ class Root:
 
     def names(self) -> list[str]:
         """Return the names in this folder, sorted; names that are not valid paths in Reprise, e.g. with a line break, are omitted."""
-        with _about(self.path):
+        try:
             found = os.listdir(self._handle)  # noqa: PTH208 - of a descriptor
+        except OSError as fault:
+            _name_path(fault, self.path)
+            raise
         return sorted(name for name in found if path_fault(name) is None)
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -237,14 +240,16 @@ class Root:
 
     @contextmanager
     def parent_of(self, path: str, *, writes: bool = False) -> Iterator[tuple[int, str]]:
-        """Yield the descriptor of the folder that contains `path`, and the path's last part."""
+        """Yield the descriptor of the folder that contains `path`, and the last part. An `OSError` of the block names the whole path."""
         *above, name = self._parts(path)
         folder = self._entered(above) if above else self._handle
         try:
-            with _about(self.path / path):
-                if writes:
-                    self._require_owner(folder, (self.path / path).parent)
-                yield folder, name
+            if writes:
+                self._require_owner(folder, "/".join(above))
+            yield folder, name
+        except OSError as fault:
+            _name_path(fault, self.path / path)
+            raise
         finally:
             if above:
                 os.close(folder)
@@ -262,12 +267,14 @@ class Root:
         for part in parts:
             above, here = folder, here / part
             try:
-                with _about(here):
-                    if make and not no_follow.is_there(above, part):
-                        self._require_owner(above, here.parent)
-                        with suppress(FileExistsError):
-                            os.mkdir(part, dir_fd=above)
-                    folder = no_follow.enter(above, part, here)
+                if make and not no_follow.is_there(above, part):
+                    self._require_owner(above, here.parent)
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=above)
+                folder = no_follow.enter(above, part, here)
+            except OSError as fault:
+                _name_path(fault, here)
+                raise
             finally:
                 os.close(above)
         return folder
@@ -294,11 +301,13 @@ class Root:
         finally:
             os.close(folder)
 
-    def _require_owner(self, handle: int, path: Path) -> None:
-        """Raise `PermissionError`, as the system does, if the file's owner is not in `owners`."""
+    def _require_owner(self, handle: int, path: str | Path) -> None:
+        """Raise `PermissionError`, as the system does, if the file's owner is not in `owners`. `path` may be relative to this folder."""
         if self._owners is not None and (owner := os.fstat(handle).st_uid) not in self._owners:
             known = " or ".join(map(str, sorted(self._owners)))
-            raise PermissionError(errno.EPERM, f"it belongs to uid {owner}; expected uid {known}", str(path))
+            raise PermissionError(
+                errno.EPERM, f"it belongs to uid {owner}; expected uid {known}", str(self.path / path)
+            )
 
 
 def run_root(folder: Path) -> Root:
@@ -317,11 +326,5 @@ def _with_owners(handle: int) -> tuple[int, frozenset[int] | None]:
     return handle, None if found.st_mode & _OPEN_TO_OTHERS else frozenset({os.geteuid(), 0, found.st_uid})
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Add the whole path to an `OSError`."""
-    try:
-        yield
-    except OSError as fault:
-        fault.filename, fault.filename2 = str(path), None
-        raise
+def _name_path(fault: OSError, path: Path) -> None:
+    fault.filename, fault.filename2 = str(path), None
