@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, islice, pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -91,7 +92,7 @@ class ChunkGroup(ChunkFile):
         """Return a chunk of the group, and its first byte in the group."""
         if len(self.chunks) == 1:
             return self.chunks[0], 0
-        chunk = next(each for each in self.chunks if each.id == identifier)
+        chunk = self.chunks[bisect_left(self.chunks, identifier, key=attrgetter("id"))]
         return chunk, chunk.segments[0].offset - self.chunks[0].segments[0].offset
 
 

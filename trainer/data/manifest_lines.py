@@ -124,7 +124,7 @@ class ManifestFiles(Sequence[ManifestEntry]):
     def name(self, number: int) -> str:
         """Return the path of a file, and keep its number, because a reader usually opens this path next."""
         path = self.path(number).decode()
-        self._latest = (path, range(len(self))[number])
+        self._latest = (path, number if number >= 0 else number + len(self))
         return path
 
     def path(self, number: int) -> bytes:

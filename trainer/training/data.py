@@ -27,12 +27,12 @@ from trainer.data.references import ROLES
 from trainer.data.splits import select
 from trainer.settings.ledger import adopt, configured, current
 from trainer.settings.shards import require_whole_shards, shards_of
+from trainer.training.ahead_batches import AheadBatches, BatchChunks
 from trainer.training.determinism.seeds import Key, PlainBatches, Share, ShuffledBatches, derived
 from trainer.training.determinism.switches import warm_up
 from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
 from trainer.training.readers.neighbors import Neighborhood
-from trainer.training.readers.samples import fetch_ahead
 from trainer.training.shards.batch import Shards
 from trainer.training.train_split import TrainSplit
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trainer.data.declaration import Dataset as Declared
-    from trainer.data.read_ahead import ReadAhead
     from trainer.data.reader import Typed
     from trainer.settings.ledger import Ledger
     from trainer.training.readers import Samples
@@ -150,47 +149,6 @@ class Loader(DataLoader[Any]):
             yield batch
 
 
-class AheadBatches(Sampler[list[Key]]):
-    """Yields the batches of another sampler in order, each after its files are fetched; the files of the next batches are fetched ahead."""
-
-    def __init__(
-        self, batches: Sampler[list[Key]], samples: Samples, *, seed: int, later: Callable[[], Iterable[list[Key]]]
-    ) -> None:
-        """`later` returns the batches that are read after a pass, in order, so that their files are evicted last."""
-        self.batches, self.later = batches, later
-        self._samples, self._seed = samples, seed
-        self._passes: list[ReadAhead] = []
-
-    @property
-    def sampler(self) -> Sampler[list[Key]]:
-        """The other sampler, whose epoch Lightning sets."""
-        return self.batches
-
-    def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        order = list(self.batches)
-        self._passes = fetch_ahead(self._samples, map(self._picks, order), map(self._picks, self.later()))
-        for number, keys in enumerate(order):
-            for each in self._passes:
-                each.wait(number)
-            yield keys
-
-    def advance(self, batch: int) -> None:
-        """Report that all batches before `batch` were read."""
-        for each in self._passes:
-            each.advance(batch)
-
-    def pause(self) -> None:
-        """Stop fetching until the next pass begins, for all datasets."""
-        for each in self._samples.streamed:
-            each.close()
-
-    def _picks(self, keys: list[Key]) -> list[Pick]:
-        return [Pick(index=index, epoch=epoch, run=self._seed) for epoch, index in keys]
-
-
 @configured
 class RunData(L.LightningDataModule):
     """The splits of a dataset as loaders: `train` is shuffled, `val` and `test` are in order."""
@@ -224,6 +182,7 @@ class RunData(L.LightningDataModule):
         self.neighborhood.join(rows for split in ROLES if len(rows := self._split_if_any(split)))
         if declared.sample and len(samples):
             self.picked[0, 0]
+        self._chunks = BatchChunks(samples, seed=seed)
         self.trained = self.picked if transform is None else self.picked.transformed(transform)
         """The samples as training reads them: transformed, if the net has a transform."""
         self.batch_size = batch_size
@@ -332,7 +291,7 @@ class RunData(L.LightningDataModule):
     ) -> Loader:
         ahead = None
         if picked.samples.streamed:
-            ahead = AheadBatches(batches, picked.samples, seed=self.seed, later=later)
+            ahead = AheadBatches(batches, self._chunks, later=later)
         loader = Loader(
             picked,
             batch_sampler=batches if ahead is None else ahead,

@@ -22,7 +22,7 @@ from trainer.training.data import RunData
 from trainer.training.readers import Pick, open_samples
 from trainer.training.readers.inspect import inspect_samples
 from trainer.training.readers.joined import RolePart, join
-from trainer.training.readers.samples import fetch_ahead
+from trainer.training.readers.samples import chunk_ids, fetch_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,8 @@ def test_streamed_datasets_are_joined_and_each_is_fetched_ahead(tmp_path: Path) 
         loaders = [getattr(data, name)() for data in (streamed, on_disk)]
         for one, other in zip(*loaders, strict=True):
             assert torch.equal(one["bytes"], other["bytes"])
-    passes = fetch_ahead(streamed.picked.samples, [[Pick(index=0)], [Pick(index=45)]])
+    samples = streamed.picked.samples
+    passes = fetch_ahead(samples, [chunk_ids(samples, [Pick(index=index)]) for index in (0, 45)])
     for each, path, files in zip(passes, ("000.bin", "005.bin"), (first, second), strict=True):
         each.wait(1)
         (identifier,) = files.chunk_ids(path, 0, 100_000)

@@ -41,6 +41,8 @@ Sample = dict[str, Tensor]
 """One tensor per field."""
 Batch = dict[str, Tensor]
 """One tensor `[batch, ...]` per field."""
+ChunkIds = dict[int, "array[int]"]
+"""The IDs of the chunks that a batch reads, in order, by the `id()` of their dataset's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +189,10 @@ def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
     The files of streamed samples are fetched before their part is yielded; the files of later parts are fetched in the background.
     """
     parts = [rows[first : first + many] for first in range(0, len(rows), many)]
-    passes = fetch_ahead(samples, ((Pick(index=int(row)) for row in part) for part in parts))
+    is_streamed = bool(samples.streamed)
+    passes = fetch_ahead(
+        samples, [chunk_ids(samples, (Pick(index=int(row)) for row in part)) for part in parts if is_streamed]
+    )
     try:
         for number, part in enumerate(parts):
             for each in passes:
@@ -200,14 +205,9 @@ def ahead_of(samples: Samples, rows: Rows, *, many: int) -> Iterator[Rows]:
             each.close()
 
 
-def fetch_ahead(
-    samples: Samples, batches: Iterable[Iterable[Pick]], later: Iterable[Iterable[Pick]] = ()
-) -> list[ReadAhead]:
-    """Start to fetch the chunks that `batches` read, then the chunks that `later` reads; return a `ReadAhead` for each streamed dataset."""
-    if not samples.streamed:
-        return []
-    read = [_chunks(samples, batch) for batch in batches]
-    after = [_chunks(samples, batch) for batch in later]
+def fetch_ahead(samples: Samples, read: Sequence[ChunkIds], later: Iterable[ChunkIds] = ()) -> list[ReadAhead]:
+    """Start to fetch the chunks that each batch of `read` reads, then those of `later`; return a `ReadAhead` for each streamed dataset."""
+    after = list(later)
     return [
         each.read_ahead(
             [chunks.get(id(each), ()) for chunks in read],
@@ -217,9 +217,9 @@ def fetch_ahead(
     ]
 
 
-def _chunks(samples: Samples, batch: Iterable[Pick]) -> dict[int, array[int]]:
-    """Return the IDs of the chunks that a batch reads, in order, by the `id()` of their dataset's files."""
-    found: dict[int, array[int]] = {}
+def chunk_ids(samples: Samples, batch: Iterable[Pick]) -> ChunkIds:
+    """Return the IDs of the chunks that a batch reads, in order."""
+    found: ChunkIds = {}
     for pick in batch:
         for files, path, first, end in samples.pieces(pick):
             found.setdefault(id(files), array("q")).extend(cast("StreamedDataset", files).chunk_ids(path, first, end))
