@@ -59,7 +59,7 @@ NAMES: Final = {"reprise": "Reprise", "mosaic": "MosaicML Streaming", "litdata":
 WORKERS: Final = (0, 2)
 LONGEST_S: Final = 300.0
 MOST_FAILED: Final = 3
-"""The number of processes of a peer that may fail in a case: MosaicML Streaming, with a limit, sometimes reads a shard that it has evicted, and fails."""
+"""Maximum number of failed processes of a peer in a case: with a limit, MosaicML Streaming sometimes reads a shard that it evicted."""
 """The time limit of a process."""
 SAMPLES: Final = 6_000
 TINY: Final = 2_000
