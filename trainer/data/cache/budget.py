@@ -147,7 +147,7 @@ class Budget:
     def count(self) -> Usage:
         """Return the count."""
         with self.changed() as count:
-            return Usage(count.other, dict(count.streamed))
+            return count
 
     @contextmanager
     def changed(self) -> Iterator[Usage]:
@@ -163,11 +163,11 @@ class Budget:
         try:
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            before = os.pread(handle, 1 << 20, 0)
-            count = self._parsed(before) or measure(self.root)
+            stored = self._parsed(os.pread(handle, 1 << 20, 0))
+            count = measure(self.root) if stored is None else Usage(stored.other, dict(stored.streamed))
             yield count
-            after = canonical(UsageDocument(other=count.other, streamed=count.streamed).model_dump())
-            if after != before:
+            if count != stored:
+                after = canonical(UsageDocument(other=count.other, streamed=count.streamed).model_dump())
                 with disk_faults(self.root / COUNT):
                     os.pwrite(handle, after, 0)
                     os.ftruncate(handle, len(after))
