@@ -20,7 +20,8 @@ from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, did_you_mean, short
 from trainer.cli.arguments import Verb
 from trainer.cli.configuration import CHECKOUT
-from trainer.cli.data.publish import add_draft_options, publish_folder
+from trainer.cli.data.draft_options import add_draft_options
+from trainer.cli.data.publish import publish_folder
 from trainer.cli.data.publish_options import require_readers
 from trainer.cli.data.publish_table import is_table_file
 from trainer.cli.data.weights import is_weights_file

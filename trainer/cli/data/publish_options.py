@@ -1,4 +1,4 @@
-"""The options of `reprise data publish` that select and configure a reader or a split, and other NAME=VALUE options."""
+"""Parses the options of `reprise data publish` that select and configure a reader or a split, and other NAME=VALUE options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
-    from trainer.cli.arguments import Verb
 
 T = TypeVar("T")
 
@@ -58,31 +57,6 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "tokenizer": ("text", "lines"),
 }
 """For each option, the options that select readers: at least one of them is required."""
-
-
-def add_token_options(parser: Verb) -> None:
-    """Declare the options of text that is read as tokens."""
-    add = parser.add_argument
-    add(
-        "--tokenizer",
-        metavar="FILE",
-        help="tokenize --text or --lines with FILE, a tokenizer.json of Hugging Face's library tokenizers",
-    )
-    add(
-        "--end-token",
-        metavar="TOKEN",
-        help="the token that follows each line (default: </s>, <|endoftext|> or a similar token of FILE)",
-    )
-    add(
-        "--pad-token",
-        metavar="TOKEN",
-        help="the token that pads --lines (default: the padding token of FILE, else <pad> or a similar token of FILE)",
-    )
-    add(
-        "--long-lines",
-        choices=("reject", "truncate"),
-        help="lines with more tokens than --window: reject them (default), or keep their first tokens",
-    )
 
 
 def parse_reader(args: Namespace) -> dict[str, Any] | None:
