@@ -23,6 +23,12 @@ def test_an_ambiguous_prefix_lists_the_runs() -> None:
         resolve_run("20260301", KNOWN)
 
 
+def test_an_error_about_many_matching_runs_names_the_newest() -> None:
+    many = [f"20260301t12000{number}-aaaaaa" for number in range(5)]
+    with pytest.raises(UsageError, match=f"matches 5 runs; the newest are {', '.join(many[2:])}"):
+        resolve_run("2026", many)
+
+
 @pytest.mark.parametrize(
     ("word", "hint"), [("20260302t080001-cccccc", KNOWN[2]), ("zzz", "newest is"), ("", "newest is")]
 )

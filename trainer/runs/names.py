@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 LATEST: Final = "latest"
+_NAMED: Final = 3
+"""Maximum number of matching runs that an error names."""
 
 
 def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
@@ -32,8 +34,8 @@ def resolve_run(word: str, ids: Collection[str], *, passed: Callable[[str], bool
         return next((run for run in reversed(ordered) if passed is None or not passed(run)), ordered[-1])
     matches = [run for run in ordered if run.startswith(name)] if name else []
     if len(matches) > 1:
-        listed = ", ".join(matches[-3:])
-        raise UsageError(f"{word!r} matches {len(matches)} runs: {listed}", hint="type more characters of the ID")
+        listed = f"{':' if len(matches) <= _NAMED else '; the newest are'} {', '.join(matches[-_NAMED:])}"
+        raise UsageError(f"{word!r} matches {len(matches)} runs{listed}", hint="type more characters of the ID")
     if not matches:
         raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ordered))
     return matches[0]
