@@ -90,7 +90,7 @@ class Arguments(argparse.ArgumentParser):
             sentence = f"{listed(names)} {'is' if len(names) == 1 else 'are'} missing"
             required = [each for each in self._actions if not each.option_strings and each.nargs not in {"?", "*"}]
             options = [each for each in self._actions if each.option_strings and each.required]
-            words = [*map(_name_of, required), *(f"{_name_of(each)} {each.metavar or ''}".strip() for each in options)]
+            words = [*map(_name_of, required), *map(_example_of, options)]
             return sentence, f"{self.prog} {' '.join(words)}; see `{self.prog} --help`"
         if unknown := _UNKNOWN.match(message):
             return self._unexpected(unknown[1])
@@ -172,6 +172,12 @@ class Arguments(argparse.ArgumentParser):
         positions = [position for position, word in enumerate(self._typed[:-1]) if word == option]
         word = self._typed[positions[0] + 1] if positions else ""
         return word if word.startswith("-") and not self._is_option(word) else None
+
+
+def _example_of(option: argparse.Action) -> str:
+    """Return an option as it could be typed: with its first choice, or the placeholder of its value."""
+    value = next(iter(option.choices or ()), option.metavar or "")
+    return f"{_name_of(option)} {value}".strip()
 
 
 def _name_of(action: argparse.Action) -> str:

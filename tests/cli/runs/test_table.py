@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.records import circumstances, ingredients, record
 from trainer.cli.run_page import page as run_page
 from trainer.cli.run_page import summary
-from trainer.cli.runs.table import COLUMNS, differing, fitted, table
+from trainer.cli.runs.table import COLUMNS, differing, fitted, table, without_column
 from trainer.runs.list import ListedRun, RunLocation
 
 if TYPE_CHECKING:
@@ -51,16 +51,17 @@ def test_settings_of_different_experiments_have_no_column() -> None:
 
 def test_at_most_three_settings_have_columns_the_most_frequent_first() -> None:
     rows = [make_listed_run(place, a=place, b=place, c=place, z=place) for place in range(3)]
-    assert differing(rows) == ["a", "b", "c"]
+    assert (differing(rows), without_column(rows)) == (["a", "b", "c", "z"], ["z"])
     rows[0].records[0].circumstances.origins["a"] = "default"
-    assert differing(rows) == ["b", "c", "z"]
+    assert (differing(rows), without_column(rows)) == (["b", "c", "z", "a"], ["a"])
+    assert [*cells(rows)[0]][4:7] == ["b", "c", "z"]
 
 
-def test_retests_and_noise_runs_are_marked() -> None:
+def test_reruns_and_noise_runs_are_marked() -> None:
     broken = ListedRun(run=RUNS[3], location=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
     rows = [make_listed_run(0), make_listed_run(1, retest_of=RUNS[0]), make_listed_run(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
-    assert found == ["digits", "digits (retest)", "digits (noise)", ""]
+    assert found == ["digits", "digits (rerun)", "digits (noise)", ""]
 
 
 def test_allowed_changes_of_a_resumed_run_are_shown_with_the_original_values() -> None:

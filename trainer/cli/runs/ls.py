@@ -15,7 +15,7 @@ from trainer.cli.formatting import columns
 from trainer.cli.messages import spelled
 from trainer.cli.output import print_json, underlying
 from trainer.cli.run_page import summary
-from trainer.cli.runs.table import fitted, table
+from trainer.cli.runs.table import fitted, table, without_column
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.runs.list import list_runs, local_ids, stored_runs
@@ -69,6 +69,8 @@ def ls(args: Namespace) -> int:
         print(spelled("no runs yet: `reprise train --exp digits` starts a run"), file=sys.stderr)
     else:
         _table(table(rows, measured=_measured()))
+        if names := without_column(rows):
+            print(f"also different, without a column: {listed(names)}; --json lists all settings", file=sys.stderr)
     return 0
 
 

@@ -26,7 +26,7 @@ _AFTER: Final = COLUMNS.index("experiment") + 1
 
 def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[tuple[str, ...]]:
     """Return the header and a row for each run; `measured` are the IDs of runs of noise measurements."""
-    names = differing(rows)
+    names = differing(rows)[:_SETTINGS]
     lines = [(*COLUMNS[:_AFTER], *names, *COLUMNS[_AFTER:])]
     for listed in rows:
         cells = _row(listed, purpose=purpose(listed, measured=measured))
@@ -37,7 +37,7 @@ def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[
 def purpose(listed: ListedRun, *, measured: Collection[str]) -> str | None:
     """Return the purpose of a run that a command other than `train` started; `None` for another run."""
     if listed.record and listed.record.circumstances.retest_of:
-        return "retest"
+        return "rerun"
     if listed.record and listed.record.circumstances.purpose:
         return listed.record.circumstances.purpose
     return "noise" if listed.run in measured else None
@@ -58,7 +58,12 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
             values[record.ingredients.experiment, name].update((repr(first[name]), repr(value)))
             counts[name] += record.circumstances.origins.get(name) in GIVEN
     names = {name for (_, name), texts in values.items() if len(texts) > 1}
-    return sorted(names, key=lambda name: (-counts[name], name))[:_SETTINGS]
+    return sorted(names, key=lambda name: (-counts[name], name))
+
+
+def without_column(rows: Sequence[ListedRun]) -> list[str]:
+    """Return the settings that differ and have no column in the table."""
+    return differing(rows)[_SETTINGS:]
 
 
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
