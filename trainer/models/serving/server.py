@@ -71,10 +71,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the server, and print its address."""
+        addresses = [each.getsockname()[:2] for each in sockets or []]
+        if addresses:
+            self.port = addresses[-1][1]  # before `started` is true, for which a client in another thread waits
         await super().startup(sockets=sockets)
-        for each in sockets or []:
-            host, port = each.getsockname()[:2]
-            self.port = port
+        for host, port in addresses:
             shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound: it is shown as an address that a browser can open
             self._say(f"serving {self.service.name} at http://{f'[{shown}]' if ':' in shown else shown}:{port}")
 
